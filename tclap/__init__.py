@@ -1,0 +1,30 @@
+"""T-CLAP: a sense of time for audio-language models.
+
+The public names are imported when they are first used, so that drawing a figure does not have
+to wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "clip_loss": "tclap.losses",
+    "temporal_nce": "tclap.losses",
+    "load_clips": "tclap.data.clips",
+    "load_model": "tclap.models.base",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tclap' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

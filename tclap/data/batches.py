@@ -1,0 +1,162 @@
+"""Training batches composed from cached mel power.
+
+Training hears each clip many times. The mel power of every clip's segment is computed once and
+kept in a :class:`SegmentBank`; a composite's mel power is then two segments one after the other,
+an overlap's is their sum. Embeddings agree with those of composed waveforms (cosine ≥ 0.99,
+tested). Evaluation always composes waveforms.
+
+Augmentation is drawn from a generator that the caller seeds by (seed, step): each segment is
+rolled in time and changes its level, and bands of the log-mel are blanked (SpecAugment, Park et
+al., arXiv 1904.08779).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
+from tclap.data.composites import ClipAudio, render_single
+from tclap.progress import progress
+
+GAIN_DB = 6.0
+MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
+BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
+
+
+class SegmentBank:
+    """Mel power of every clip's segment, ``[clips, frames, mels]``, at one RMS.
+
+    Args:
+        clips: the clips table (of one stage).
+        clip_audio: reads them.
+        mel: waveforms ``[N, samples]`` to mel power ``[N, frames, mels]``.
+        window: the model's window in seconds; a segment is half of it.
+    """
+
+    def __init__(
+        self, clips: pd.DataFrame, clip_audio: ClipAudio, mel: Callable[[Tensor], Tensor], window: float
+    ) -> None:
+        self.clips = clips.reset_index(drop=True)
+        self.row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
+        half = round(window * clip_audio.sample_rate) // 2
+        batches = []
+        for start in progress(range(0, len(clips), 64), "mel power of segments", quiet=len(clips) < 512):
+            ids = self.clips["clip_id"][start : start + 64]
+            waveforms = [render_single(clip_audio(c), window, clip_audio.sample_rate)[:half] for c in ids]
+            with torch.inference_mode():
+                batches.append(mel(torch.from_numpy(np.stack(waveforms))))
+        self.power = torch.cat(batches).clone()
+
+    def rows(self, clip_ids: Sequence[str]) -> Tensor:
+        """Positions of clips in the bank."""
+        return torch.tensor([self.row[clip_id] for clip_id in clip_ids])
+
+    def segments(self, rows: Tensor, generator: np.random.Generator | None) -> Tensor:
+        """Mel power ``[N, frames, mels]`` of segments, rolled and of changed level with a generator."""
+        power = self.power[rows]
+        if generator is None:
+            return power
+        size, frames, mels = power.shape
+        shift = torch.from_numpy(generator.integers(frames, size=size))
+        order = (torch.arange(frames) + shift[:, None]) % frames
+        power = power.gather(1, order[..., None].expand(-1, -1, mels))
+        gain = 10 ** (generator.uniform(-GAIN_DB, GAIN_DB, size=size) / 10)
+        return power * torch.from_numpy(gain).float()[:, None, None]
+
+
+def compose_power(first: Tensor, second: Tensor, view: str) -> Tensor:
+    """Mel power of a view, from two events' segments ``[N, frames, mels]``: twice as many frames.
+
+    The sum of two independent signals has the sum of their powers; half of it has one event's RMS.
+    """
+    if view == "forward":
+        return torch.cat([first, second], dim=1)
+    if view == "reversed":
+        return torch.cat([second, first], dim=1)
+    if view == "overlap":
+        return ((first + second) / 2).repeat(1, 2, 1)
+    if view == "first":
+        return first.repeat(1, 2, 1)
+    raise ValueError(f"view must be forward, reversed, overlap or first, got {view!r}.")
+
+
+def mask_bands(log_mel: Tensor, generator: np.random.Generator) -> Tensor:
+    """SpecAugment: blank one range of frames and one of bands in each item ``[N, frames, mels]``."""
+    masked = log_mel.clone()
+    size = len(masked)
+    for axis, share in ((1, MASKED_FRAMES), (2, MASKED_BANDS)):
+        length = masked.shape[axis]
+        width = generator.integers(int(share * length) + 1, size=size)
+        start = generator.integers(length - width + 1)
+        position = np.arange(length)
+        blank = (position >= start[:, None]) & (position < (start + width)[:, None])
+        masked.masked_fill_(torch.from_numpy(blank).unsqueeze(3 - axis), 0.0)
+    return masked
+
+
+@dataclass
+class Batch:
+    """Trunk inputs and what they are: ``log_mel [..., frames, mels]``, captions and events alike.
+
+    Captions and events are flat lists in the order of the items; with three views the first N
+    are forward, then reversed, then overlap.
+    """
+
+    log_mel: Tensor
+    captions: list[str]
+    events: list[str]
+
+
+def base_batch(
+    bank: SegmentBank, size: int, log: Callable[[Tensor], Tensor], generator: np.random.Generator, augment: bool = True
+) -> Batch:
+    """Items a CLAP is trained on: single sounds, and two sounds captioned "X and Y".
+
+    Of two sounds some overlap and some follow each other, in either order; their caption is the
+    same, so that nothing in these batches tells order.
+    """
+    labels = bank.clips["label"].to_numpy()
+    kinds = generator.choice(list(BASE_MIX), size=size, p=list(BASE_MIX.values()))
+    first = generator.integers(len(labels), size=size)
+    # A second clip of another label: draw until it differs.
+    second = generator.integers(len(labels), size=size)
+    while (same := labels[first] == labels[second]).any():
+        second[same] = generator.integers(len(labels), size=same.sum())
+    noise = generator if augment else None
+    segments = [bank.segments(torch.from_numpy(rows), noise) for rows in (first, second)]
+    views = {"single": "first", "overlap": "overlap", "sequence": "forward"}
+    power = torch.empty(size, 2 * bank.power.shape[1], bank.power.shape[2])
+    captions, events = [], []
+    for kind, view in views.items():
+        chosen = torch.from_numpy(kinds == kind)
+        power[chosen] = compose_power(segments[0][chosen], segments[1][chosen], view)
+    for kind, i, j in zip(kinds, labels[first], labels[second], strict=True):
+        a, b = (i, j) if generator.random() < 0.5 else (j, i)
+        templates = SINGLE if kind == "single" else CONJUNCTION
+        template = templates[generator.integers(len(templates))]
+        captions.append(template.format(a=i if kind == "single" else a, b=b))
+        events.append(i if kind == "single" else conjunction_events(a, b))
+    log_mel = log(power)
+    return Batch(mask_bands(log_mel, generator) if augment else log_mel, captions, events)
+
+
+def composite_batch(
+    bank: SegmentBank,
+    pairs: pd.DataFrame,
+    log: Callable[[Tensor], Tensor],
+    generator: np.random.Generator | None,
+) -> Batch:
+    """The three views of drawn pairs, stacked: ``log_mel [3 N, frames, mels]``."""
+    first, second = (bank.segments(bank.rows(pairs[c]), generator) for c in ("clip_i", "clip_j"))
+    power = torch.cat([compose_power(first, second, v) for v in ("forward", "reversed", "overlap")])
+    log_mel = log(power)
+    if generator is not None:
+        log_mel = mask_bands(log_mel, generator)
+    captions, events = view_captions(pairs, generator), view_events(pairs)
+    return Batch(log_mel, sum(captions, []), sum(events, []))

@@ -1,0 +1,84 @@
+"""Wordings: the captions that training and evaluation use, and what each of them means.
+
+``{a}`` sounds first, ``{b}`` second; an event is named by its label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tclap.data.composites import PROMPT, phrases
+
+SINGLE = (
+    "i can hear {a}",
+    "this is an audio of {a}",
+    "{a}",
+    "this is {a}",
+    "this is a sound of {a}",
+)
+ORDERED = (
+    "{a} before {b}",
+    "{b} after {a}",
+    PROMPT.format("{a} before {b}"),
+    PROMPT.format("{b} after {a}"),
+    "{a} followed by {b}",
+    "first {a}, then {b}",
+)
+SIMULTANEOUS = (
+    "{a} while {b}",
+    "{b} while {a}",
+    PROMPT.format("{a} while {b}"),
+    PROMPT.format("{b} while {a}"),
+)
+CONJUNCTION = ("{a} and {b}", PROMPT.format("{a} and {b}"))
+FIRST_SLOT = "In this concatenated sound, the first sound is {a}"
+SECOND_SLOT = "In this concatenated sound, the second sound is {a}"
+
+
+def ordered_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Every ordered pair of different labels."""
+    return [(a, b) for a in labels for b in labels if a != b]
+
+
+def vocabulary(labels: Sequence[str]) -> list[str]:
+    """Every caption that a run over these labels can ask for, sorted."""
+    captions = {t.format(a=a) for t in (*SINGLE, FIRST_SLOT, SECOND_SLOT) for a in labels}
+    pair_templates = (*ORDERED, *SIMULTANEOUS, *CONJUNCTION)
+    captions |= {t.format(a=a, b=b) for t in pair_templates for a, b in ordered_labels(labels)}
+    return sorted(captions)
+
+
+def conjunction_events(a: str, b: str) -> str:
+    """Canonical events of "a and b", which says nothing about time."""
+    return " + ".join(sorted((a, b)))
+
+
+def view_captions(pairs, generator: np.random.Generator | None = None) -> list[list[str]]:
+    """Captions of the three views of each manifest row: three lists of N.
+
+    With a generator each pair's caption is prompted or bare at random, alike in its three views;
+    without one all are prompted.
+    """
+    bare = np.zeros(len(pairs), bool) if generator is None else generator.random(len(pairs)) < 0.5
+    columns = zip(pairs["label_i"], pairs["label_j"], pairs["sigma"], bare, strict=True)
+    rows = [
+        [p.text("{}" if is_bare else PROMPT) for p in phrases(i, j, sigma).values()]
+        for i, j, sigma, is_bare in columns
+    ]
+    return [list(view) for view in zip(*rows, strict=True)]
+
+
+def view_events(pairs) -> list[list[str]]:
+    """Canonical events of the three views of each manifest row: three lists of N."""
+    columns = zip(pairs["label_i"], pairs["label_j"], pairs["sigma"], strict=True)
+    rows = [[p.events for p in phrases(i, j, sigma).values()] for i, j, sigma in columns]
+    return [list(view) for view in zip(*rows, strict=True)]
+
+
+def event_ids(events: Sequence[str]) -> np.ndarray:
+    """Integer ids, equal where the strings are equal."""
+    return np.unique(np.asarray(events, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
+
+

@@ -1,0 +1,242 @@
+"""Everything that is asked of a seed's models: tasks, prompts, retrieval, window policies.
+
+Test audio is composed as waveforms and goes through the frozen trunk once; each model's heads
+then embed it. All models of a seed have the base model's trunk, which is checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tclap import provenance
+from tclap.data.clips import for_stage
+from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases, place, render, render_single
+from tclap.evaluation import retrieval, zste
+from tclap.experiment import Experiment, write_table
+from tclap.models.base import AudioTextModel
+from tclap.progress import progress
+from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
+
+log = logging.getLogger(__name__)
+
+POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
+POLICY_MODELS = (BASE, "t-clap")
+SIMILARITY_PAIRS = 6
+BATCH = 64
+
+
+class TestAudio:
+    """The test audio's trunk outputs, by name: clip ids, and ``<pair_id>/<view>``."""
+
+    __test__ = False  # not a test class
+
+    def __init__(self, experiment: Experiment, model: AudioTextModel) -> None:
+        self.experiment, self.model = experiment, model
+        self.clips = for_stage(experiment.clips, "test")
+        self.pairs = experiment.table("data/pairs-test.parquet")
+        window, rate = model.window, model.sample_rate
+
+        def single(clip_id: str):
+            return lambda: render_single(experiment.audio(clip_id), window, rate)
+
+        makers = {clip_id: single(clip_id) for clip_id in self.clips["clip_id"]}
+        makers |= view_makers(experiment, self.pairs, VIEWS)
+        self.rows = {name: n for n, name in enumerate(makers)}
+        self.features = trunk_outputs(model, list(makers.values()), "test audio through the trunk")
+
+
+def view_makers(experiment: Experiment, pairs: pd.DataFrame, views: Sequence[str]) -> dict:
+    """Functions that render each pair's views, by ``<pair_id>/<view>``."""
+
+    def make(row: Mapping, view: str):
+        return lambda: render(row, view, experiment.audio)
+
+    return {
+        f"{row['pair_id']}/{view}": make(row, view) for row in pairs.to_dict("records") for view in views
+    }
+
+
+def trunk_outputs(model: AudioTextModel, makers: Sequence, what: str) -> Tensor:
+    """Trunk outputs ``[N, T, D]`` of waveforms of one length, each made when its turn comes."""
+    outputs = []
+    with torch.inference_mode():
+        for start in progress(range(0, len(makers), BATCH), what, quiet=len(makers) < 512):
+            waveforms = np.stack([make() for make in makers[start : start + BATCH]])
+            outputs.append(model.audio_trunk(torch.from_numpy(waveforms)))
+    return torch.cat(outputs)
+
+
+class Encoded:
+    """One model's embeddings of the run's captions and of test audio."""
+
+    def __init__(self, experiment: Experiment, model: AudioTextModel, features: Tensor, rows: dict[str, int]) -> None:
+        self.experiment, self.model, self.audio_rows = experiment, model, rows
+        with torch.inference_mode():
+            self.audio = torch.cat([model.embed_audio(block) for block in features.split(256)])
+        self.text_rows: dict[str, int] = {}
+        self.text = torch.empty(0, model.dim)
+
+    def add_captions(self, captions: Sequence[str]) -> None:
+        """Embed the captions that are not there yet."""
+        new = sorted(set(captions) - self.text_rows.keys())
+        with torch.inference_mode():
+            blocks = [new[n : n + 256] for n in range(0, len(new), 256)]
+            embedded = [self.model.embed_text(self.experiment.text(block)) for block in blocks]
+        self.text_rows |= {caption: len(self.text_rows) + n for n, caption in enumerate(new)}
+        self.text = torch.cat([self.text, *embedded])
+
+    def captions(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings of captions, in order."""
+        self.add_captions(captions)
+        return self.text[[self.text_rows[c] for c in captions]]
+
+    def sounds(self, names: Sequence[str]) -> Tensor:
+        """Embeddings of test audio by name, in order."""
+        return self.audio[[self.audio_rows[n] for n in names]]
+
+    def answers(self, items: pd.DataFrame) -> pd.DataFrame:
+        """Rows of :func:`tclap.evaluation.zste.score_items`."""
+        self.add_captions([c for candidates in items["candidates"] for c in candidates])
+        return zste.score_items(items, self.audio_rows, self.audio, self.text_rows, self.text)
+
+
+def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
+    """Evaluate a seed's models (notebook 04) and write its tables.
+
+    Args:
+        experiment: the run.
+        seed: which.
+        names: the variants; None: all of the profile. The base model is always among them.
+    """
+    config = experiment.config
+    variants = list(config.variants if names is None else names)
+    readouts = [READOUT_PREFIX + r for r in config.readouts]
+    models = list(dict.fromkeys([BASE, *variants, *readouts]))
+    base = experiment.load(seed)
+    test = TestAudio(experiment, base)
+    items = experiment.table("data/items.parquet")
+    results, queries, similarities = [], [], []
+    trunk = provenance.hash_state(base.audio_trunk.state_dict())
+    for name in progress(models, "evaluation"):
+        model = experiment.load(seed, name)
+        if provenance.hash_state(model.audio_trunk.state_dict()) != trunk:
+            raise ValueError(f"{name}, seed {seed}: its audio trunk is not the base model's; train it again.")
+        encoded = Encoded(experiment, model, test.features, test.rows)
+        results.append(encoded.answers(items).assign(model=name, seed=seed))
+        if name not in readouts:
+            queries.append(retrieval_rows(encoded, test).assign(model=name, seed=seed))
+        if name in POLICY_MODELS:
+            similarities.append(similarity_rows(encoded, test).assign(model=name, seed=seed))
+            results += [
+                rows.assign(model=f"{name}{POLICY_SEPARATOR}{policy}", seed=seed)
+                for policy, rows in policy_rows(encoded, test, items).items()
+            ]
+    folder = experiment.folder / f"seed{seed}"
+    write_table(folder / "results.parquet", pd.concat(results, ignore_index=True))
+    write_table(folder / "retrieval.parquet", pd.concat(queries, ignore_index=True))
+    write_table(folder / "similarity.parquet", pd.concat(similarities, ignore_index=True))
+
+
+def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
+    """Retrieval among single clips, among overlaps ("X and Y"), and among all views of the pairs."""
+    labels = encoded.experiment.labels
+    clips, pairs = test.clips, test.pairs
+    pair_sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
+
+    def gallery(name: str, captions: dict[str, str], names: list[str], events: list[str], sources) -> pd.DataFrame:
+        # A text query is its caption: it has no source clip.
+        return retrieval.query_rows(
+            encoded.captions(list(captions)),
+            encoded.sounds(names),
+            list(captions.values()),
+            events,
+            gallery=name,
+            audio_sources=sources,
+        )
+
+    singles = gallery(
+        "singles",
+        {PROMPT.format(label): label for label in labels},
+        list(clips["clip_id"]),
+        list(clips["label"]),
+        clips["source"].to_numpy(dtype=object),
+    )
+    together = [tuple(sorted(p)) for p in zip(pairs["label_i"], pairs["label_j"], strict=True)]
+    overlaps = gallery(
+        "overlaps",
+        {PROMPT.format(f"{a} and {b}"): f"{a} & {b}" for a, b in together},
+        [f"{p}/overlap" for p in pairs["pair_id"]],
+        [f"{a} & {b}" for a, b in together],
+        pair_sources,
+    )
+    captions, names, events, sources = {}, [], [], []
+    for pair, source in zip(pairs.to_dict("records"), pair_sources, strict=True):
+        for view, words in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
+            captions[words.text()] = words.events
+            names.append(f"{pair['pair_id']}/{view}")
+            events.append(words.events)
+            sources.append(source)
+    ordered = gallery("ordered", captions, names, events, np.array(sources, dtype=object))
+    return pd.concat([singles, overlaps, ordered], ignore_index=True)
+
+
+def policy_rows(encoded: Encoded, test: TestAudio, items: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The order tasks on the same pairs under the other window policies."""
+    experiment = encoded.experiment
+    policies = [p for p in experiment.config.window_policies if p != "fit"]
+    chosen = items[items["task"].isin(POLICY_TASKS)]
+    answers = {}
+    for policy in policies:
+        gap = (experiment.config.gap_ms[0], experiment.config.gap_ms[1])
+        pairs = place(
+            test.pairs,
+            experiment.audio,
+            encoded.model.window,
+            policy=policy,
+            gap_ms=gap,
+            seed=experiment.config.data_seed,
+        )
+        wanted = set(chosen["audio"])
+        makers = {n: m for n, m in view_makers(experiment, pairs, VIEWS[:2]).items() if n in wanted}
+        # Whole clips differ in length, and a batch has one.
+        with torch.inference_mode():
+            embeddings = [
+                encoded.model.embed_audio(encoded.model.audio_trunk(torch.from_numpy(make())[None]))
+                for make in progress(list(makers.values()), f"window policy {policy}")
+            ]
+        encoded.add_captions([c for candidates in chosen["candidates"] for c in candidates])
+        rows = {name: n for n, name in enumerate(makers)}
+        answers[policy] = zste.score_items(chosen, rows, torch.cat(embeddings), encoded.text_rows, encoded.text)
+    return answers
+
+
+def similarity_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
+    """Cosines of a few pairs' captions and composites, both orders side by side."""
+    pairs = test.pairs.drop_duplicates(["label_i", "label_j"]).head(SIMILARITY_PAIRS)
+    captions, names, events = [], [], []
+    for pair in pairs.to_dict("records"):
+        forward = Phrase(pair["label_i"], "before", pair["label_j"])
+        for view, words in (("forward", forward), ("reversed", forward.inverted)):
+            captions.append(words)
+            names.append(f"{pair['pair_id']}/{view}")
+            events.append(words.events)
+    cosines = encoded.captions([c.text() for c in captions]) @ encoded.sounds(names).T
+    return pd.DataFrame(
+        [
+            {
+                "row": r,
+                "column": c,
+                "row_caption": captions[r].text("{}"),
+                "column_event": events[c],
+                "similarity": float(cosines[r, c]),
+            }
+            for r in range(len(captions))
+            for c in range(len(names))
+        ]
+    )

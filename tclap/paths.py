@@ -1,0 +1,76 @@
+"""Every folder the project reads or writes, from one place.
+
+The project's root is the checkout, or the folder that the environment variable
+``TCLAP_ROOT`` names: then everything that is made (runs, figures, paper tables, cached data)
+lands there, and the checkout stays untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def root() -> Path:
+    """Folder under which all outputs are written."""
+    return Path(os.environ.get("TCLAP_ROOT") or CHECKOUT).resolve()
+
+
+def configs() -> Path:
+    """Folder of the profiles (part of the checkout)."""
+    return CHECKOUT / "configs"
+
+
+def data() -> Path:
+    """Folder of synthesised or downloaded data."""
+    return root() / "data"
+
+
+def run(profile: str, base: str | None = None, seed: int | None = None, model: str | None = None) -> Path:
+    """Folder of a run's artefacts: ``runs/<profile>/<base>/seed<k>/<model>``, as deep as asked."""
+    path = root() / "runs" / profile
+    if base is not None:
+        path /= base
+    if seed is not None:
+        path /= f"seed{seed}"
+    if model is not None:
+        path /= model
+    return path
+
+
+def figures() -> Path:
+    """Folder of the generated figures."""
+    return root() / "figures"
+
+
+def paper() -> Path:
+    """Folder of the generated tables and numbers for LaTeX."""
+    return root() / "paper"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+
+    A crash in the block leaves what stood at ``path`` before, and no half-written file. The
+    temporary name keeps the suffix, because many writers choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    # mkstemp makes files that only their owner can read; outputs get the usual permissions.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""How far a run is from a reference run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+
+COLUMNS = ["model", "task", "ours", "reference", "difference"]
+
+
+def percentages(summary: dict) -> Iterator[tuple[tuple[str, str], float]]:
+    """``((model, task), percent)`` of all accuracies and recalls; tasks of other groups say their group."""
+    for model, groups in summary["models"].items():
+        for group, prefix in (("zste", ""), ("prompts", "prompt ")):
+            for task, entry in (groups.get(group) or {}).items():
+                if entry and entry.get("accuracy") is not None:
+                    yield (model, f"{prefix}{task}"), float(entry["accuracy"])
+        for gallery, ways in (groups.get("retrieval") or {}).items():
+            for way, entry in (ways or {}).items():
+                for key, value in (entry or {}).items():
+                    if key.startswith("R@") and value is not None:
+                        yield (model, f"{gallery} {way} {key}"), float(value)
+
+
+def differences(summary: dict, reference: dict) -> pd.DataFrame:
+    """Rows ``model, task, ours, reference, difference`` (ours minus reference, percentage points).
+
+    Holds every number of either side, NaN where the other lacks it.
+    """
+    ours, theirs = dict(percentages(summary)), dict(percentages(reference))
+    nan = math.nan
+    rows = [
+        (*key, ours.get(key, nan), theirs.get(key, nan), ours.get(key, nan) - theirs.get(key, nan))
+        for key in dict.fromkeys([*ours, *theirs])
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def report(summary: dict, reference: dict, tolerance: float = 3.0) -> str:
+    """One paragraph: identical, within tolerance or different, and where the two differ most.
+
+    ``tolerance`` is in percentage points. Raises ValueError for a negative one.
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be at least 0 percentage points, got {tolerance}.")
+    table = differences(summary, reference)
+    shared = table.dropna(subset="difference")
+    lacking = len(table) - len(shared)
+    tail = f" {lacking} numbers are in only one of the two." if lacking else ""
+    settings = [(s["profile"], s["base"], list(s["seeds"])) for s in (summary, reference)]
+    if settings[0] != settings[1]:
+        tail += (
+            " The settings differ: {} {} with seeds {} here, {} {} with seeds {} in the reference.".format(
+                *settings[0], *settings[1]
+            )
+        )
+    if shared.empty:
+        return f"Nothing to compare: no number is in both this run and the reference.{tail}"
+    largest = shared.loc[shared["difference"].abs().idxmax()]
+    size = abs(largest["difference"])
+    if size == 0:
+        return f"Identical to the reference in all {len(shared)} shared numbers.{tail}"
+    verdict = "Within tolerance of" if size <= tolerance else "Different from"
+    differing = int((shared["difference"] != 0).sum())
+    beyond = int((shared["difference"].abs() > tolerance).sum())
+    return (
+        f"{verdict} the reference ({tolerance:g} percentage points): of {len(shared)} shared numbers "
+        f"{differing} differ, {beyond} beyond tolerance; the largest difference is "
+        f"{largest['difference']:+.2f} points, {largest['model']} on {largest['task']} "
+        f"({largest['ours']:.2f} here, {largest['reference']:.2f} in the reference).{tail}"
+    )

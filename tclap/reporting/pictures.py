@@ -1,0 +1,197 @@
+"""Figures of rows and arrays: order margins, similarity matrices, training curves, one composite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from tclap.reporting.charts import CHANCE, legend_above, swatches
+from tclap.reporting.read import Example
+from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
+
+WORDINGS = {"2way_before": "\u201cA before B\u201d", "2way_after": "\u201cB after A\u201d"}
+BINS = 40
+
+
+def figure_margins(results: pd.DataFrame) -> Figure:
+    """Distributions of the order margin, similarity to the true caption minus to its inversion.
+
+    ``results``: rows of all items with ``model, task, margin`` (cosine units), seeds pooled. What lies
+    right of zero is answered rightly; an order-blind model piles up at zero.
+    """
+    with styled():
+        rows = results[results["task"].isin(WORDINGS) & results["margin"].notna()]
+        models = present(rows["model"].unique(), MAIN)
+        rows = rows[rows["model"].isin(models)]
+        reach = 1.02 * max(rows["margin"].abs().max(), 1e-3)
+        # An even number of bins keeps zero, which splits right from wrong, an edge.
+        edges = np.linspace(-reach, reach, BINS + 1)
+        figure = Figure(figsize=(COLUMN, 1.9))
+        panels = figure.subplots(1, len(WORDINGS), sharey=True)
+        for axes, (task, title) in zip(panels, WORDINGS.items(), strict=True):
+            for model in models:
+                margins = rows.loc[(rows["model"] == model) & (rows["task"] == task), "margin"].to_numpy()
+                if not len(margins):
+                    continue
+                share = 100 * np.histogram(margins, edges)[0] / len(margins)
+                look = MODELS[model]
+                axes.stairs(share, edges, fill=True, color=look.colour, alpha=0.25, linewidth=0)
+                axes.stairs(share, edges, color=look.colour, linestyle=look.line, linewidth=1.2)
+            axes.axvline(0, color="black", linewidth=0.6)
+            axes.set_title(title)
+            axes.set_xlim(-reach, reach)
+            axes.set_ylim(bottom=0)
+        panels[0].set_ylabel("items a bin (%)")
+        figure.supxlabel("order margin (cosine)", fontsize="medium")
+        handles = [
+            Line2D([], [], color=MODELS[m].colour, linestyle=MODELS[m].line, label=MODELS[m].label)
+            for m in models
+        ]
+        legend_above(figure, handles, 3)
+    return figure
+
+
+def figure_similarity(similarity: pd.DataFrame) -> Figure:
+    """Cosine of captions (rows) and composites (columns), base beside T-CLAP on one colour scale.
+
+    Pairs stand forward and reversed in adjacent rows and columns, so that an order-blind model shows
+    blocks of 2 by 2 (outlined) of one colour, and an order-aware one their diagonals. First seed only.
+    """
+    with styled():
+        models = present(similarity["model"].unique(), ("clap", "t-clap"))
+        rows = similarity[similarity["model"].isin(models) & (similarity["seed"] == similarity["seed"].min())]
+        limits = rows["similarity"].min(), rows["similarity"].max()
+        captions = rows.drop_duplicates("row").sort_values("row")["row_caption"].tolist()
+        events = rows.drop_duplicates("column").sort_values("column")["column_event"].tolist()
+        figure = Figure(figsize=(TEXT, 1.4 + 0.16 * len(captions)))
+        panels = np.atleast_1d(figure.subplots(1, len(models), sharey=True))
+        for axes, model in zip(panels, models, strict=True):
+            part = rows[rows["model"] == model]
+            matrix = part.pivot(index="row", columns="column", values="similarity").to_numpy()
+            image = axes.imshow(matrix, vmin=limits[0], vmax=limits[1], aspect="auto")
+            for corner in range(0, min(matrix.shape) - 1, 2):
+                outline = Rectangle(
+                    (corner - 0.5, corner - 0.5), 2, 2, fill=False, edgecolor="white", linewidth=1
+                )
+                axes.add_patch(outline)
+            axes.set_title(MODELS[model].label)
+            axes.set_xticks(range(len(events)), events, rotation=90)
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+        panels[0].set_yticks(range(len(captions)), captions)
+        figure.colorbar(image, ax=panels, label="cosine", pad=0.01, fraction=0.04)
+    return figure
+
+
+CURVES = {
+    "loss": "training loss",
+    "validation_two_way": "validation 2-way (%)",
+    "cosine": "cosine(forward, reversed)",
+}
+
+
+def over_seeds(history: pd.DataFrame, model: str, column: str) -> pd.DataFrame:
+    """Mean and range over seeds at each step that has a value: ``mean, min, max`` indexed by step."""
+    rows = history[(history["model"] == model) & history[column].notna()]
+    return rows.groupby("step")[column].agg(["mean", "min", "max"])
+
+
+def figure_curves(history: pd.DataFrame, smooth: int = 10) -> Figure:
+    """Loss, validation two-way accuracy and forward-to-reversed cosine while training.
+
+    Lines are means over seeds, bands their range. The loss is a mean over ``smooth`` steps; those of
+    different models sum over different negatives, so only its course compares. A cosine near 1 says
+    that a tower cannot tell a composite from its inversion (solid: audio, dashed: text).
+    """
+    with styled():
+        models = present(history["model"].unique(), MAIN)
+        figure = Figure(figsize=(TEXT, 2.0))
+        panels = figure.subplots(1, len(CURVES))
+        smoothed = history.sort_values("step").copy()
+        smoothed["loss"] = smoothed.groupby(["model", "seed"])["loss"].transform(
+            lambda loss: loss.rolling(smooth, min_periods=1).mean()
+        )
+        for model in models:
+            look = MODELS[model]
+            for axes, column, line in (
+                (panels[0], "loss", "-"),
+                (panels[1], "validation_two_way", "-"),
+                (panels[2], "cosine_audio", "-"),
+                (panels[2], "cosine_text", "--"),
+            ):
+                curve = over_seeds(smoothed, model, column)
+                marker = None if column == "loss" else look.marker
+                axes.plot(curve.index, curve["mean"], line, color=look.colour, marker=marker, markersize=3)
+                axes.fill_between(curve.index, curve["min"], curve["max"], color=look.colour, alpha=0.2, lw=0)
+        for axes, label in zip(panels, CURVES.values(), strict=True):
+            axes.set_title(label)
+            axes.set_xlabel("step")
+            axes.grid(True)
+        panels[1].axhline(50, **CHANCE)
+        handles = [
+            Line2D(
+                [], [], color=MODELS[m].colour, marker=MODELS[m].marker, markersize=3, label=MODELS[m].label
+            )
+            for m in models
+        ]
+        kinds = [
+            Line2D([], [], color="black", label="audio"),
+            Line2D([], [], color="black", linestyle="--", label="text"),
+            Line2D([], [], **CHANCE, label="chance"),
+        ]
+        legend_above(figure, handles + kinds, 6)
+    return figure
+
+
+def figure_composite(example: Example) -> Figure:
+    """Mel spectrograms of a composite and of its inversion, and what both models make of the captions."""
+    with styled():
+        views = (
+            (f"{example.first}, then {example.second}", example.forward_mel, example.captions),
+            (f"{example.second}, then {example.first}", example.reversed_mel, example.captions_reversed),
+        )
+        models = present(
+            {m for *_, captions in views for c in captions.values() for m in c}, ("clap", "t-clap")
+        )
+        values = [c[m] for *_, captions in views for c in captions.values() for m in models]
+        limits = min(0.0, *values), max(0.0, *values)
+        air = 0.04 * (limits[1] - limits[0])
+        figure = Figure(figsize=(TEXT, 3.2))
+        grid = figure.subplots(2, 2, width_ratios=(1.25, 1), sharex="col")
+        loudest = max(example.forward_mel.max(), example.reversed_mel.max())
+        for (left, right), (title, mel, captions) in zip(grid, views, strict=True):
+            seconds = mel.shape[1] * example.frame_seconds
+            # The inversion's own boundary: its first segment is the forward one's second.
+            boundary = (
+                example.boundary_seconds if mel is example.forward_mel else seconds - example.boundary_seconds
+            )
+            image = left.imshow(
+                mel,
+                origin="lower",
+                aspect="auto",
+                extent=(0, seconds, 0, len(mel)),
+                vmin=loudest - 80,
+                vmax=loudest,
+                interpolation="nearest",
+            )
+            left.axvline(boundary, color="white", linestyle="--", linewidth=1)
+            left.set_title(title)
+            left.set_ylabel("mel band")
+            for index, model in enumerate(models):
+                look = MODELS[model]
+                y = np.arange(len(captions)) + 0.38 * (index - (len(models) - 1) / 2)
+                right.barh(y, [c[model] for c in captions.values()], 0.36, color=look.colour)
+            right.set_yticks(range(len(captions)), list(captions))
+            right.set_ylim(len(captions) - 0.5, -0.5)
+            right.tick_params(axis="y", length=0)
+            right.axvline(0, color="black", linewidth=0.6)
+            right.set_xlim(limits[0] - air, limits[1] + air)
+            right.grid(True, axis="x")
+        grid[1, 0].set_xlabel("time (s)")
+        grid[1, 1].set_xlabel("cosine of audio and caption")
+        figure.colorbar(image, ax=grid[:, 0], label="dB", pad=0.01, fraction=0.03)
+        legend_above(figure, swatches(models), 2)
+    return figure

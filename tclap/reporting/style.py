@@ -1,0 +1,87 @@
+"""How the paper's figures look: one style sheet, and one colour, marker and label per model.
+
+The three main models have colours of clearly different luminance (P. Tol's high-contrast scheme), so
+that bars stay apart for colour-blind readers and in a grey print; the other models only ever appear
+beside their own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from tclap import paths
+
+COLUMN = 3.4
+TEXT = 7.0
+"""Widths of a column and of the text of the paper, in inches."""
+
+SHEET = paths.CHECKOUT / "figures" / "tclap.mplstyle"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Label, macro-safe name (letters only), colour, marker and line of one model."""
+
+    label: str
+    word: str
+    colour: str
+    marker: str
+    line: str = "-"
+
+
+MODELS = {
+    "clap": Look("CLAP", "Clap", "#DDAA33", "o", ":"),
+    "clap-continued": Look("control", "Control", "#BB5566", "s", "--"),
+    "t-clap": Look("T-CLAP", "TClap", "#004488", "D"),
+    "t-clap-no-replay": Look("no replay", "NoReplay", "#33A1C9", "v"),
+    "t-clap-no-overlap": Look("no overlap view", "NoOverlap", "#228833", "^"),
+    "t-clap-no-time": Look("no time inversion", "NoTime", "#882255", "P"),
+    "t-clap-distinct": Look("distinct classes", "Distinct", "#332288", "X"),
+    "t-clap-alpha-same-0": Look("distinct, $\\alpha_\\mathrm{same} = 0$", "AlphaSameZero", "#117733", "<"),
+    "t-clap-alpha-cross-0": Look("distinct, $\\alpha_\\mathrm{cross} = 0$", "AlphaCrossZero", "#AA4499", ">"),
+}
+MAIN = ("clap", "clap-continued", "t-clap")
+
+
+def present(available: Iterable[str], wanted: Iterable[str] = tuple(MODELS)) -> list[str]:
+    """Those of ``wanted`` that a run has, in the order of ``wanted``.
+
+    Raises ValueError where a run has none of them, as there would be nothing to show.
+    """
+    available, wanted = set(available), list(wanted)
+    names = [name for name in wanted if name in available]
+    if not names:
+        raise ValueError(f"none of the models {wanted} is in this run, which has {sorted(available)}")
+    return names
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Apply the paper's style sheet within a block, and only there."""
+    with matplotlib.style.context(["default", str(SHEET)]):
+        yield
+
+
+def save(figure: Figure, name: str, folder: str | Path | None = None) -> list[Path]:
+    """Write ``<name>.pdf`` and ``<name>.png`` (200 dpi) and return their paths.
+
+    The files hold no date, so that the same rows give the same bytes, and each replaces its
+    predecessor in one step. ``folder`` defaults to ``tclap.paths.figures()``.
+    """
+    folder = paths.figures() if folder is None else Path(folder)
+    written = []
+    for suffix, metadata in (
+        (".pdf", {"CreationDate": None, "Producer": None}),
+        (".png", {"Software": None}),
+    ):
+        path = folder / f"{name}{suffix}"
+        with styled(), paths.replacing(path) as temporary:
+            figure.savefig(temporary, metadata=metadata)
+        written.append(path)
+    return written

@@ -1,0 +1,194 @@
+"""The paper's three tables as LaTeX, and the summary as text for a terminal.
+
+Accuracies are percentages with their 95 % interval. Bold marks the better of base and T-CLAP, only where
+McNemar's test of the two is significant. The draft's numbers stand in columns or rows of their own, as
+printed there, under a heading that says whose they are.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from tclap.reporting import latex
+from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, better, score, shared
+from tclap.reporting.style import MAIN, MODELS, present
+
+GALLERIES = {
+    "singles": "single clips",
+    "overlaps": "overlaps",
+    "ordered": "ordered composites",
+    "clotho": "Clotho",
+    "audiocaps": "AudioCaps",
+}
+DIRECTIONS = ("text_to_audio", "audio_to_text")
+RECALLS = ("R@1", "R@5", "R@10")
+DRAFT_TASKS = {"Task 1": ("1",), "Task 2": ("2a", "2b"), "Task 3": ("3",), "Task 4": ("4",), "Task 5": ("5",)}
+"""Which of our columns each column of the draft's table II covers."""
+
+
+def caution(lines: int) -> str:
+    """A row that says that the rows below it are the draft's, over ``lines`` columns."""
+    return rf"\multicolumn{{{lines}}}{{l}}{{\textit{{{latex.NOT_OURS}}}}} \\"
+
+
+def printed(draft: pd.DataFrame, table: str, row: str, column: str) -> str:
+    """A cell of the draft as printed: its values joined by a comma, a dash where empty or absent."""
+    cell = draft[(draft["table"] == table) & (draft["row"] == row) & (draft["column"] == column)]
+    return ", ".join(latex.escape(value) for value in cell["value"] if value) or latex.DASH
+
+
+def table_1(summary: dict, draft: pd.DataFrame) -> str:
+    """Prompt sensitivity: one row a template, one column a main model, the draft's column last."""
+    models = present(summary["models"], MAIN)
+    quoted = draft[draft["table"] == "I"]
+    measured = [t for m in models for t in summary["models"][m].get("prompts") or {}]
+    templates = list(dict.fromkeys([*measured, *quoted["row"]]))
+    heads = [MODELS[model].label for model in models]
+    lines = [
+        latex.row(["prompt", *heads, "chance", "$n$", rf"\textit{{{latex.NOT_OURS}}}"]),
+        r"\midrule",
+    ]
+    for template in templates:
+        winner = better(summary, template, group="prompts")
+        cells = [accuracy_cell(summary, model, template, winner, "prompts") for model in models]
+        lines.append(
+            latex.row(
+                [
+                    rf"\texttt{{{latex.escape(template)}}}",
+                    *(f"{value} {latex.small(ends)}" for value, ends in cells),
+                    latex.chance(shared(summary, template, "chance", "prompts")),
+                    latex.number(shared(summary, template, "n", "prompts"), 0),
+                    printed(draft, "I", template, "ESC-50 accuracy"),
+                ]
+            )
+        )
+    return latex.tabular("l" + "c" * len(models) + "rrr", lines) + "\n"
+
+
+def accuracy_cell(
+    summary: dict, model: str, task: str, winner: str | None, group: str = "zste"
+) -> tuple[str, str]:
+    """Accuracy, bold for the winner, and interval of one model on one task."""
+    entry = score(summary, model, task, group)
+    if entry is None:
+        return latex.DASH, ""
+    value = latex.number(entry["accuracy"])
+    return latex.bold(value) if model == winner else value, latex.interval(entry["ci95"])
+
+
+def table_2(summary: dict, draft: pd.DataFrame) -> str:
+    """Tasks: two lines a model (accuracy, interval), then chance and n, then the draft's rows."""
+    width = 1 + len(TASKS)
+    lines = [
+        latex.row(["", *(latex.escape(task.short) for task in TASKS.values())]),
+        latex.row(["model", *(latex.small(latex.escape(task.asks)) for task in TASKS.values())]),
+        r"\midrule",
+    ]
+    winners = {task: better(summary, task) for task in TASKS}
+    for model in present(summary["models"]):
+        cells = [accuracy_cell(summary, model, task, winners[task]) for task in TASKS]
+        lines.append(latex.row([MODELS[model].label, *(value for value, _ in cells)]))
+        lines.append(latex.row(["", *(latex.small(ends) if ends else "" for _, ends in cells)]))
+    lines += [
+        r"\midrule",
+        latex.row(["chance", *(latex.chance(shared(summary, task, "chance")) for task in TASKS)]),
+        latex.row(["never ``while''", *(latex.number(NEVER_WHILE) if t in THREE_WAY else "" for t in TASKS)]),
+        latex.row(["$n$ a seed", *(latex.number(shared(summary, task, "n"), 0) for task in TASKS)]),
+        r"\midrule",
+        caution(width),
+    ]
+    covered = {task: column for column, tasks in DRAFT_TASKS.items() for task in tasks}
+    for name in dict.fromkeys(draft.loc[draft["table"] == "II", "row"]):
+        cells, seen = [], set()
+        for task in TASKS:
+            column = covered.get(task)
+            if column is None:
+                cells.append("")
+            elif column not in seen:
+                seen.add(column)
+                value, span = printed(draft, "II", name, column), len(DRAFT_TASKS[column])
+                cells.append(value if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{value}}}")
+        lines.append(latex.row([greek(name), *cells]))
+    return latex.tabular("l" + "c" * len(TASKS), lines) + "\n"
+
+
+def greek(name: str) -> str:
+    """A row name of the draft with its alphas as symbols."""
+    for kind in ("same", "cross"):
+        name = name.replace(f"alpha_{kind} = 0", f"@{kind}@")
+    name = latex.escape(name)
+    for kind in ("same", "cross"):
+        name = name.replace(f"@{kind}@", rf"$\alpha_\mathrm{{{kind}}} = 0$")
+    return name
+
+
+def table_3(summary: dict, draft: pd.DataFrame) -> str:
+    """Retrieval by gallery, in both directions; the draft's recalls below, in a tabular of their own."""
+    models = present(summary["models"], MAIN)
+    width = 3 + len(DIRECTIONS) * (len(RECALLS) + 1)
+    lines = [
+        latex.row(["", "", r"\multicolumn{4}{c}{text to audio}", r"\multicolumn{4}{c}{audio to text}", ""]),
+        r"\cmidrule(lr){3-6} \cmidrule(lr){7-10}",
+        latex.row(["gallery", "model", *(2 * [*RECALLS, "MdR"]), "$n$"]),
+    ]
+    for gallery, title in GALLERIES.items():
+        entries = {m: (summary["models"][m].get("retrieval") or {}).get(gallery) for m in models}
+        entries = {model: entry for model, entry in entries.items() if entry}
+        for index, (model, entry) in enumerate(entries.items()):
+            if index == 0:
+                lines.append(r"\midrule")
+            values = [
+                latex.number((entry.get(way) or {}).get(key))
+                for way in DIRECTIONS
+                for key in (*RECALLS, "median_rank")
+            ]
+            counts = dict.fromkeys(latex.number((entry.get(way) or {}).get("n"), 0) for way in DIRECTIONS)
+            lines.append(
+                latex.row([title if index == 0 else "", MODELS[model].label, *values, " / ".join(counts)])
+            )
+    ours = latex.tabular("ll" + "r" * (width - 2), lines)
+    quoted = draft[draft["table"] == "III"]
+    columns = list(dict.fromkeys(quoted["column"]))
+    theirs = [
+        caution(1 + len(columns)),
+        latex.row(["model", *(latex.escape(column) for column in columns)]),
+        r"\midrule",
+        *(
+            latex.row([latex.escape(name), *(printed(draft, "III", name, column) for column in columns)])
+            for name in dict.fromkeys(quoted["row"])
+        ),
+    ]
+    return f"{ours}\n\n\\medskip\n\n{latex.tabular('l' + 'r' * len(columns), theirs)}\n"
+
+
+TABLES = {"1": table_1, "2": table_2, "3": table_3}
+
+
+def text_table(summary: dict) -> str:
+    """Models by tasks as aligned plain text, with intervals for the main models, chance and n."""
+    seeds = summary["seeds"]
+    plural = "s" if len(seeds) != 1 else ""
+    head = [
+        f"profile {summary['profile']}, base {summary['base']}, {len(seeds)} seed{plural} "
+        f"({', '.join(map(str, seeds))}): accuracy in percent, 95 % interval below"
+    ]
+    rows = [["model", *TASKS]]
+    for model in present(summary["models"]):
+        entries = [score(summary, model, task) for task in TASKS]
+        rows.append([model, *("-" if e is None else f"{e['accuracy']:.1f}" for e in entries)])
+        if model in MAIN:
+            rows.append(["", *("" if e is None else "{:.1f}-{:.1f}".format(*e["ci95"]) for e in entries)])
+    for name, key, show in (
+        ("chance", "chance", latex.chance),
+        ("n a seed", "n", lambda n: latex.number(n, 0)),
+    ):
+        values = [shared(summary, task, key) for task in TASKS]
+        rows.append([name, *("-" if value is None else show(value) for value in values)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        name, *cells = (
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        head.append("  ".join([name, *cells]).rstrip())
+    return "\n".join(head) + "\n"

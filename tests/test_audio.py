@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import struct
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tclap import audio
+
+
+def noise(n, seed=0):
+    return (0.1 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
+
+
+def cut(path, keep):
+    """Keep the first bytes of a file: as many as ``keep`` says, or all but -``keep``."""
+    path.write_bytes(path.read_bytes()[:keep])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "PCM_U8", 1 / 100),
+        ("wav", "PCM_16", 1 / 30000),
+        ("wav", "PCM_24", 1e-6),
+        ("wav", "PCM_32", 1e-6),
+        ("wav", "FLOAT", 0),
+        ("wav", "DOUBLE", 0),
+        ("flac", "PCM_16", 1 / 30000),
+        ("ogg", "VORBIS", 0.1),
+    ],
+)
+def test_read_averages_the_channels_of_every_format(tmp_path, suffix, subtype, tolerance):
+    phase = 2 * np.pi * np.arange(4000) / 16000
+    stereo = np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)], axis=1).astype(np.float32)
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, stereo, 16000, subtype=subtype)
+    x = audio.read(path)
+    assert x.dtype == np.float32 and x.shape == (4000,)
+    expected = (stereo[:, 0] + stereo[:, 1]) / 2
+    np.testing.assert_allclose(x, expected, rtol=1e-6, atol=tolerance)
+    assert np.corrcoef(x, expected)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44100, 16000), (16000, 44100), (8000, 16000), (16000, 16000)])
+def test_read_resamples(tmp_path, rate, target):
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate), rate, subtype="FLOAT")
+    x = audio.read(path, target)
+    assert abs(len(x) - target) <= 1
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(x)) / target)
+    inner = slice(1000, -1000)
+    np.testing.assert_allclose(x[inner], expected[inner], atol=2e-3)
+    with pytest.raises(ValueError, match="sample_rate"):
+        audio.read(path, 0)
+
+
+def test_info_and_duration_come_from_the_header(tmp_path):
+    path = tmp_path / "x.flac"
+    soundfile.write(path, np.zeros((22051, 2)), 44100)
+    assert audio.info(path) == audio.Info(44100, 2, 22051, "FLAC", "PCM_16")
+    assert audio.duration(path) == pytest.approx(22051 / 44100, abs=1e-12)
+    assert audio.check(path) == audio.info(path)
+
+
+@pytest.mark.parametrize("function", [audio.read, audio.check, audio.info, audio.duration])
+def test_missing_empty_and_foreign_files(tmp_path, function):
+    with pytest.raises(FileNotFoundError, match="gone.wav"):
+        function(tmp_path / "gone.wav")
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(ValueError, match="empty.wav is empty"):
+        function(tmp_path / "empty.wav")
+    for name in ("text.wav", "text.raw", "text.ogg"):
+        (tmp_path / name).write_text("This is no audio file." * 100)
+        with pytest.raises(ValueError, match=f"{name} is not an audio file"):
+            function(tmp_path / name)
+    with pytest.raises(ValueError, match="is not an audio file"):
+        function(tmp_path)
+
+
+@pytest.mark.parametrize("function", [audio.read, audio.check])
+def test_no_samples(tmp_path, function):
+    path = tmp_path / "none.wav"
+    soundfile.write(path, np.zeros(0), 16000)
+    with pytest.raises(ValueError, match=r"none\.wav.*without any samples"):
+        function(path)
+
+
+@pytest.mark.parametrize("function", [audio.read, audio.check])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9, None])
+def test_truncated(tmp_path, function, suffix, share):
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, noise(48000), 16000)
+    function(path)
+    cut(path, -1 if share is None else int(share * path.stat().st_size))
+    with pytest.raises(ValueError, match=rf"x\.{suffix} is truncated"):
+        function(path)
+
+
+def test_wav_cut_right_after_its_header_is_truncated(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(100), 16000)
+    with pytest.raises(ValueError, match="truncated"):
+        audio.check(cut(path, 44))
+
+
+def test_damage_inside_a_compressed_stream_is_found_by_read(tmp_path):
+    path = tmp_path / "x.flac"
+    soundfile.write(path, noise(48000), 16000)
+    data = bytearray(path.read_bytes())
+    data[20000:30000] = bytes(10000)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        audio.read(path)
+
+
+def test_a_stream_of_unknown_length_is_refused(tmp_path):
+    path = tmp_path / "stream.flac"
+    soundfile.write(path, noise(4000), 16000)
+    data = bytearray(path.read_bytes())
+    # STREAMINFO's 36 bits of total samples, 0 when unknown (RFC 9639, section 8.2).
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"stream\.flac does not say how long it is"):
+        audio.check(path)
+
+
+def wav_bytes(data, *, size=None, before=b"", after=b"", pad=True):
+    """A mono 16 kHz 8-bit WAV file with a data chunk that claims ``size`` bytes."""
+    chunks = b"WAVE" + b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 16000, 1, 8) + before
+    chunks += b"data" + struct.pack("<I", len(data) if size is None else size) + data
+    chunks += (b"\0" if pad and len(data) % 2 else b"") + after
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+def test_unusual_but_whole_wavs_are_accepted(tmp_path):
+    data = bytes(np.random.default_rng(0).integers(0, 256, 1001, dtype=np.uint8))
+    listing = b"LIST" + struct.pack("<I", 3005) + b"INFO" + b"x" * 3001 + b"\0"
+    files = {
+        "odd": wav_bytes(data),
+        "unpadded": wav_bytes(data, pad=False),
+        "metadata": wav_bytes(data, before=listing, after=listing),
+        "metadata-cut": wav_bytes(data, after=listing)[:-100],
+        "streamed": wav_bytes(data, size=0xFFFFFFFF, pad=False),
+        "streamed-sox": wav_bytes(data, size=0x7FFFF000, pad=False),
+    }
+    for name, content in files.items():
+        path = tmp_path / f"{name}.wav"
+        path.write_bytes(content)
+        assert audio.check(path).frames == 1001, name
+        np.testing.assert_allclose(audio.read(path), np.frombuffer(data, np.uint8) / 128.0 - 1, atol=1e-6)
+    path.write_bytes(wav_bytes(data, before=listing)[:-50])
+    with pytest.raises(ValueError, match="truncated"):
+        audio.check(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(tmp_path, bad):
+    x = noise(100)
+    x[17] = bad
+    path = tmp_path / "bad.wav"
+    soundfile.write(path, np.stack([x, noise(100)], axis=1), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"bad\.wav contains samples that are NaN"):
+        audio.read(path)
+    audio.check(path)
+    with pytest.raises(ValueError, match="NaN"):
+        audio.write_wav(tmp_path / "out.wav", x, 16000, subtype="FLOAT")
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_silence_is_returned_with_a_warning(tmp_path):
+    path = tmp_path / "quiet.wav"
+    soundfile.write(path, np.zeros(320), 16000)
+    with pytest.warns(UserWarning, match=r"quiet\.wav is silent"):
+        x = audio.read(path, 8000)
+    assert x.shape == (160,) and not x.any()
+    # Opposite channels cancel, yet the file is not silent.
+    soundfile.write(path, np.stack([noise(320), -noise(320)], axis=1), 16000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        audio.read(path)
+
+
+def test_write_wav(tmp_path):
+    path = tmp_path / "folder" / "x.wav"
+    x = noise(500)
+    x[:2] = 1, -1
+    audio.write_wav(path, x, 22050)
+    assert audio.info(path) == audio.Info(22050, 1, 500, "WAV", "PCM_16")
+    np.testing.assert_allclose(audio.read(path), x, atol=1 / 20000)
+    with pytest.raises(ValueError, match=r"x\.wav peaks at 1\.5"):
+        audio.write_wav(path, 1.5 * x, 22050)
+    np.testing.assert_allclose(audio.read(path), x, atol=1 / 20000)
+    audio.write_wav(path, 1.5 * x, 22050, subtype="FLOAT")
+    np.testing.assert_array_equal(audio.read(path), np.float32(1.5) * x)
+    assert [p.name for p in path.parent.iterdir()] == ["x.wav"]
+
+
+def test_rms():
+    assert audio.rms(np.array([3.0, -4.0], np.float32)) == pytest.approx(np.sqrt(12.5), rel=1e-12)
+    # A float32 sum of this many equal squares would stop growing.
+    assert audio.rms(np.full(2**22, 0.1, np.float32)) == pytest.approx(np.float32(0.1), rel=1e-9)
+
+
+def test_scale_to_rms():
+    x = audio.scale_to_rms(noise(1000), 0.25)
+    assert x.dtype == np.float32
+    assert audio.rms(x) == pytest.approx(0.25, rel=1e-6)
+    np.testing.assert_array_equal(audio.scale_to_rms(np.zeros(5), 0.1), np.zeros(5))
+    # So faint that its square is nothing in float32.
+    assert audio.rms(audio.scale_to_rms(np.full(10, 1e-25), 0.1)) == pytest.approx(0.1, rel=1e-6)
+    with pytest.raises(ValueError, match="negative"):
+        audio.scale_to_rms(noise(10), -0.1)
+
+
+def test_repeat_and_crop():
+    x = np.array([1, 2, 3], np.float32)
+    np.testing.assert_array_equal(audio.repeat_to(x, 7), [1, 2, 3, 1, 2, 3, 1])
+    np.testing.assert_array_equal(audio.repeat_to(x, 2), [1, 2])
+    np.testing.assert_array_equal(audio.crop(x, 1, 2), [2, 3])
+    part = audio.crop(x, 0, 3)
+    part[:] = 0
+    assert x.sum() == 6
+    for start, n in ((-1, 2), (2, 2), (0, 4)):
+        with pytest.raises(ValueError, match="not all within"):
+            audio.crop(x, start, n)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=40), st.integers(1, 45))
+def test_most_energetic_start_equals_brute_force(values, n):
+    x = np.array(values, np.float32)
+    starts = range(max(1, len(values) - n + 1))
+    energies = [sum(v * v for v in values[s : s + n]) for s in starts]
+    assert audio.most_energetic_start(x, n) == energies.index(max(energies))
+    # Squares that are no binary fractions: ties must survive the rounding of a running sum.
+    assert audio.most_energetic_start(x * np.float32(0.1), n) == energies.index(max(energies))
+
+
+def test_most_energetic_start_of_a_constant_is_the_earliest():
+    assert audio.most_energetic_start(np.full(160000, 0.1, np.float32), 32000) == 0
+
+
+def test_concatenate():
+    a, b = np.array([1, 2, 3], np.float32), np.array([4, 5], np.float32)
+    np.testing.assert_array_equal(audio.concatenate(a, b), [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(audio.concatenate(a, b, gap=2), [1, 2, 3, 0, 0, 4, 5])
+    # One sample of cross-fade is its middle: both gains are the square root of one half.
+    np.testing.assert_allclose(audio.concatenate(a, b, crossfade=1), [1, 2, 7 / np.sqrt(2), 5], rtol=1e-6)
+    for result in (audio.concatenate(a, b, gap=1), audio.concatenate(a, b, crossfade=2)):
+        assert result.dtype == np.float32
+    for wrong in ({"gap": 1, "crossfade": 1}, {"crossfade": 3}, {"gap": -1}, {"crossfade": -1}):
+        with pytest.raises(ValueError, match=r"gap|cross-?fade"):
+            audio.concatenate(a, b, **wrong)
+
+
+def test_crossfade_keeps_the_power():
+    n = 4000
+    gains_first = audio.concatenate(np.ones(n), np.zeros(n), crossfade=n).astype(np.float64)
+    gains_second = audio.concatenate(np.zeros(n), np.ones(n), crossfade=n).astype(np.float64)
+    np.testing.assert_allclose(gains_first**2 + gains_second**2, 1, atol=1e-6)
+    np.testing.assert_allclose(gains_first, gains_second[::-1], atol=1e-6)
+    assert gains_first[0] > 0.999 and gains_first[-1] < 0.001 and (np.diff(gains_first) < 0).all()
+
+
+def test_mix():
+    np.testing.assert_array_equal(audio.mix(np.array([0.5, 1]), np.array([0.25, -1])), [0.75, 0])
+    with pytest.raises(ValueError, match="equally long"):
+        audio.mix(np.ones(3), np.ones(1))
+
+
+def test_waveforms_are_one_dimensional():
+    for x in (np.zeros((2, 3)), np.zeros(0)):
+        for function in (audio.rms, lambda y: audio.mix(y, y), lambda y: audio.repeat_to(y, 3)):
+            with pytest.raises(ValueError, match="one-dimensional"):
+                function(x)
+    for n in (0, -1):
+        with pytest.raises(ValueError, match="positive"):
+            audio.repeat_to(np.ones(3), n)
