@@ -31,11 +31,12 @@ from scipy import signal
 from tqdm.auto import tqdm
 
 from tclap import audio, paths
+from tclap.data.clips import STAGES
 from tclap.data.sounds import CONTINUOUS, SOUNDS
 from tclap.data.synthesis import coloured_noise
 
 LABELS: tuple[str, ...] = tuple(SOUNDS)
-SPLITS = ("base", "post", "validation", "test")
+SPLITS = STAGES
 CLIPS_PER_CLASS: Mapping[str, int] = {"base": 60, "post": 40, "validation": 10, "test": 20}
 
 # Raise it with every change of the code that changes samples: cached files of another version are left alone.
