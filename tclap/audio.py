@@ -101,9 +101,20 @@ def read(path: str | Path, sample_rate: int | None = None) -> np.ndarray:
     if not channels.any():
         warnings.warn(f"{path} is silent: all its samples are zero.", UserWarning, stacklevel=2)
     mono = channels.mean(axis=1)
-    if sample_rate is not None and sample_rate != facts.sample_rate:
-        mono = soxr.resample(mono, facts.sample_rate, sample_rate)
-    return mono.astype(np.float32, copy=False)
+    return mono if sample_rate is None else resample(mono, facts.sample_rate, sample_rate)
+
+
+def resample(x: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
+    """Resample the waveform ``x`` ``[samples]`` from one rate in Hz to another (soxr, high quality).
+
+    Raises ValueError when a rate is not positive.
+    """
+    x = _waveform(x)
+    if not (from_rate > 0 and to_rate > 0):
+        raise ValueError(f"sample rates must be positive, got {from_rate} and {to_rate} Hz.")
+    if from_rate == to_rate:
+        return x
+    return soxr.resample(x, from_rate, to_rate).astype(np.float32, copy=False)
 
 
 def write_wav(path: str | Path, x: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:

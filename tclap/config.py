@@ -37,7 +37,7 @@ class PostPretraining(Phase):
     """Post-pretraining: a step takes ``batch`` pairs in three views, and replayed base-type items."""
 
     replay_batch: int = 32
-    lesson_batch: int = 16  # pairs of captions a step that keep the words for order, without audio
+    lesson_batch: int = 8  # pairs of captions a step that keep the words for order, without audio
     pool_pairs: int = 3200  # composites whose trunk outputs are kept
     pool_items: int = 6400  # base-type items likewise
 
@@ -66,7 +66,9 @@ class Config:
     def model_options(self, base: str) -> dict:
         """Options of a base model; ValueError when the profile does not have it."""
         if base not in self.bases:
-            raise ValueError(f"profile {self.profile} has no base {base!r}, expected one of {', '.join(self.bases)}.")
+            raise ValueError(
+                f"profile {self.profile} has no base {base!r}, expected one of {', '.join(self.bases)}."
+            )
         return self.bases[base]
 
     def check_seed(self, seed: int) -> int:
@@ -90,9 +92,15 @@ def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) 
     path = paths.configs() / f"{profile}.yaml"
     if profile not in profiles():
         raise ValueError(f"unknown profile {profile!r}, expected one of {', '.join(profiles())}.")
-    values = yaml.safe_load(path.read_text())
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"configs/{profile}.yaml is no readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise TypeError(f"configs/{profile}.yaml is {values!r}, expected keys and values.")
     given = {key: value for key, value in (dataset_options or {}).items() if value is not None}
-    values["dataset_options"] = (values.get("dataset_options") or {}) | given
+    options = values.get("dataset_options") or {}
+    values["dataset_options"] = options | given if isinstance(options, dict) else options
     config = build(Config, {"profile": profile} | values, f"configs/{profile}.yaml")
     _check(config, f"configs/{profile}.yaml")
     return config

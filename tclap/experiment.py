@@ -39,6 +39,20 @@ from tclap.variants import BASE, READOUT_PREFIX, variant
 
 log = logging.getLogger(__name__)
 
+# A trained model is a function of these, beside its recipe.
+TRAINING_CODE = (
+    "audio.py",
+    "data/batches.py",
+    "data/captions.py",
+    "data/composites.py",
+    "features.py",
+    "language.py",
+    "losses.py",
+    "models",
+    "pool.py",
+    "training.py",
+)
+
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as parquet, all of it or nothing."""
@@ -100,7 +114,9 @@ class Experiment:
     def __init__(self, profile: str, base: str) -> None:
         self.profile, self.base = profile, base
         self.folder = paths.run(profile, base)
-        self.config: Config = from_plain_values(self._json("data/config.json"), self.folder / "data/config.json")
+        self.config: Config = from_plain_values(
+            self._json("data/config.json"), self.folder / "data/config.json"
+        )
         self.options = self.config.model_options(base)
         self.clips = self.table("data/clips.parquet")
         self.labels = sorted(self.clips["label"].unique())
@@ -111,7 +127,9 @@ class Experiment:
     def _existing(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: run the notebooks before this one, or `make reproduce`.")
+            raise FileNotFoundError(
+                f"{path} is missing: run the notebooks before this one, or `make reproduce`."
+            )
         return path
 
     def table(self, name: str) -> pd.DataFrame:
@@ -155,6 +173,7 @@ class Experiment:
             "base_training": asdict(config.base_training),
             "options": self.options,
             "data": self._data_hash,
+            "code": provenance.hash_code(*TRAINING_CODE),
         }
         if self._is_made(seed, BASE, recipe):
             return self.load(seed)
@@ -189,6 +208,7 @@ class Experiment:
                 "variant": asdict(variant(name)),
                 "base_weights": provenance.hash_state(base.own_state()),
                 "data": self._data_hash,
+                "code": provenance.hash_code(*TRAINING_CODE),
             }
             for name in names
         }
@@ -223,7 +243,12 @@ class Experiment:
     def _pools(self, model, banks: Mapping[str, SegmentBank], seed: int, distinct: bool) -> tuple[Pool, Pool]:
         post = self.config.post_pretraining
         pool = make_pool(
-            model, banks["post"], pairs=post.pool_pairs, base_items=post.pool_items, seed=seed, distinct=distinct
+            model,
+            banks["post"],
+            pairs=post.pool_pairs,
+            base_items=post.pool_items,
+            seed=seed,
+            distinct=distinct,
         )
         validation = make_pool(
             model,
@@ -243,8 +268,11 @@ class Experiment:
         return provenance.hash_json([provenance.sha256_file(self._existing(f"data/{n}")) for n in names])
 
     def _is_made(self, seed: int, name: str, recipe: Mapping[str, Any]) -> bool:
-        sidecar = self.model_folder(seed, name) / "weights.json"
-        if not sidecar.is_file():
+        folder = self.model_folder(seed, name)
+        sidecar = folder / "weights.json"
+        if not all(
+            p.is_file() for p in (sidecar, folder / "weights.safetensors", folder / "history.parquet")
+        ):
             return False
         made = json.loads(sidecar.read_text()).get("recipe_hash") == provenance.hash_json(recipe)
         if made:

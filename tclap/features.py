@@ -57,12 +57,6 @@ class TextFeatures:
         lengths = torch.tensor([len(row) for row in rows])
         return Tokens(pad_sequence(rows, batch_first=True), lengths)
 
-    def pooled(self, captions: Sequence[str]) -> Tensor:
-        """Mean over a caption's tokens, L2-normalised: the sentence encoder's own embedding."""
-        values, lengths = self(captions)
-        means = torch.stack([row[:length].mean(0) for row, length in zip(values, lengths, strict=True)])
-        return nn.functional.normalize(means, dim=-1)
-
     def _encode(self, captions: Sequence[str]) -> None:
         # Neighbours in length share a batch: little padding.
         ordered = sorted(captions, key=lambda caption: (len(caption.split()), caption))

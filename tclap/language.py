@@ -69,7 +69,8 @@ class OrderLesson:
         rng = np.random.default_rng([self.seed, LESSON])
         drawn = self._draw(pairs, rng)
         x, y = (
-            self.model.embed_text(self.text(self._wordings(drawn, rng))).reshape(3, pairs, -1) for _ in range(2)
+            self.model.embed_text(self.text(self._wordings(drawn, rng))).reshape(3, pairs, -1)
+            for _ in range(2)
         )
         return 100 * float(((x[0] * y[0]).sum(-1) > (x[0] * y[1]).sum(-1)).float().mean())
 

@@ -69,7 +69,9 @@ def make_pool(
             pool.composites.append(trunk(items.log_mel).unflatten(0, (3, -1)).transpose(0, 1))
             pool.captions += [items.captions[k :: len(rows)] for k in range(len(rows))]
             pool.events += [items.events[k :: len(rows)] for k in range(len(rows))]
-        for n in progress(range(0, base_items, CHUNK), "base items through the trunk", quiet=base_items < 512):
+        for n in progress(
+            range(0, base_items, CHUNK), "base items through the trunk", quiet=base_items < 512
+        ):
             items = base_batch(bank, min(CHUNK, base_items - n), to_log, draws(BASE_ITEMS, n), augment)
             pool.base.append(trunk(items.log_mel))
             pool.base_captions += items.captions
@@ -88,6 +90,8 @@ def batch_rows(size: int, batch: int, step: int, seed: int, whole: bool = False)
     units, unit = (size // batch, batch) if whole else (size, 1)
     need = batch // unit
     positions = np.arange(step * need, (step + 1) * need)
-    orders = {e: np.random.default_rng([seed, SHUFFLE, e]).permutation(units) for e in set(positions // units)}
+    orders = {
+        e: np.random.default_rng([seed, SHUFFLE, e]).permutation(units) for e in set(positions // units)
+    }
     chosen = np.array([orders[p // units][p % units] for p in positions])
     return (chosen[:, None] * unit + np.arange(unit)).ravel()

@@ -17,6 +17,19 @@ def is_batch() -> bool:
     return os.environ.get("TCLAP_BATCH") == "1"
 
 
+def set_up(threads: int) -> None:
+    """Prepare a notebook's kernel: threads torch computes with, log lines in a batch run, no chatter."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if is_batch():
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        for noisy in ("papermill", "httpx", "matplotlib"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
 def progress(items: Iterable[T], what: str, *, quiet: bool = False) -> Iterator[T]:
     """Iterate over ``items`` and show how far it is; ``quiet`` for work too short to show."""
     if quiet:

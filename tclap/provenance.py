@@ -88,6 +88,17 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_code(*names: str) -> str:
+    """SHA-256 of the package's source files ``names``, relative to the package; folders with all they hold."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for name in names:
+        path = package / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def hash_json(obj: Any) -> str:
     """SHA-256 of what ``obj`` says as JSON, whatever the order of its keys; refuses NaN."""
     return hashlib.sha256(_json(obj, separators=(",", ":")).encode()).hexdigest()

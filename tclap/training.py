@@ -204,9 +204,9 @@ def post_pretrain(
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
 
     A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and
-    ``lesson_batch`` pairs of captions. The control (``loss="clip"``) takes as many audio items a
-    step, all of them base-type, and CLAP's own loss. The weights of the lowest validation loss
-    are kept.
+    ``lesson_batch`` pairs of captions. The control (``loss="clip"``) takes as many items a step,
+    all of them base-type, with CLAP's own loss, and the same captions. The weights of the lowest
+    validation loss are kept.
     """
     control = variant.loss == "clip"
     base_items = 3 * batch + replay_batch if control else replay_batch
@@ -248,7 +248,7 @@ def post_pretrain(
             lambda: temporal(pool, batch_rows(len(pool.composites), size, step, seed, whole)),
             lambda: base(pool, batch_rows(len(pool.base), base_items, step, seed)),
         )
-        if not control and lesson_batch:
+        if lesson_batch:
             terms["loss_lesson"] = sum(lesson.losses(step, lesson_batch).values())
             terms["loss"] = terms["loss"] + terms["loss_lesson"]
         return terms | {"logit_scale": model.logit_scale}

@@ -114,14 +114,23 @@ class Batch:
 
 
 def base_batch(
-    bank: SegmentBank, size: int, log: Callable[[Tensor], Tensor], generator: np.random.Generator, augment: bool = True
+    bank: SegmentBank,
+    size: int,
+    log: Callable[[Tensor], Tensor],
+    generator: np.random.Generator,
+    augment: bool = True,
 ) -> Batch:
     """Items a CLAP is trained on: single sounds, and two sounds captioned "X and Y".
 
     Of two sounds some overlap and some follow each other, in either order; their caption is the
     same, so that nothing in these batches tells order.
+
+    Raises:
+        ValueError: when all clips have one label.
     """
     labels = bank.clips["label"].to_numpy()
+    if len(set(labels)) < 2:
+        raise ValueError(f"two sounds need two labels; the clips have only {labels[0]!r}.")
     kinds = generator.choice(list(BASE_MIX), size=size, p=list(BASE_MIX.values()))
     first = generator.integers(len(labels), size=size)
     # A second clip of another label: draw until it differs.

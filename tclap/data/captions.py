@@ -80,5 +80,3 @@ def view_events(pairs) -> list[list[str]]:
 def event_ids(events: Sequence[str]) -> np.ndarray:
     """Integer ids, equal where the strings are equal."""
     return np.unique(np.asarray(events, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
-
-

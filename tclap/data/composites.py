@@ -95,7 +95,9 @@ def phrases(first: str, second: str, sigma: str) -> dict[str, Phrase]:
     return {"forward": forward, "reversed": forward.inverted, "overlap": Phrase(first, "while", second)}
 
 
-def draw_pairs(clips: pd.DataFrame, stage: str, count: int, *, seed: int, distinct: bool = False) -> pd.DataFrame:
+def draw_pairs(
+    clips: pd.DataFrame, stage: str, count: int, *, seed: int, distinct: bool = False
+) -> pd.DataFrame:
     """Draw ordered pairs of clips of different label from one split.
 
     Args:
@@ -235,6 +237,11 @@ def place(
             lengths = (length, length)
         else:
             lengths = (len(first), len(second))
+            if min(lengths) <= -gap:
+                raise ValueError(
+                    f"a gap of {1000 * gap / rate:g} ms leaves no room for two events of "
+                    f"{lengths[0] / rate:g} and {lengths[1] / rate:g} s."
+                )
         row = dict(pair, gap=gap, policy=policy, window=window_samples, sample_rate=rate, cut=-1)
         for end, clip, length in (("i", first, lengths[0]), ("j", second, lengths[1])):
             start = audio.most_energetic_start(clip, length)
@@ -301,14 +308,23 @@ def invert_audio(waveform: np.ndarray, lengths: tuple[int, int]) -> np.ndarray:
     return np.concatenate([waveform[tail:], waveform[first:tail], waveform[:first]])
 
 
-def export(pairs: pd.DataFrame, clip_audio: ClipAudio, folder: str | Path, views: Sequence[str] = VIEWS) -> list[Path]:
-    """Write composites as WAV files for listening: ``<pair_id>-<view>.wav``."""
+def for_listening(waveform: np.ndarray) -> np.ndarray:
+    """The waveform, turned down where its peak is above full scale: short clicks at one RMS are."""
+    peak = np.abs(waveform).max()
+    return waveform / peak if peak > 1 else waveform
+
+
+def export(
+    pairs: pd.DataFrame, clip_audio: ClipAudio, folder: str | Path, views: Sequence[str] = VIEWS
+) -> list[Path]:
+    """Write composites as 32-bit float WAV files for listening: ``<pair_id>-<view>.wav``."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for row in pairs.to_dict("records"):
         for view in views:
             path = folder / f"{row['pair_id']}-{view}.wav"
-            audio.write_wav(path, render(row, view, clip_audio), row["sample_rate"])
+            # Clicks at TARGET_RMS peak beyond full scale, which integer PCM would have to clip.
+            audio.write_wav(path, render(row, view, clip_audio), row["sample_rate"], subtype="FLOAT")
             written.append(path)
     return written

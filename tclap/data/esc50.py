@@ -52,7 +52,7 @@ def load(
     Raises FileNotFoundError where the folder, its csv or the file of a row is missing, ValueError
     for a broken csv, an unreadable file, or a choice of folds and classes that cannot be met.
     """
-    root, csv = _locate(root)
+    root, csv = locate(root)
     table = _read_csv(csv)
     splits = _split_of_folds(table, csv, folds, test_fold, validation_fold)
     table = table[table["fold"].isin(splits)]
@@ -78,7 +78,8 @@ def load(
     return clips[list(COLUMNS)]
 
 
-def _locate(root: str | Path | None) -> tuple[Path, Path]:
+def locate(root: str | Path | None) -> tuple[Path, Path]:
+    """The data set's folder (None: the environment variable's) and its csv; FileNotFoundError if not there."""
     hint = f"expected the official layout, from {URL}"
     if root is None:
         root = os.environ.get(ROOT_VARIABLE)

@@ -21,6 +21,8 @@ PREFIX = "prompt: "
 def build_items(clips: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """Task 1's items in every prompt; the task is named ``prompt: `` and the wording."""
     items = [
-        item for prompt in PROMPTS for item in classification_items(clips, list(labels), prompt, PREFIX + prompt)
+        item
+        for prompt in PROMPTS
+        for item in classification_items(clips, list(labels), prompt, PREFIX + prompt)
     ]
     return pd.DataFrame(items, columns=list(ITEM_COLUMNS))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from tclap import provenance
+from tclap import paths, provenance
 from tclap.data.clips import for_stage
 from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases, place, render, render_single
 from tclap.evaluation import retrieval, zste
 from tclap.experiment import Experiment, write_table
 from tclap.models.base import AudioTextModel
+from tclap.models.compact import LOG_FLOOR
 from tclap.progress import progress
 from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
@@ -57,9 +59,7 @@ def view_makers(experiment: Experiment, pairs: pd.DataFrame, views: Sequence[str
     def make(row: Mapping, view: str):
         return lambda: render(row, view, experiment.audio)
 
-    return {
-        f"{row['pair_id']}/{view}": make(row, view) for row in pairs.to_dict("records") for view in views
-    }
+    return {f"{row['pair_id']}/{view}": make(row, view) for row in pairs.to_dict("records") for view in views}
 
 
 def trunk_outputs(model: AudioTextModel, makers: Sequence, what: str) -> Tensor:
@@ -75,7 +75,9 @@ def trunk_outputs(model: AudioTextModel, makers: Sequence, what: str) -> Tensor:
 class Encoded:
     """One model's embeddings of the run's captions and of test audio."""
 
-    def __init__(self, experiment: Experiment, model: AudioTextModel, features: Tensor, rows: dict[str, int]) -> None:
+    def __init__(
+        self, experiment: Experiment, model: AudioTextModel, features: Tensor, rows: dict[str, int]
+    ) -> None:
         self.experiment, self.model, self.audio_rows = experiment, model, rows
         with torch.inference_mode():
             self.audio = torch.cat([model.embed_audio(block) for block in features.split(256)])
@@ -121,7 +123,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     base = experiment.load(seed)
     test = TestAudio(experiment, base)
     items = experiment.table("data/items.parquet")
-    results, queries, similarities = [], [], []
+    results, queries, similarities, examples = [], [], [], {}
     trunk = provenance.hash_state(base.audio_trunk.state_dict())
     for name in progress(models, "evaluation"):
         model = experiment.load(seed, name)
@@ -133,6 +135,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
             queries.append(retrieval_rows(encoded, test).assign(model=name, seed=seed))
         if name in POLICY_MODELS:
             similarities.append(similarity_rows(encoded, test).assign(model=name, seed=seed))
+            examples[name] = example_cosines(encoded, test)
             results += [
                 rows.assign(model=f"{name}{POLICY_SEPARATOR}{policy}", seed=seed)
                 for policy, rows in policy_rows(encoded, test, items).items()
@@ -141,6 +144,26 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     write_table(folder / "results.parquet", pd.concat(results, ignore_index=True))
     write_table(folder / "retrieval.parquet", pd.concat(queries, ignore_index=True))
     write_table(folder / "similarity.parquet", pd.concat(similarities, ignore_index=True))
+    write_example(folder, base, test, examples)
+
+
+def look(experiment: Experiment, seed: int, names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Answers to all items, and the small similarity matrices, of a few models of a seed; nothing is written."""
+    test = TestAudio(experiment, experiment.load(seed))
+    items = experiment.table("data/items.parquet")
+    answers, similarities = [], []
+    for name in names:
+        encoded = Encoded(experiment, experiment.load(seed, name), test.features, test.rows)
+        answers.append(encoded.answers(items).assign(model=name, seed=seed))
+        similarities.append(similarity_rows(encoded, test).assign(model=name, seed=seed))
+    return pd.concat(answers, ignore_index=True), pd.concat(similarities, ignore_index=True)
+
+
+def decibels(model: AudioTextModel, waveform: np.ndarray) -> np.ndarray:
+    """Mel spectrogram ``[mels, frames]`` of a waveform as the model sees it, in dB."""
+    with torch.inference_mode():
+        power = model.audio_trunk.mel(torch.from_numpy(waveform)[None])[0]
+    return 10 * (power.T + LOG_FLOOR).log10().numpy()
 
 
 def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
@@ -149,7 +172,9 @@ def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
     clips, pairs = test.clips, test.pairs
     pair_sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
 
-    def gallery(name: str, captions: dict[str, str], names: list[str], events: list[str], sources) -> pd.DataFrame:
+    def gallery(
+        name: str, captions: dict[str, str], names: list[str], events: list[str], sources
+    ) -> pd.DataFrame:
         # A text query is its caption: it has no source clip.
         return retrieval.query_rows(
             encoded.captions(list(captions)),
@@ -212,7 +237,9 @@ def policy_rows(encoded: Encoded, test: TestAudio, items: pd.DataFrame) -> dict[
             ]
         encoded.add_captions([c for candidates in chosen["candidates"] for c in candidates])
         rows = {name: n for n, name in enumerate(makers)}
-        answers[policy] = zste.score_items(chosen, rows, torch.cat(embeddings), encoded.text_rows, encoded.text)
+        answers[policy] = zste.score_items(
+            chosen, rows, torch.cat(embeddings), encoded.text_rows, encoded.text
+        )
     return answers
 
 
@@ -240,3 +267,55 @@ def similarity_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
             for c in range(len(names))
         ]
     )
+
+
+def example_pair(test: TestAudio) -> dict:
+    """The composite that is shown in full: the first of the test pairs."""
+    return test.pairs.iloc[0].to_dict()
+
+
+def example_cosines(encoded: Encoded, test: TestAudio) -> dict[str, dict[str, float]]:
+    """Cosines of the example's two orders with every wording of its events (named bare, asked prompted)."""
+    pair = example_pair(test)
+    a, b = pair["label_i"], pair["label_j"]
+    words = [Phrase(x, r, y) for r in ("before", "after", "while") for x, y in ((a, b), (b, a))]
+    captions = [w.text("{}") for w in words]
+    cosines = (
+        encoded.captions([w.text() for w in words])
+        @ encoded.sounds([f"{pair['pair_id']}/{v}" for v in VIEWS[:2]]).T
+    )
+    return {
+        view: {caption: float(row[n]) for caption, row in zip(captions, cosines, strict=True)}
+        for n, view in enumerate(VIEWS[:2])
+    }
+
+
+def write_example(
+    folder: Path,
+    model: AudioTextModel,
+    test: TestAudio,
+    cosines: Mapping[str, Mapping[str, dict[str, float]]],
+) -> None:
+    """Write the example's spectrograms (``example.npz``, in dB) and its captions' cosines (``example.json``)."""
+    pair = example_pair(test)
+    pictures = {
+        f"{view}_mel": decibels(model, render(pair, view, test.experiment.audio)) for view in VIEWS[:2]
+    }
+    rate = model.sample_rate
+    with paths.replacing(folder / "example.npz") as temporary:
+        np.savez(
+            temporary,
+            frame_seconds=model.audio_trunk.mel.hop / rate,
+            boundary_seconds=(pair["length_i"] + pair["gap"] / 2) / rate,
+            **pictures,
+        )
+    by_view = {
+        view: {
+            caption: {name: cosines[name][view][caption] for name in cosines}
+            for caption in next(iter(cosines.values()))[view]
+        }
+        for view in VIEWS[:2]
+    }
+    words = {"first": pair["label_i"], "second": pair["label_j"], "pair_id": pair["pair_id"]}
+    words |= {"captions": by_view["forward"], "captions_reversed": by_view["reversed"]}
+    provenance.write_json(folder / "example.json", words)

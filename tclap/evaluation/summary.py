@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from math import comb
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from tclap import paths, provenance
 from tclap.config import from_plain_values
+from tclap.data.clips import STAGES, for_stage
 from tclap.evaluation.prompts import PREFIX
 from tclap.evaluation.retrieval import median_rank, recall
 from tclap.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_difference, summarise
@@ -42,13 +44,17 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         FileNotFoundError: when a seed of the profile has not been evaluated.
     """
     folder = paths.run(profile, base)
-    config = from_plain_values(json.loads((folder / "data/config.json").read_text()), folder / "data/config.json")
+    config = from_plain_values(
+        json.loads((folder / "data/config.json").read_text()), folder / "data/config.json"
+    )
     tables = {}
     for name in ("results", "retrieval", "similarity"):
         files = [folder / f"seed{seed}" / f"{name}.parquet" for seed in config.seeds]
         missing = [str(file) for file in files if not file.is_file()]
         if missing:
-            raise FileNotFoundError(f"{missing[0]} is missing: run notebook 04 for every seed, or `make reproduce`.")
+            raise FileNotFoundError(
+                f"{missing[0]} is missing: run notebook 04 for every seed, or `make reproduce`."
+            )
         tables[name] = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
     models = [m for m in tables["results"]["model"].unique() if POLICY_SEPARATOR not in m]
     histories = [folder / f"seed{s}" / m / "history.parquet" for s in config.seeds for m in models]
@@ -56,6 +62,10 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     for name, table in tables.items():
         with paths.replacing(folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
+    # One composite is shown in full; every seed has its own view of it, the first one's is shown.
+    for name in ("example.npz", "example.json"):
+        with paths.replacing(folder / name) as temporary:
+            shutil.copyfile(folder / f"seed{config.seeds[0]}" / name, temporary)
     summary = build_summary(tables["results"], tables["retrieval"])
     clips = pd.read_parquet(folder / "data/clips.parquet")
     files = ("clips", "pairs-validation", "pairs-test", "items")
@@ -64,7 +74,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         "base": base,
         "seeds": config.seeds,
         "classes": int(clips["label"].nunique()),
-        "clips": clips["split"].value_counts().to_dict(),
+        "clips": {stage: len(for_stage(clips, stage)) for stage in STAGES},
         "folds": {split: sorted(set(group["fold"].tolist())) for split, group in clips.groupby("split")},
         "provenance": provenance.collect(
             json.loads((folder / "data/config.json").read_text()),
@@ -104,7 +114,8 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
     if summary["windows"]:
         shared = next(iter(summary["windows"].values()))
         summary["windows"]["fit"] = {
-            name: {task: summary["models"][name]["zste"][task] for task in tasks} for name, tasks in shared.items()
+            name: {task: summary["models"][name]["zste"][task] for task in tasks}
+            for name, tasks in shared.items()
         }
     summary["comparisons"] = _comparisons(results)
     return summary
@@ -115,7 +126,9 @@ def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for (gallery, direction), group in queries.groupby(["gallery", "direction"], sort=False):
         by_seed = [recall(seed_rows["rank"].to_numpy(), KS) for _, seed_rows in group.groupby("seed")]
-        values: dict[str, Any] = {name: float(np.mean([seed[name] for seed in by_seed])) for name in by_seed[0]}
+        values: dict[str, Any] = {
+            name: float(np.mean([seed[name] for seed in by_seed])) for name in by_seed[0]
+        }
         pivot = group.assign(hit=1.0)
         one_seed = group.drop_duplicates("query")
         # A text query comes from no clip: it is its own source.
@@ -129,7 +142,12 @@ def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
             low, high = bootstrap_interval(scores.to_numpy(), sources.to_numpy(dtype=object))
             intervals[f"R@{k}"] = [100 * low, 100 * high]
             chances[f"R@{k}"] = 100 * float(
-                np.mean([_chance(n, r, k) for n, r in zip(one_seed["gallery_size"], one_seed["relevant"], strict=True)])
+                np.mean(
+                    [
+                        _chance(n, r, k)
+                        for n, r in zip(one_seed["gallery_size"], one_seed["relevant"], strict=True)
+                    ]
+                )
             )
         values |= {"median_rank": median_rank(group["rank"].to_numpy()), "n": len(one_seed)}
         out.setdefault(gallery, {})[direction] = values | {"ci95": intervals, "chance": chances}
@@ -157,7 +175,10 @@ def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
             )
             one = chosen[chosen["model"] == first].drop_duplicates("item").set_index("item")
             sources = one.loc[scores.index.get_level_values("item"), ["source_a", "source_b"]]
-            p = max(mcnemar_exact(scores[first][s].to_numpy(), scores[second][s].to_numpy()) for s in scores[first])
+            p = max(
+                mcnemar_exact(scores[first][s].to_numpy(), scores[second][s].to_numpy())
+                for s in scores[first]
+            )
             difference, low, high = paired_difference(
                 scores[first].mean(axis=1).to_numpy(),
                 scores[second].mean(axis=1).to_numpy(),

@@ -50,7 +50,9 @@ def classification_items(clips: pd.DataFrame, labels: Sequence[str], prompt: str
     ]
 
 
-def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, labels: Sequence[str], *, seed: int) -> pd.DataFrame:
+def build_items(
+    clips: pd.DataFrame, pairs: pd.DataFrame, labels: Sequence[str], *, seed: int
+) -> pd.DataFrame:
     """The items of every task, a row each with the columns ``ITEM_COLUMNS``.
 
     Args:
@@ -82,7 +84,9 @@ def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator
     both = sorted((labels.index(a), labels.index(b)))
     prompts = [PROMPT.format(label) for label in labels]
     slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
-    ordered, overlap, forward = (f"{pair['pair_id']}/{view}" for view in (pair["order"], "overlap", "forward"))
+    ordered, overlap, forward = (
+        f"{pair['pair_id']}/{view}" for view in (pair["order"], "overlap", "forward")
+    )
     questions = [
         ("2a", ordered, prompts, both),
         ("2b", overlap, prompts, both),
@@ -101,7 +105,9 @@ def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator
     ]
 
 
-def _task_4(a, b, labels, present: list[Phrase], generator: np.random.Generator) -> tuple[list[str], list[int]]:
+def _task_4(
+    a, b, labels, present: list[Phrase], generator: np.random.Generator
+) -> tuple[list[str], list[int]]:
     """50 of the 84 captions over a, b and 5 other labels, ``present`` always among them."""
     others = generator.choice([x for x in labels if x not in (a, b)], TASK_4_LABELS - 2, replace=False)
     chosen = [a, b, *others]
@@ -120,7 +126,11 @@ def _item(task, item, audio, candidates, answers, source_a, source_b) -> dict:
 
 
 def score_items(
-    items: pd.DataFrame, audio: Mapping[str, int], audio_embeddings: Tensor, text: Mapping[str, int], text_embeddings: Tensor
+    items: pd.DataFrame,
+    audio: Mapping[str, int],
+    audio_embeddings: Tensor,
+    text: Mapping[str, int],
+    text_embeddings: Tensor,
 ) -> pd.DataFrame:
     """Answer every item: a tidy row each with the columns ``ROW_COLUMNS``.
 

@@ -120,13 +120,16 @@ class AudioTextModel(nn.Module):
         if isinstance(item, (str, Path)):
             waveform = audio.read(item, self.sample_rate)
         else:
-            waveform = np.asarray(item, dtype=np.float32)
-            if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
+            waveform = np.asarray(item.detach().cpu() if isinstance(item, Tensor) else item)
+            # Integers are samples of a PCM file that nobody has scaled to [-1, 1].
+            floats = np.issubdtype(waveform.dtype, np.floating)
+            if not floats or waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
                 raise ValueError(
-                    f"a waveform must be one-dimensional, finite and not empty, got shape {waveform.shape}."
+                    "a waveform must be a mono array [samples] of finite floats in [-1, 1] and not empty, "
+                    f"got {waveform.dtype} of shape {waveform.shape}."
                 )
-            if sample_rate is not None and sample_rate != self.sample_rate:
-                waveform = audio.resample(waveform, sample_rate, self.sample_rate)
+            given = self.sample_rate if sample_rate is None else sample_rate
+            waveform = audio.resample(waveform, given, self.sample_rate)
         samples = round(self.window * self.sample_rate)
         if len(waveform) < samples:
             return audio.repeat_to(waveform, samples)
@@ -226,12 +229,16 @@ def load_model(
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; a checkpoint is a .safetensors and a .json file.")
     try:
-        facts = json.loads(sidecar.read_text())
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
         state = load_file(weights)
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except (ValueError, SafetensorError) as error:
         raise ValueError(f"{weights} is no readable checkpoint: {error}") from error
+    if not isinstance(facts, dict) or not {"model", "config", "weights_hash"} <= facts.keys():
+        raise ValueError(f"{sidecar} is no checkpoint's sidecar, expected model, config and weights_hash.")
     if facts["model"] != name:
         raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {name!r}.")
+    if facts["weights_hash"] != provenance.hash_state(state):
+        raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
     model = known[name](**(facts["config"] | options))
     model.load_own_state(state, str(weights))
     return model.to(device).eval()

@@ -60,7 +60,13 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         spectrum = torch.stft(
-            waveforms, self.n_fft, self.hop, window=self.hann, center=True, pad_mode="reflect", return_complex=True
+            waveforms,
+            self.n_fft,
+            self.hop,
+            window=self.hann,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
         )
         # The frame centred on the end is dropped: frames then add up when segments are joined.
         power = spectrum.abs().square()[:, :, : max(waveforms.shape[1] // self.hop, 1)]
@@ -134,7 +140,7 @@ def _minilm():
     if found != MINILM_SHA256:
         raise ValueError(f"{weights} has sha256 {found}, expected {MINILM_SHA256} (the official {MINILM}).")
     log.info("MiniLM from %s", package and MINILM_PACKAGE or MINILM)
-    model = AutoModel.from_pretrained(source, add_pooling_layer=False).eval().requires_grad_(False)
+    model = AutoModel.from_pretrained(source).eval().requires_grad_(False)
     return model, AutoTokenizer.from_pretrained(source)
 
 
@@ -153,7 +159,9 @@ class TextTrunk(nn.Module):
     def forward(self, captions: list[str]) -> Tokens:
         model, tokenizer = _minilm()
         model.to(self._device.device)
-        encoded = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").to(self._device.device)
+        encoded = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").to(
+            self._device.device
+        )
         values = model(**encoded).last_hidden_state
         return Tokens(values, encoded["attention_mask"].sum(1))
 
@@ -204,4 +212,5 @@ class Compact(AudioTextModel):
         other.text_head.load_state_dict(self.text_head.state_dict())
         with torch.no_grad():
             other.log_scale.copy_(self.log_scale)
-        return other
+        other.max_log_scale = self.max_log_scale
+        return other.to(self.log_scale.device)

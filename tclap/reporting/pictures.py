@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -194,4 +196,25 @@ def figure_composite(example: Example) -> Figure:
         grid[1, 1].set_xlabel("cosine of audio and caption")
         figure.colorbar(image, ax=grid[:, 0], label="dB", pad=0.01, fraction=0.03)
         legend_above(figure, swatches(models), 2)
+    return figure
+
+
+def figure_spectrograms(panels: Mapping[str, np.ndarray], frame_seconds: float, columns: int = 4) -> Figure:
+    """A sheet of mel spectrograms ``{title: [mels, frames] in dB}``, each to 60 dB below its own peak."""
+    if not panels:
+        raise ValueError("there is no spectrogram to show; expected at least one panel.")
+    with styled():
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(TEXT, 0.3 + 1.1 * rows))
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, (title, mel) in zip(grid, panels.items(), strict=False):
+            extent = (0, mel.shape[1] * frame_seconds, 0, len(mel))
+            axes.imshow(
+                mel, origin="lower", aspect="auto", extent=extent, vmin=mel.max() - 60, vmax=mel.max()
+            )
+            axes.set_title(title)
+            axes.set_yticks([])
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        figure.supxlabel("time (s)", fontsize="medium")
     return figure

@@ -1,0 +1,53 @@
+# `make` explains the targets. Settings: PROFILE, BASE, ESC50_ROOT, TEST_FOLD, VAL_FOLD, CLASSES, CORES, PYTHON.
+
+PROFILE ?= synthetic
+BASE ?= compact
+CORES ?= 2
+PYTHON ?= python3
+ifdef ESC50_ROOT
+export ESC50_ROOT := $(abspath $(ESC50_ROOT))
+endif
+
+BIN := .venv/bin
+SETTINGS := profile=$(PROFILE) base=$(BASE) $(if $(TEST_FOLD),test_fold=$(TEST_FOLD)) \
+	$(if $(VAL_FOLD),validation_fold=$(VAL_FOLD)) $(if $(CLASSES),classes=$(CLASSES))
+SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --config $(SETTINGS)
+REFERENCE := configs/reference/$(PROFILE)-$(BASE).json
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint lab paper bench clean
+
+help: ## explain the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "Python 3.11 or 3.12 is needed (numpy < 2 has no wheel for others), found %d.%d: set PYTHON=python3.11." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+reproduce: .venv/ready ## run notebooks 01 to 05 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
+	@$(SNAKEMAKE) --quiet rules host
+	@$(BIN)/python -m tclap.reporting report --profile $(PROFILE) --base $(BASE) --reference $(REFERENCE)
+
+test: .venv/ready lint ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/ready ## check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+lab: .venv/ready ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+paper: reproduce ## build paper/main.pdf from the run (needs TeX)
+	@command -v latexmk >/dev/null || { echo "latexmk is missing: apt-get install latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science" >&2; exit 1; }
+	cd paper && latexmk -pdf -interaction=nonstopmode -halt-on-error main.tex
+
+bench: .venv/ready ## run the benchmarks
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean: ## remove everything that runs make; the virtual environment stays
+	rm -rf runs data .snakemake figures/*.pdf figures/*.png paper/tables paper/numbers.tex
+	cd paper && rm -f main.pdf main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out
