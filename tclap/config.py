@@ -30,6 +30,7 @@ class Phase:
     lr: float
     batch: int
     validate_every: int = 25
+    weight_decay: float = 0.0001
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Config:
     dataset_options: dict = field(default_factory=dict)
     readouts: list[str] = field(default_factory=list)
     window_policies: list[str] = field(default_factory=lambda: ["fit"])
+    crop_energy: float = 1.0  # of training's segments, see SegmentBank
     gap_ms: list[float] = field(default_factory=lambda: [0.0, 0.0])
     data_seed: int = 0
     threads: int = 1
@@ -168,6 +170,8 @@ def _check(config: Config, where: str) -> None:
         raise ValueError(f"{where}: seeds is empty, expected at least one number.")
     for seed in config.seeds:
         config.check_seed(seed)
+    if not 0 < config.crop_energy <= 1:
+        raise ValueError(f"{where}: crop_energy is {config.crop_energy}, expected above 0 and at most 1.")
     if len(config.gap_ms) != 2:
         raise ValueError(f"{where}: gap_ms is {config.gap_ms}, expected two numbers.")
 

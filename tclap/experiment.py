@@ -162,7 +162,8 @@ class Experiment:
 
     def bank(self, model: AudioTextModel, stage: str) -> SegmentBank:
         """Mel power of a stage's clips, for composing batches."""
-        return SegmentBank(for_stage(self.clips, stage), self.audio, model.audio_trunk.mel, model.window)
+        clips, mel = for_stage(self.clips, stage), model.audio_trunk.mel
+        return SegmentBank(clips, self.audio, mel, model.window, self.config.crop_energy)
 
     def train_base(self, seed: int) -> AudioTextModel:
         """The base model of a seed (notebook 02), trained unless it is there."""
@@ -171,6 +172,7 @@ class Experiment:
             "seed": config.check_seed(seed),
             "warm_up": asdict(config.warm_up),
             "base_training": asdict(config.base_training),
+            "crop_energy": config.crop_energy,
             "options": self.options,
             "data": self._data_hash,
             "code": provenance.hash_code(*TRAINING_CODE),
@@ -205,6 +207,7 @@ class Experiment:
             name: {
                 "seed": self.config.check_seed(seed),
                 "post_pretraining": asdict(post),
+                "crop_energy": self.config.crop_energy,
                 "variant": asdict(variant(name)),
                 "base_weights": provenance.hash_state(base.own_state()),
                 "data": self._data_hash,
@@ -288,4 +291,6 @@ class Experiment:
 
 
 def _schedule(phase: Phase) -> Schedule:
-    return Schedule(steps=phase.steps, lr=phase.lr, validate_every=phase.validate_every)
+    return Schedule(
+        steps=phase.steps, lr=phase.lr, validate_every=phase.validate_every, weight_decay=phase.weight_decay
+    )

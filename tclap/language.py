@@ -65,7 +65,7 @@ class OrderLesson:
         return {"loss_contrast": contrast, "loss_slots": slots}
 
     def accuracy(self, pairs: int = 200) -> float:
-        """Share of pairs, in percent, whose wording is nearer to another of its own order than of the inverse."""
+        """Percent of pairs whose wording is nearer to another of its own order than of the inverse."""
         rng = np.random.default_rng([self.seed, LESSON])
         drawn = self._draw(pairs, rng)
         x, y = (

@@ -76,8 +76,8 @@ def make_pool(
             pool.base.append(trunk(items.log_mel))
             pool.base_captions += items.captions
             pool.base_events += items.events
-    # Clones, because autograd takes no inference tensors.
-    pool.composites, pool.base = torch.cat(pool.composites).clone(), torch.cat(pool.base).clone()
+    # Joined out here, because autograd takes no inference tensors.
+    pool.composites, pool.base = torch.cat(pool.composites), torch.cat(pool.base)
     return pool
 
 

@@ -89,7 +89,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def hash_code(*names: str) -> str:
-    """SHA-256 of the package's source files ``names``, relative to the package; folders with all they hold."""
+    """SHA-256 of source files, named relative to the package; of a folder, all that it holds."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for name in names:

@@ -92,7 +92,7 @@ def optimise(
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip_norm)
         if not (torch.isfinite(terms["loss"]) and torch.isfinite(norm)):
             raise FloatingPointError(
-                f"{what}: loss {float(terms['loss'])} and gradient norm {float(norm)} at step {step}, "
+                f"{what}: loss {terms['loss'].item()} and gradient norm {norm.item()} at step {step}, "
                 "expected finite numbers."
             )
         optimiser.step()

@@ -29,3 +29,81 @@ def project_root(tmp_path, monkeypatch) -> Path:
     """A folder of its own for everything a test writes."""
     monkeypatch.setenv("TCLAP_ROOT", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def text_trunk():
+    """Stands for a pretrained text trunk: each word has a fixed random vector. Counts what it is asked."""
+    import zlib
+
+    import numpy as np
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from tclap.models.base import Tokens
+
+    class Words(torch.nn.Module):
+        fingerprint = "words"
+        width = 384
+        asked: list[list[str]]
+
+        def forward(self, captions: list[str]) -> Tokens:
+            self.asked.append(list(captions))
+            rows = [
+                np.stack(
+                    [np.random.default_rng(zlib.crc32(w.encode())).standard_normal(384) for w in c.split()]
+                )
+                for c in captions
+            ]
+            lengths = torch.tensor([len(row) for row in rows])
+            return Tokens(pad_sequence([torch.from_numpy(row).float() for row in rows], True), lengths)
+
+    trunk = Words()
+    trunk.asked = []
+    return trunk
+
+
+@pytest.fixture
+def tiny_model(text_trunk):
+    """A compact model of a few thousand weights on half a second of audio, with the fake text trunk."""
+    import torch
+
+    from tclap.models.base import load_model
+
+    torch.manual_seed(0)
+    sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
+    model = load_model("compact", **sizes, width=8, hidden=8, dim=12)
+    model.text_trunk = text_trunk
+    return model
+
+
+@pytest.fixture
+def tiny_clips():
+    """Clips table of four labels, three clips of each a split; there are no files, see ``tiny_audio``."""
+    import pandas as pd
+
+    rows = [
+        {"clip_id": f"{label}-{split}-{n}", "label": label, "split": split, "source": f"{label}-{split}-{n}"}
+        for label in ("bell", "crow", "dog", "rain")
+        for split in ("base", "post", "validation")
+        for n in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def tiny_audio():
+    """Reads the clips of ``tiny_clips``: tones in noise, a pitch a label."""
+    import numpy as np
+
+    class Audio:
+        sample_rate = 8000
+
+        def __call__(self, clip_id: str) -> np.ndarray:
+            rng = np.random.default_rng(list(clip_id.encode()))
+            pitch = 200 * 2 ** ("bcdr".index(clip_id[0]) + rng.uniform(0, 0.3))
+            time = np.arange(4000) / self.sample_rate
+            tone = np.sin(2 * np.pi * pitch * time) * rng.uniform(0.1, 0.3)
+            return (tone + 0.02 * rng.standard_normal(4000)).astype(np.float32)
+
+    return Audio()

@@ -5,9 +5,9 @@ kept in a :class:`SegmentBank`; a composite's mel power is then two segments one
 an overlap's is their sum. Embeddings agree with those of composed waveforms (cosine ≥ 0.99,
 tested). Evaluation always composes waveforms.
 
-Augmentation is drawn from a generator that the caller seeds by (seed, step): each segment is
-rolled in time and changes its level, and bands of the log-mel are blanked (SpecAugment, Park et
-al., arXiv 1904.08779).
+Augmentation is drawn from a generator that the caller seeds by (seed, step): each segment is cut
+from another part of its clip, rolled in time and changed in level, and bands of the log-mel are
+blanked (SpecAugment, Park et al., arXiv 1904.08779).
 """
 
 from __future__ import annotations
@@ -20,54 +20,91 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tclap import audio
 from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
 from tclap.data.composites import ClipAudio, render_single
 from tclap.progress import progress
 
 GAIN_DB = 6.0
+LONGEST = 4  # segments of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
 BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
 
 
 class SegmentBank:
-    """Mel power of every clip's segment, ``[clips, frames, mels]``, at one RMS.
+    """Mel power of every clip, from which training cuts segments of half a window, at one RMS.
+
+    ``power [clips, frames, mels]`` are the segments that the evaluation plays (the most energetic).
+    With augmentation a segment may lie anywhere in the clip where it has at least ``crop_energy``
+    times that one's energy, so that training hears more of a clip than its loudest part.
 
     Args:
         clips: the clips table (of one stage).
         clip_audio: reads them.
         mel: waveforms ``[N, samples]`` to mel power ``[N, frames, mels]``.
         window: the model's window in seconds; a segment is half of it.
+        crop_energy: in (0, 1]; 1 keeps to the most energetic segment.
     """
 
     def __init__(
-        self, clips: pd.DataFrame, clip_audio: ClipAudio, mel: Callable[[Tensor], Tensor], window: float
+        self,
+        clips: pd.DataFrame,
+        clip_audio: ClipAudio,
+        mel: Callable[[Tensor], Tensor],
+        window: float,
+        crop_energy: float = 1.0,
     ) -> None:
         self.clips = clips.reset_index(drop=True)
         self.row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
         half = round(window * clip_audio.sample_rate) // 2
-        batches = []
-        for start in progress(range(0, len(clips), 64), "mel power of segments", quiet=len(clips) < 512):
-            ids = self.clips["clip_id"][start : start + 64]
-            waveforms = [render_single(clip_audio(c), window, clip_audio.sample_rate)[:half] for c in ids]
-            with torch.inference_mode():
-                batches.append(mel(torch.from_numpy(np.stack(waveforms))))
-        self.power = torch.cat(batches).clone()
+        wholes, segments = [], []
+        with torch.inference_mode():
+            for clip_id in progress(self.clips["clip_id"], "mel power of clips", quiet=len(clips) < 512):
+                clip = clip_audio(clip_id)
+                segment = render_single(clip, window, clip_audio.sample_rate)[:half]
+                segments.append(mel(torch.from_numpy(segment)[None])[0])
+                longest = min(max(len(clip), half), LONGEST * half)
+                start = audio.most_energetic_start(clip, longest)
+                whole = (
+                    audio.repeat_to(clip, longest)
+                    if len(clip) < longest
+                    else audio.crop(clip, start, longest)
+                )
+                wholes.append(mel(torch.from_numpy(whole)[None])[0])
+        self.power = torch.stack(segments).clone()
+        frames = self.power.shape[1]
+        self._starts = [_loud_starts(whole.sum(1).double().numpy(), frames, crop_energy) for whole in wholes]
+        self._whole = torch.nn.utils.rnn.pad_sequence(wholes, batch_first=True).clone()
 
     def rows(self, clip_ids: Sequence[str]) -> Tensor:
         """Positions of clips in the bank."""
         return torch.tensor([self.row[clip_id] for clip_id in clip_ids])
 
     def segments(self, rows: Tensor, generator: np.random.Generator | None) -> Tensor:
-        """Mel power ``[N, frames, mels]`` of segments, rolled and of changed level with a generator."""
-        power = self.power[rows]
+        """Mel power ``[N, frames, mels]`` of segments; with a generator cut, rolled and scaled at random."""
+        reference = self.power[rows]
         if generator is None:
-            return power
-        size, frames, mels = power.shape
+            return reference
+        size, frames, mels = reference.shape
+        draws = generator.random(size)
+        start = [
+            self._starts[row][int(draw * len(self._starts[row]))]
+            for row, draw in zip(rows, draws, strict=True)
+        ]
         shift = torch.from_numpy(generator.integers(frames, size=size))
-        order = (torch.arange(frames) + shift[:, None]) % frames
-        power = power.gather(1, order[..., None].expand(-1, -1, mels))
+        order = torch.tensor(start)[:, None] + (torch.arange(frames) + shift[:, None]) % frames
+        power = self._whole[rows].gather(1, order[..., None].expand(-1, -1, mels))
         gain = 10 ** (generator.uniform(-GAIN_DB, GAIN_DB, size=size) / 10)
-        return power * torch.from_numpy(gain).float()[:, None, None]
+        # Silence has no level to restore.
+        level = reference.sum((1, 2)) / power.sum((1, 2)).clamp_min(1e-30)
+        return power * (level * torch.from_numpy(gain).float())[:, None, None]
+
+
+def _loud_starts(energy: np.ndarray, frames: int, share: float) -> np.ndarray:
+    """Starts of the segments of ``frames`` with at least ``share`` of the loudest one's energy."""
+    sums = np.concatenate([[0.0], np.cumsum(energy)])
+    window = sums[frames:] - sums[:-frames]
+    return np.flatnonzero(window >= share * window.max())
 
 
 def compose_power(first: Tensor, second: Tensor, view: str) -> Tensor:

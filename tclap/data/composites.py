@@ -145,7 +145,8 @@ def _different_pairs(label: np.ndarray, stage: str, count: int, generator: np.ra
     available = size * size - int((np.bincount(label) ** 2).sum())
     if count > available:
         raise ValueError(
-            f"{count} {stage} pairs were asked for, but {size} clips make only {available} of different label."
+            f"{count} {stage} pairs were asked for, but {size} clips make only {available} "
+            "of different label."
         )
     if size * size <= ENUMERABLE:
         candidates = np.flatnonzero((label[:, None] != label[None, :]).ravel())

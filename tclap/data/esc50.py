@@ -79,7 +79,7 @@ def load(
 
 
 def locate(root: str | Path | None) -> tuple[Path, Path]:
-    """The data set's folder (None: the environment variable's) and its csv; FileNotFoundError if not there."""
+    """The folder (None: the environment variable's) and its csv; FileNotFoundError where missing."""
     hint = f"expected the official layout, from {URL}"
     if root is None:
         root = os.environ.get(ROOT_VARIABLE)

@@ -148,7 +148,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
 
 
 def look(experiment: Experiment, seed: int, names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answers to all items, and the small similarity matrices, of a few models of a seed; nothing is written."""
+    """Answers and small similarity matrices of a few models of a seed; nothing is written."""
     test = TestAudio(experiment, experiment.load(seed))
     items = experiment.table("data/items.parquet")
     answers, similarities = [], []
@@ -296,7 +296,7 @@ def write_example(
     test: TestAudio,
     cosines: Mapping[str, Mapping[str, dict[str, float]]],
 ) -> None:
-    """Write the example's spectrograms (``example.npz``, in dB) and its captions' cosines (``example.json``)."""
+    """Write the example's spectrograms in dB (``example.npz``) and cosines (``example.json``)."""
     pair = example_pair(test)
     pictures = {
         f"{view}_mel": decibels(model, render(pair, view, test.experiment.audio)) for view in VIEWS[:2]

@@ -108,7 +108,11 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
         else:
             summary["models"][name] = {
                 "zste": {task: tasks.get(task) for task in TASKS},
-                "prompts": {t.removeprefix(PREFIX): v for t, v in tasks.items() if t.startswith(PREFIX)},
+                "prompts": {
+                    t.removeprefix(PREFIX).format("{label}"): v
+                    for t, v in tasks.items()
+                    if t.startswith(PREFIX)
+                },
                 "retrieval": _retrieval(queries[queries["model"] == name]),
             }
     if summary["windows"]:

@@ -3,22 +3,22 @@
 Every item is one audio, a list of candidate captions and the set of right ones; it is answered
 right when the k right captions are exactly the top k. Ties count against the model.
 
-==============  ======================  =====================================================  =================
-task            audio                   candidates                                             chance
-==============  ======================  =====================================================  =================
-``1``           a single clip           K class prompts                                        1 / K
-``2a``, ``2b``  ordered, overlap        K class prompts, both labels to be found               2 / (K (K - 1))
-``3``           ordered                 A before B, B before A, A while B                      1 / 3
-``3_after``     ordered                 B after A, A after B, A while B                        1 / 3
-``2way_*``      ordered                 the first two of ``3`` (before) or ``3_after``         1 / 2
-``overlap``     overlap                 those of ``3``; right is "while"                       1 / 3
-``4``           forward                 50 of the 84 before / while captions over 7 labels     1 / 50
-``5``           forward                 2 K: "the first sound is X", "the second sound is X"   1 / (K (2 K - 1))
-==============  ======================  =====================================================  =================
+==============  =========  ==================================================  =================
+task            audio      candidates                                          chance
+==============  =========  ==================================================  =================
+``1``           single     K class prompts                                     1 / K
+``2a``, ``2b``  see below  K class prompts, both labels to be found            2 / (K (K - 1))
+``3``           ordered    A before B, B before A, A while B                   1 / 3
+``3_after``     ordered    B after A, A after B, A while B                     1 / 3
+``2way_*``      ordered    the first two of ``3`` (before), ``3_after``        1 / 2
+``overlap``     overlap    those of ``3``; right is "while"                    1 / 3
+``4``           forward    50 of the 84 before / while captions of 7 labels    1 / 50
+``5``           forward    2 K: "the first sound is X", "the second ... X"     1 / (K (2 K - 1))
+==============  =========  ==================================================  =================
 
-*Ordered* is the forward or the reversed composite, drawn evenly. Candidates are drawn from the
-seed and kept with the item, so that every model answers the same questions. Task 4 needs seven
-classes and is left out below that.
+*Ordered* is the forward or the reversed composite, drawn evenly; task 2a asks of that one, 2b of
+the overlap. Candidates are drawn from the seed and kept with the item, so that every model answers
+the same questions. Task 4 needs seven classes and is left out below that.
 """
 
 from __future__ import annotations

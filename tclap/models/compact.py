@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -92,7 +93,8 @@ class AudioTrunk(nn.Module):
             nn.GroupNorm(8, 64),
             nn.ReLU(),
         )
-        self.project = nn.Linear(64 * -(-(-(-mels // 4)) // 2), width)
+        bands = math.ceil(math.ceil(mels / 4) / 2)
+        self.project = nn.Linear(64 * bands, width)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         return self.from_log_mel(self.mel.log(self.mel(waveforms)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 
 def _lengths(values: Tensor, lengths: Tensor | None) -> Tensor:
@@ -61,24 +62,14 @@ class Ends(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.width = 2 * hidden
-        self.forwards = nn.GRU(dim, hidden, batch_first=True)
-        self.backwards = nn.GRU(dim, hidden, batch_first=True)
+        self.gru = nn.GRU(dim, hidden, batch_first=True, bidirectional=True)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        lengths = _lengths(values, lengths)
-        position = torch.arange(values.shape[1], device=values.device)
-        # Reversing within each row's length keeps the padding behind the sequence, so that both
-        # end states are read at the same place and padding never enters a state that is read.
-        mirrored = torch.where(
-            position < lengths[:, None], lengths[:, None] - 1 - position, position.expand(len(lengths), -1)
-        )
-        backwards = values.gather(1, mirrored[..., None].expand_as(values))
-        last = (lengths - 1)[:, None, None]
-        ends = []
-        for gru, sequence in ((self.forwards, values), (self.backwards, backwards)):
-            states, _ = gru(sequence)
-            ends.append(states.gather(1, last.expand(-1, 1, states.shape[2])).squeeze(1))
-        return torch.cat(ends, dim=1)
+        if lengths is not None:
+            # Packed, so that neither direction's state passes over padding.
+            values = pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, states = self.gru(values)
+        return states.transpose(0, 1).flatten(1)
 
 
 READOUTS: dict[str, type[nn.Module]] = {"mean": Mean, "segments": Segments, "ends": Ends}

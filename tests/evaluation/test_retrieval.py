@@ -105,13 +105,16 @@ def test_query_rows_against_loops():
         gallery="singles",
         audio_sources=[f"clip{i}" for i in range(9)],
     )
-    assert rows.columns.tolist() == ["gallery", "direction", "query", "source_a", "source_b", "rank"]
+    expected = ["gallery", "direction", "query", "source_a", "source_b", "rank", "relevant", "gallery_size"]
+    assert rows.columns.tolist() == expected
     assert (rows["gallery"] == "singles").all()
     forth, back = (rows[rows["direction"] == name] for name in ("text_to_audio", "audio_to_text"))
     assert len(forth) + len(back) == len(rows)
     scores = [[float(np.dot(t, a)) for a in audio.astype(np.float64)] for t in text.astype(np.float64)]
     hits = [[a == b for b in audio_events] for a in text_events]
     assert forth["rank"].tolist() == brute_force_ranks(scores, hits)
+    assert forth["relevant"].tolist() == np.sum(hits, axis=1).tolist()
+    assert (forth["gallery_size"] == np.shape(hits)[1]).all()
     assert back["rank"].tolist() == brute_force_ranks(np.transpose(scores), np.transpose(hits))
     assert forth["query"].tolist() == list(range(15))
     assert back["query"].tolist() == list(range(9))

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tclap.data import captions
+from tclap.data.batches import base_batch
+from tclap.data.captions import conjunction_events, event_ids, view_captions, view_events, vocabulary
+from tclap.evaluation import prompts, zste
+from tclap.language import OrderLesson
+
+LABELS = ["clock tick", "dog", "door wood knock", "rain", "rooster", "sea waves", "sneezing", "helicopter"]
+
+
+@pytest.fixture
+def pairs():
+    rows = [
+        {"pair_id": f"{i}-{j}-{sigma}", "label_i": i, "label_j": j, "sigma": sigma, "order": order}
+        | {"source_i": i, "source_j": j}
+        for i, j in captions.ordered_labels(LABELS)
+        for sigma, order in (("preceding", "forward"), ("succeeding", "reversed"))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_vocabulary_of_two_labels_by_hand():
+    sound = "this is a sound of {}"
+    slot = "In this concatenated sound, the {} sound is {}"
+    expected = {slot.format(n, x) for n in ("first", "second") for x in ("dog", "rain")}
+    for x in ("dog", "rain"):
+        expected |= {f"i can hear {x}", f"this is an audio of {x}", x, f"this is {x}", sound.format(x)}
+    for a, b in (("dog", "rain"), ("rain", "dog")):
+        for words in (f"{a} before {b}", f"{a} after {b}", f"{a} while {b}", f"{a} and {b}"):
+            expected |= {words, sound.format(words)}
+        expected |= {f"{a} followed by {b}", f"first {a}, then {b}"}
+    assert vocabulary(["dog", "rain"]) == sorted(expected)
+
+
+def test_vocabulary_does_not_depend_on_the_order_of_labels_and_repeats_nothing():
+    words = vocabulary(LABELS)
+    assert words == vocabulary(LABELS[::-1]) and len(set(words)) == len(words)
+    # 7 templates of one label; of two: before, after, while and and, bare or prompted, and two wordings more.
+    assert len(words) == 7 * 8 + (2 * 4 + 2) * 8 * 7
+
+
+def test_vocabulary_has_what_training_asks_for(pairs):
+    known = set(vocabulary(LABELS))
+    for generator in (None, *(np.random.default_rng(seed) for seed in range(5))):
+        assert {c for view in view_captions(pairs, generator) for c in view} <= known
+    bank = SimpleNamespace(
+        clips=pd.DataFrame({"label": LABELS * 3}),
+        power=torch.ones(24, 4, 8),
+        segments=lambda rows, generator: torch.ones(len(rows), 4, 8),
+    )
+    batch = base_batch(bank, 5000, torch.log, np.random.default_rng(0))
+    # Five wordings of a label, two of an ordered pair: all of them come up.
+    assert set(batch.captions) <= known and len(set(batch.captions)) == 5 * 8 + 2 * 56
+
+
+def test_vocabulary_has_what_the_lesson_asks_for():
+    asked = set()
+    generator = torch.Generator().manual_seed(0)
+
+    def text(words):
+        asked.update(words)
+        return len(words)
+
+    model = SimpleNamespace(embed_text=lambda size: torch.randn(size, 8, generator=generator))
+    lesson = OrderLesson(model, text, LABELS, seed=0)
+    for step in range(30):
+        lesson.losses(step, 32)
+    lesson.accuracy()
+    assert asked <= set(vocabulary(LABELS))
+    # Six wordings of an order, two of both at once, five of one sound and two slots: all come up.
+    assert len(asked) == 8 * 56 + 7 * 8
+    for word in (
+        "before",
+        "after",
+        "followed by",
+        "then",
+        "while",
+        "first sound",
+        "second sound",
+        "i can hear",
+    ):
+        assert any(word in caption for caption in asked)
+
+
+def test_vocabulary_has_what_the_evaluation_asks_for(pairs):
+    clips = pd.DataFrame({"clip_id": LABELS, "label": LABELS, "source": LABELS})
+    items = pd.concat([zste.build_items(clips, pairs, LABELS, seed=0), prompts.build_items(clips, LABELS)])
+    assert set(items["task"]) == {*zste.TASKS, *(prompts.PREFIX + p for p in prompts.PROMPTS)}
+    assert {c for candidates in items["candidates"] for c in candidates} <= set(vocabulary(LABELS))
+
+
+def test_view_captions_by_hand():
+    pairs = pd.DataFrame(
+        {"label_i": ["dog", "dog"], "label_j": ["rain"] * 2, "sigma": ["preceding", "succeeding"]}
+    )
+    sound = "this is a sound of "
+    assert view_captions(pairs) == [
+        [sound + "dog before rain", sound + "rain after dog"],
+        [sound + "rain before dog", sound + "dog after rain"],
+        [sound + "dog while rain"] * 2,
+    ]
+    assert view_events(pairs) == [["dog > rain"] * 2, ["rain > dog"] * 2, ["dog & rain"] * 2]
+
+
+def test_prompted_or_bare_is_drawn_for_a_pair_and_alike_in_its_views(pairs):
+    views = view_captions(pairs, np.random.default_rng(0))
+    is_prompted = np.array([[c.startswith("this is a sound of ") for c in view] for view in views])
+    assert (is_prompted == is_prompted[0]).all()
+    assert 0.3 < is_prompted[0].mean() < 0.7
+    assert (
+        views
+        == view_captions(pairs, np.random.default_rng(0))
+        != view_captions(pairs, np.random.default_rng(1))
+    )
+
+
+def test_conjunction_has_no_order_and_is_no_overlap():
+    assert conjunction_events("rain", "dog") == conjunction_events("dog", "rain")
+    assert conjunction_events("dog", "rain") not in {"dog & rain", "dog > rain", "rain > dog"}
+
+
+def test_event_ids_are_equal_exactly_where_the_events_are():
+    events = ["b > a", "a > b", "b > a", "a & b", "a", "a > b", "a > b longer than the others"]
+    ids = event_ids(events)
+    assert ids.dtype == np.int64 and ids.shape == (7,)
+    same = np.array([[x == y for y in events] for x in events])
+    assert ((ids[:, None] == ids[None, :]) == same).all()
+    assert (event_ids(np.array(events)) == ids).all() and (event_ids(tuple(events)) == ids).all()

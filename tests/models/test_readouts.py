@@ -1,0 +1,136 @@
+"""Readouts against slow oracles that treat one row at a time, without padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tclap.models.readouts import READOUTS, make_readout
+
+LENGTHS = [7, 1, 2, 3, 4, 5, 10]
+
+
+def sequences(seed: int = 0, dim: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(LENGTHS), max(LENGTHS), dim, generator=generator), torch.tensor(LENGTHS)
+
+
+def readout(name: str, dim: int = 3, hidden: int = 5) -> nn.Module:
+    torch.manual_seed(1)
+    return make_readout(name, dim, hidden).eval()
+
+
+def slow_segments(row: torch.Tensor) -> torch.Tensor:
+    """Four means of a row ``[T, D]``; the bounds are written out for every length in LENGTHS."""
+    bounds = {
+        1: [(0, 1), (0, 1), (0, 1), (0, 1)],
+        2: [(0, 1), (0, 1), (1, 2), (1, 2)],
+        3: [(0, 1), (0, 1), (1, 2), (2, 3)],
+        4: [(0, 1), (1, 2), (2, 3), (3, 4)],
+        5: [(0, 1), (1, 2), (2, 3), (3, 5)],
+        7: [(0, 1), (1, 3), (3, 5), (5, 7)],
+        10: [(0, 2), (2, 5), (5, 7), (7, 10)],
+    }[len(row)]
+    return torch.cat([torch.stack([row[t] for t in range(a, b)]).mean(0) for a, b in bounds])
+
+
+def slow_ends(module: nn.Module):
+    """The GRU's recurrence cell by cell: once from the front, once from the back."""
+
+    def cell(suffix: str) -> nn.GRUCell:
+        cell = nn.GRUCell(module.gru.input_size, module.gru.hidden_size)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        cell.load_state_dict({name: getattr(module.gru, f"{name}_l0{suffix}") for name in names})
+        return cell
+
+    def last(cell: nn.GRUCell, steps) -> torch.Tensor:
+        state = torch.zeros(1, module.gru.hidden_size)
+        for step in steps:
+            state = cell(step[None], state)
+        return state[0]
+
+    front, back = cell(""), cell("_reverse")
+    return lambda row: torch.cat([last(front, row), last(back, row.flip(0))])
+
+
+def oracle(name: str, module: nn.Module):
+    if name == "ends":
+        return slow_ends(module)
+    return slow_segments if name == "segments" else lambda row: row.mean(0)
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_each_row_is_what_the_oracle_makes_of_it_alone(name):
+    module, (values, lengths) = readout(name), sequences()
+    slow = oracle(name, module)
+    with torch.no_grad():
+        expected = torch.stack([slow(row[:length]) for row, length in zip(values, lengths, strict=True)])
+        found = module(values, lengths)
+    assert found.shape == (len(LENGTHS), module.width)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_without_lengths_every_row_is_whole(name):
+    module, (values, _) = readout(name), sequences()
+    with torch.no_grad():
+        whole = module(values, torch.full((len(values),), values.shape[1]))
+        torch.testing.assert_close(module(values), whole, atol=0, rtol=0)
+
+
+def test_a_mean_by_hand():
+    values = torch.tensor([[[1.0], [3.0], [100.0]], [[1.0], [2.0], [6.0]]])
+    assert readout("mean", 1)(values, torch.tensor([2, 3])).tolist() == [[2.0], [3.0]]
+
+
+def test_segments_by_hand():
+    values = torch.arange(8.0).reshape(1, 8, 1)
+    assert readout("segments", 1)(values).tolist() == [[0.5, 2.5, 4.5, 6.5]]
+    assert readout("segments", 1)(values, torch.tensor([4])).tolist() == [[0.0, 1.0, 2.0, 3.0]]
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_padding_changes_nothing(name):
+    module, (values, lengths) = readout(name), sequences()
+    other = values.clone()
+    for n, length in enumerate(lengths):
+        other[n, length:] = 1e4
+    longer = torch.cat([other, torch.full((len(values), 4, 3), -77.0)], dim=1)
+    with torch.no_grad():
+        expected = module(values, lengths)
+        torch.testing.assert_close(module(other, lengths), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(module(longer, lengths), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_rows_do_not_mix(name):
+    module, (values, lengths) = readout(name).train(), sequences()
+    other = torch.cat([values[:1], values[1:] * 5 - 2])
+    with torch.no_grad():
+        torch.testing.assert_close(module(other, lengths)[0], module(values, lengths)[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "blind"), [("mean", True), ("segments", False), ("ends", False)])
+def test_who_hears_order(name, blind):
+    module, (values, _) = readout(name), sequences()
+    first, second = values[:, :5], values[:, 5:]
+    with torch.no_grad():
+        forward = module(torch.cat([first, second], dim=1))
+        backward = module(torch.cat([second, first], dim=1))
+    assert torch.allclose(forward, backward, atol=1e-6) == blind
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_gradients_reach_the_values_but_not_the_padding(name):
+    module, (values, lengths) = readout(name), sequences()
+    values.requires_grad_(True)
+    module(values, lengths).square().sum().backward()
+    padding = torch.arange(values.shape[1]) >= lengths[:, None]
+    assert (values.grad[padding] == 0).all()
+    assert (values.grad[~padding] != 0).any(dim=1).all()
+
+
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match="readout must be one of mean, segments, ends, got 'max'"):
+        make_readout("max", 3, 5)

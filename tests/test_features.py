@@ -1,0 +1,130 @@
+"""The store of text trunk outputs."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tclap.features import TextFeatures
+
+CAPTIONS = ["a dog before rain", "rain", "rain after a dog", "dog"]
+
+
+def rows(features: TextFeatures, captions: list[str]) -> list[torch.Tensor]:
+    values, lengths = features(captions)
+    return [row[:length] for row, length in zip(values, lengths, strict=True)]
+
+
+def fresh(text_trunk, captions: list[str]) -> list[torch.Tensor]:
+    return [text_trunk([caption]).values[0] for caption in captions]
+
+
+def equal(found: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
+    return len(found) == len(expected) and all(map(torch.equal, found, expected))
+
+
+def test_outputs_are_the_trunks_own_in_the_order_asked(text_trunk):
+    features = TextFeatures(text_trunk, CAPTIONS)
+    asked = ["rain", "a dog before rain", "rain"]
+    values, lengths = features(asked)
+    assert values.shape == (3, 4, 384) and lengths.tolist() == [1, 4, 1]
+    assert (values[0, 1:] == 0).all()
+    assert equal(rows(features, asked), fresh(text_trunk, asked))
+    assert features.path is None
+
+
+def test_each_caption_goes_through_the_trunk_once(text_trunk):
+    features = TextFeatures(text_trunk, CAPTIONS + CAPTIONS[:2])
+    features(CAPTIONS)
+    features(CAPTIONS[::-1])
+    assert sorted(sum(text_trunk.asked, [])) == sorted(CAPTIONS)
+
+
+def test_batches_do_not_show(text_trunk, monkeypatch):
+    monkeypatch.setattr(TextFeatures, "BATCH", 3)
+    features = TextFeatures(text_trunk, CAPTIONS)
+    assert [len(batch) for batch in text_trunk.asked] == [3, 1]
+    assert equal(rows(features, CAPTIONS), fresh(text_trunk, CAPTIONS))
+
+
+def test_what_is_on_disk_is_not_computed_again(text_trunk, tmp_path):
+    first = rows(TextFeatures(text_trunk, CAPTIONS, tmp_path), CAPTIONS)
+    text_trunk.asked.clear()
+    again = TextFeatures(text_trunk, CAPTIONS[::-1], tmp_path)  # the order of the list is no matter
+    assert equal(rows(again, CAPTIONS), first)
+    assert text_trunk.asked == []
+    assert [path.name for path in tmp_path.iterdir()] == [again.path.name]
+
+
+def test_a_rebuild_gives_the_same_bits(text_trunk, tmp_path):
+    paths = [
+        TextFeatures(text_trunk, c, tmp_path / f).path for f, c in (("a", CAPTIONS), ("b", CAPTIONS[::-1]))
+    ]
+    assert paths[0].name == paths[1].name
+    one, other = map(load_file, paths)
+    assert one.keys() == other.keys() == {"values", "lengths"}
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_other_captions_or_weights_have_a_file_of_their_own(text_trunk, tmp_path):
+    names = [TextFeatures(text_trunk, CAPTIONS, tmp_path).path.name]
+    names.append(TextFeatures(text_trunk, CAPTIONS[:3], tmp_path).path.name)
+    text_trunk.fingerprint = "other words"
+    names.append(TextFeatures(text_trunk, CAPTIONS, tmp_path).path.name)
+    assert len(set(names)) == 3
+
+
+def test_captions_outside_the_list_are_encoded_when_they_come(text_trunk, tmp_path):
+    features = TextFeatures(text_trunk, CAPTIONS, tmp_path)
+    before = features.path.read_bytes()
+    text_trunk.asked.clear()
+    asked = ["siren while crow", "dog", "siren while crow"]
+    found = rows(features, asked)
+    assert text_trunk.asked == [["siren while crow"]]
+    features(asked)
+    assert text_trunk.asked == [["siren while crow"]]
+    assert equal(found, fresh(text_trunk, asked))
+    assert features.path.read_bytes() == before
+
+
+def flip_a_value(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 64]) + content[-4:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_value,
+        lambda content: content[:-100],
+        lambda content: content[:5],
+        lambda content: b"",
+        lambda _: b"x" * 99,
+    ],
+    ids=["flipped", "truncated", "header only", "empty", "something else"],
+)
+def test_a_damaged_file_is_made_again_with_a_warning(text_trunk, tmp_path, caplog, damage):
+    features = TextFeatures(text_trunk, CAPTIONS, tmp_path)
+    expected, content = rows(features, CAPTIONS), features.path.read_bytes()
+    features.path.write_bytes(damage(content))
+    with caplog.at_level(logging.WARNING):
+        again = TextFeatures(text_trunk, CAPTIONS, tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{features.path} is damaged; its captions are encoded again"
+    ]
+    assert equal(rows(again, CAPTIONS), expected)
+    text_trunk.asked.clear()
+    TextFeatures(text_trunk, CAPTIONS, tmp_path)
+    assert text_trunk.asked == []  # the file is sound again
+
+
+def test_captions_mixed_up_on_disk_are_noticed(text_trunk, tmp_path):
+    features = TextFeatures(text_trunk, CAPTIONS, tmp_path)
+    content = features.path.read_bytes()
+    swapped = content.replace(b"rain after", b"Rain after")
+    assert swapped != content
+    features.path.write_bytes(swapped)
+    again = TextFeatures(text_trunk, CAPTIONS, tmp_path)
+    assert equal(rows(again, CAPTIONS), rows(features, CAPTIONS))

@@ -1,0 +1,162 @@
+"""The notebooks: committed clean, and run by papermill and as a graph on the smoke profile."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from tclap import paths
+
+NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb"))
+SNAKEFILE = paths.CHECKOUT / "workflow" / "Snakefile"
+RUNNER = paths.CHECKOUT / "workflow" / "run_notebook.py"
+TABLE_FILES = ("tables/table_1.tex", "tables/table_2.tex", "tables/table_3.tex", "numbers.tex")
+
+
+def graph(root: Path, *settings: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(root)]
+    command += ["--cores", "2", "--quiet", "rules", *options, "--config", *settings]
+    environment = os.environ | {"TCLAP_ROOT": str(root)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def papermill(root: Path, number: str, *parameters: str) -> subprocess.CompletedProcess:
+    notebook = next(n for n in NOTEBOOKS if n.name.startswith(number))
+    command = [sys.executable, str(RUNNER), str(notebook), str(root / f"{number}.ipynb"), *parameters]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TCLAP_ROOT": str(root)})
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory) -> Path:
+    """The whole graph on the smoke profile."""
+    root = tmp_path_factory.mktemp("smoke")
+    done = graph(root, "profile=smoke")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return root
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert notebook.cells[0].cell_type == "markdown"
+    assert "def " not in "".join(c.source for c in code if "show(" not in c.source), "logic belongs in tclap"
+    text = path.read_text()
+    assert "/home/" not in text and "/work/" not in text and "C:\\\\" not in text
+
+
+def test_the_graph_makes_everything(smoke):
+    run = smoke / "runs" / "smoke" / "compact"
+    executed = {path.name for path in (run / "notebooks").iterdir()}
+    for stem in (
+        "01_data_construction",
+        "02_base_model-seed0",
+        "04_evaluation-seed1",
+        "05_figures_and_tables",
+    ):
+        assert {f"{stem}.ipynb", f"{stem}.html"} <= executed
+    for name in ("tasks", "margins", "similarity", "ablation", "curves", "prompts", "readouts", "windows"):
+        assert (smoke / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (smoke / "figures" / f"{name}.png").stat().st_size > 5000
+    for name in TABLE_FILES:
+        assert (smoke / "paper" / name).read_text().strip()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary == json.loads((smoke / "runs" / "smoke" / "summary.json").read_text())
+    assert summary["seeds"] == [0, 1] and len(summary["models"]) == 9
+    for model in summary["models"].values():
+        for task in model["zste"].values():
+            low, high = task["ci95"]
+            assert 0 <= low <= task["accuracy"] <= high <= 100 and task["n"] and task["chance"] > 0
+    audio = (run / "notebooks" / "01_data_construction.html").read_text()
+    assert audio.count("<audio") >= 3, "players for a composite, its inversion and its overlap"
+
+
+def test_item_rows_agree_with_the_summary(smoke):
+    run = smoke / "runs" / "smoke" / "compact"
+    rows = pd.read_parquet(run / "results.parquet")
+    chosen = rows[(rows["model"] == "t-clap") & (rows["task"] == "3")]
+    summary = json.loads((run / "summary.json").read_text())["models"]["t-clap"]["zste"]["3"]
+    assert summary["accuracy"] == pytest.approx(100 * chosen["correct"].mean())
+    assert summary["n"] == chosen["item"].nunique()
+
+
+def test_a_second_run_has_nothing_to_do(smoke):
+    done = graph(smoke, "profile=smoke", options=("--dry-run",))
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_a_seed_is_reproduced_and_another_is_not(smoke, tmp_path, monkeypatch):
+    """The same seed gives the same item rows in another folder and process; the other seed does not."""
+    run = smoke / "runs" / "smoke" / "compact"
+    seeds = [pd.read_parquet(run / f"seed{seed}" / "results.parquet") for seed in (0, 1)]
+    assert not seeds[0]["margin"].equals(seeds[1]["margin"])
+    for number, parameters in (("01", ()), ("02", ("seed=1",)), ("03", ("seed=1",)), ("04", ("seed=1",))):
+        done = papermill(tmp_path, number, 'profile="smoke"', *parameters)
+        assert done.returncode == 0, done.stderr
+    again = pd.read_parquet(tmp_path / "runs" / "smoke" / "compact" / "seed1" / "results.parquet")
+    pd.testing.assert_frame_equal(again, seeds[1], check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "parameter", "expected"),
+    [
+        ("01", "sede=3", "unknown key 'sede'"),
+        ("02", 'seed="three"', "seed is 'three', expected int"),
+        ("02", "seed=7.5", "seed is 7.5, expected int"),
+        ("03", 'variants=["t-clop"]', "unknown variant 't-clop'"),
+        ("01", 'profile="nope"', "unknown profile 'nope'"),
+        ("01", 'base="msclop"', "has no base 'msclop'"),
+        ("02", 'profile="never-run"', "run the notebooks before this one"),
+    ],
+)
+def test_bad_parameters_get_one_sentence(smoke, tmp_path, number, parameter, expected):
+    known = () if parameter.startswith("profile") else ('profile="smoke"',)
+    # Notebook 03 needs a base model to complain about anything else.
+    root = smoke if number == "03" else tmp_path
+    done = papermill(root, number, *known, parameter)
+    assert done.returncode == 1
+    assert expected in done.stderr and done.stderr.count("\n") == 1
+    assert not (root / f"{number}.ipynb").exists(), "a failed notebook is not taken for a finished one"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (("profile=nope",), "unknown profile 'nope'"),
+        (("profile=smoke", "base=nope"), "has no base 'nope'"),
+        (("profile=smoke", "colour=red"), "unknown setting 'colour'"),
+        (("profile=esc50",), "ESC50_ROOT"),
+        (("profile=esc50", "test_fold=four"), "test_fold is 'four', expected int"),
+    ],
+)
+def test_the_graph_refuses_bad_settings_before_it_starts(tmp_path, monkeypatch, settings, expected):
+    monkeypatch.delenv("ESC50_ROOT", raising=False)
+    done = graph(tmp_path, *settings)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert expected in line
+
+
+def test_real_recordings_through_papermill(esc50_root, tmp_path):
+    """Notebook 01 on real clips: ten classes in every fold, composites, questions."""
+    done = papermill(tmp_path, "01", 'profile="esc50"', f"esc50_root={json.dumps(str(esc50_root))}")
+    assert done.returncode == 0, done.stderr
+    data = tmp_path / "runs" / "esc50" / "compact" / "data"
+    clips = pd.read_parquet(data / "clips.parquet")
+    assert clips["label"].nunique() == 10
+    assert set(clips["split"]) == {"train", "validation", "test"}
+    assert clips.groupby("source")["split"].nunique().max() == 1
+    pairs = pd.read_parquet(data / "pairs-test.parquet")
+    test_clips = set(clips.loc[clips["split"] == "test", "clip_id"])
+    assert set(pairs["clip_i"]) | set(pairs["clip_j"]) <= test_clips

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import tclap
+
+
+def run(code: str) -> str:
+    """Standard output of a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_public_names_are_what_their_modules_hold():
+    assert set(tclap.__all__) == {"clip_loss", "temporal_nce", "load_clips", "load_model"}
+    for name, home in (
+        ("clip_loss", "losses"),
+        ("temporal_nce", "losses"),
+        ("load_clips", "data.clips"),
+        ("load_model", "models.base"),
+    ):
+        assert getattr(tclap, name) is getattr(importlib.import_module(f"tclap.{home}"), name)
+        assert name in dir(tclap)
+    assert "__version__" in dir(tclap)
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="module 'tclap' has no attribute 'train'"):
+        tclap.train  # noqa: B018 (the access itself is tested)
+    assert not hasattr(tclap, "load")
+
+
+@pytest.mark.parametrize("module", ["tclap", "tclap.config", "tclap.variants", "tclap.reporting"])
+def test_light_modules_do_not_wait_for_torch(module):
+    assert run(f"import sys, {module}; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))") == "[]"
+
+
+def test_reading_a_profile_does_not_wait_for_torch():
+    code = "import sys, tclap.config; tclap.config.load_config('smoke'); print('torch' in sys.modules)"
+    assert run(code) == "False"
+
+
+def test_a_star_import_has_every_public_name():
+    assert (
+        run("from tclap import *; print(clip_loss.__name__, load_model.__name__)") == "clip_loss load_model"
+    )
+
+
+def test_importing_leaves_torchs_and_numpys_generators_alone():
+    code = (
+        "import numpy, torch; a = torch.get_rng_state(); b = numpy.random.get_state()[1].copy(); "
+        "import tclap.experiment; "
+        "print(torch.equal(a, torch.get_rng_state()), (b == numpy.random.get_state()[1]).all())"
+    )
+    assert run(code) == "True True"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import tqdm.auto
+
+from tclap.progress import is_batch, progress
+
+
+@pytest.fixture(autouse=True)
+def batch(monkeypatch):
+    monkeypatch.setenv("TCLAP_BATCH", "1")
+
+
+def lines(caplog) -> list[str]:
+    return [record.getMessage().rsplit(",", 1)[0] for record in caplog.records]
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False), ("", False), (None, False)])
+def test_what_a_batch_run_is(monkeypatch, value, expected):
+    monkeypatch.delenv("TCLAP_BATCH")
+    if value is not None:
+        monkeypatch.setenv("TCLAP_BATCH", value)
+    assert is_batch() == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (8, ["work: 2 of 8", "work: 4 of 8", "work: 6 of 8", "work: done"]),
+        (5, ["work: 2 of 5", "work: 3 of 5", "work: 4 of 5", "work: done"]),
+        (1, ["work: done"]),
+        (0, ["work: done"]),
+    ],
+)
+def test_a_batch_run_logs_quarters(caplog, count, expected):
+    with caplog.at_level(logging.INFO):
+        assert list(progress(range(count), "work")) == list(range(count))
+    assert lines(caplog) == expected
+
+
+def test_of_unknown_length_only_the_end_is_logged(caplog):
+    with caplog.at_level(logging.INFO):
+        assert list(progress(iter("abcd"), "work")) == list("abcd")
+    assert lines(caplog) == ["work: done"]
+
+
+def test_quiet_work_says_nothing(caplog):
+    with caplog.at_level(logging.INFO):
+        assert list(progress("abc", "work", quiet=True)) == ["a", "b", "c"]
+    assert caplog.records == []
+
+
+def test_an_interactive_run_has_a_bar(monkeypatch, caplog):
+    monkeypatch.delenv("TCLAP_BATCH")
+    shown = []
+    monkeypatch.setattr(tqdm.auto, "tqdm", lambda items, desc: shown.append(desc) or items)
+    with caplog.at_level(logging.INFO):
+        assert list(progress([1, 2], "work")) == [1, 2]
+    assert shown == ["work"] and caplog.records == []
+
+
+def test_items_are_taken_one_at_a_time():
+    taken = []
+    items = progress((taken.append(n) or n for n in range(3)), "work")
+    assert next(items) == 0
+    assert taken == [0]
