@@ -40,6 +40,8 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
         kernel_name="python3",
         progress_bar=False,
         log_output=True,
+        # The kernel warns of its unencrypted local socket at every start.
+        extra_arguments=["--log-level=ERROR"],
     )
     body, _ = HTMLExporter(embed_images=True).from_filename(str(failed))
     with paths.replacing(output.with_suffix(".html")) as temporary:
