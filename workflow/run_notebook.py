@@ -40,8 +40,8 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
         kernel_name="python3",
         progress_bar=False,
         log_output=True,
-        # The kernel warns of its unencrypted local socket at every start.
-        extra_arguments=["--log-level=ERROR"],
+        # The kernel logs warnings of its socket and of being interrupted; errors reach the notebook.
+        extra_arguments=["--log-level=CRITICAL"],
     )
     body, _ = HTMLExporter(embed_images=True).from_filename(str(failed))
     with paths.replacing(output.with_suffix(".html")) as temporary:
