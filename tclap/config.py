@@ -32,12 +32,17 @@ class Phase:
     validate_every: int = 25
     weight_decay: float = 0.0001
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "validate_every", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a training phase is {getattr(self, name)}, expected above 0.")
+
 
 @dataclass(frozen=True)
 class PostPretraining(Phase):
     """Post-pretraining: a step takes ``batch`` pairs in three views, and replayed base-type items."""
 
-    replay_batch: int = 32
+    replay_batch: int = 64
     lesson_batch: int = 8  # pairs of captions a step that keep the words for order, without audio
     pool_pairs: int = 3200  # composites whose trunk outputs are kept
     pool_items: int = 6400  # base-type items likewise
@@ -128,7 +133,11 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     missing = [name for name in required if name not in values]
     if missing:
         raise ValueError(f"{where} lacks the key {missing[0]!r}.")
-    return cls(**{key: _typed(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+    typed = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return cls(**typed)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:

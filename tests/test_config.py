@@ -285,3 +285,10 @@ def test_optional_values_of_dataclasses():
         build(DataParameters, {"test_fold": 1.5}, "here")
     with pytest.raises(TypeError, match="here is 3, expected keys and values"):
         build(DataParameters, 3, "here")
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("lr", -0.1), ("batch", 0), ("validate_every", 0)])
+def test_a_phase_without_steps_items_or_rate_is_refused(name, value):
+    values = {"steps": 1, "lr": 0.1, "batch": 1, "validate_every": 1} | {name: value}
+    with pytest.raises(ValueError, match=rf"^here: {name} of a training phase is {value}"):
+        build(Phase, values, "here")

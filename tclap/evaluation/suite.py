@@ -168,8 +168,8 @@ def decibels(model: AudioTextModel, waveform: np.ndarray) -> np.ndarray:
 
 def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
     """Retrieval among single clips, among overlaps ("X and Y"), and among all views of the pairs."""
-    labels = encoded.experiment.labels
     clips, pairs = test.clips, test.pairs
+    labels = sorted(clips["label"].unique())
     pair_sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
 
     def gallery(

@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,22 +51,20 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     tables = {}
     for name in ("results", "retrieval", "similarity"):
         files = [folder / f"seed{seed}" / f"{name}.parquet" for seed in config.seeds]
-        missing = [str(file) for file in files if not file.is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{missing[0]} is missing: run notebook 04 for every seed, or `make reproduce`."
-            )
+        _require(files, "notebook 04")
         tables[name] = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
     models = [m for m in tables["results"]["model"].unique() if POLICY_SEPARATOR not in m]
     histories = [folder / f"seed{s}" / m / "history.parquet" for s in config.seeds for m in models]
+    shown = [folder / f"seed{config.seeds[0]}" / name for name in ("example.npz", "example.json")]
+    _require([*histories, *shown], "notebooks 03 and 04")
     tables["history"] = pd.concat([pd.read_parquet(file) for file in histories], ignore_index=True)
     for name, table in tables.items():
         with paths.replacing(folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
     # One composite is shown in full; every seed has its own view of it, the first one's is shown.
-    for name in ("example.npz", "example.json"):
-        with paths.replacing(folder / name) as temporary:
-            shutil.copyfile(folder / f"seed{config.seeds[0]}" / name, temporary)
+    for file in shown:
+        with paths.replacing(folder / file.name) as temporary:
+            shutil.copyfile(file, temporary)
     summary = build_summary(tables["results"], tables["retrieval"])
     clips = pd.read_parquet(folder / "data/clips.parquet")
     files = ("clips", "pairs-validation", "pairs-test", "items")
@@ -84,6 +83,12 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     provenance.write_json(folder / "summary.json", summary)
     provenance.write_json(folder.parent / "summary.json", summary)
     return summary
+
+
+def _require(files: list[Path], maker: str) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} is missing: run {maker} for every seed, or `make reproduce`.")
 
 
 def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Trunk outputs can be computed once and kept; an epoch of post-pretraining then c
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -221,6 +222,10 @@ def load_model(
     known = {Compact.name: Compact}
     if name not in known:
         raise ValueError(f"base model must be one of {', '.join(known)}, got {name!r}.")
+    accepted = inspect.signature(known[name]).parameters
+    strange = sorted(set(options) - set(accepted))
+    if strange:
+        raise ValueError(f"{name} has no option {strange[0]!r}, expected among {', '.join(accepted)}.")
     if weights is None:
         return known[name](**options).to(device).eval()
     weights = Path(weights)

@@ -459,3 +459,8 @@ def test_fresh_weights_come_from_torchs_generator_alone():
         torch.manual_seed(seed)
         states.append(provenance.hash_state(load_model("compact", width=8, hidden=4, dim=6).own_state()))
     assert states[0] == states[1] != states[2]
+
+
+def test_an_option_that_the_model_does_not_have_is_named():
+    with pytest.raises(ValueError, match="compact has no option 'windw', expected among window, sample_rate"):
+        load_model("compact", windw=4.0)
