@@ -211,13 +211,16 @@ def post_pretrain(
     control = variant.loss == "clip"
     base_items = 3 * batch + replay_batch if control else replay_batch
 
-    def temporal(pool: Pool, rows: np.ndarray) -> Tensor:
+    def views(pool: Pool, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         audio = model.embed_audio(pool.composites[rows].transpose(0, 1).flatten(0, 1))
         words = model.embed_text(text([pool.captions[r][v] for v in range(3) for r in rows]))
-        ids = torch.from_numpy(event_ids([pool.events[r][v] for v in range(3) for r in rows]))
+        return audio.unflatten(0, (3, -1)), words.unflatten(0, (3, -1))
+
+    def temporal(audio: Tensor, words: Tensor, events: list[list[str]]) -> Tensor:
+        ids = torch.from_numpy(event_ids([pair[v] for v in range(3) for pair in events]))
         return temporal_nce(
-            audio.unflatten(0, (3, -1)),
-            words.unflatten(0, (3, -1)),
+            audio,
+            words,
             model.logit_scale,
             alpha_same=variant.alpha_same,
             alpha_cross=variant.alpha_cross,
@@ -244,8 +247,9 @@ def post_pretrain(
 
     def losses(step: int) -> dict[str, Tensor]:
         size, whole = pool.group or batch, pool.group is not None
+        rows = batch_rows(len(pool.composites), size, step, seed, whole)
         terms = total(
-            lambda: temporal(pool, batch_rows(len(pool.composites), size, step, seed, whole)),
+            lambda: temporal(*views(pool, rows), [pool.events[r] for r in rows]),
             lambda: base(pool, batch_rows(len(pool.base), base_items, step, seed)),
         )
         if lesson_batch:
@@ -254,16 +258,16 @@ def post_pretrain(
         return terms | {"logit_scale": model.logit_scale}
 
     def validate() -> dict[str, float]:
+        audio, words = views(validation, np.arange(len(validation.composites)))
         size = min(pool.group or batch, len(validation.composites))
-        starts = range(0, len(validation.composites) - size + 1, size)
+        blocks = [slice(n, n + size) for n in range(0, len(validation.composites) - size + 1, size)]
         terms = total(
-            lambda: torch.stack([temporal(validation, np.arange(n, n + size)) for n in starts]).mean(),
+            lambda: torch.stack(
+                [temporal(audio[:, b], words[:, b], validation.events[b]) for b in blocks]
+            ).mean(),
             lambda: base(validation, np.arange(min(base_items, len(validation.base)))),
         )
-        audio = model.embed_audio(validation.composites.transpose(0, 1).flatten(0, 1))
-        words = model.embed_text(text([c[v] for v in range(3) for c in validation.captions]))
-        facts = order_facts(audio.unflatten(0, (3, -1)), words.unflatten(0, (3, -1)))
-        return {"validation_loss": float(terms["loss"])} | facts
+        return {"validation_loss": float(terms["loss"])} | order_facts(audio, words)
 
     heads = nn.ModuleList([model.audio_head, model.text_head])
     heads.register_parameter("log_scale", model.log_scale)

@@ -133,6 +133,7 @@ def figure_curves(history: pd.DataFrame, smooth: int = 10) -> Figure:
             axes.set_xlabel("step")
             axes.grid(True)
         panels[1].axhline(50, **CHANCE)
+        panels[1].set_ylim(0, 103)
         handles = [
             Line2D(
                 [], [], color=MODELS[m].colour, marker=MODELS[m].marker, markersize=3, label=MODELS[m].label
