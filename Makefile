@@ -48,6 +48,7 @@ paper: reproduce ## build paper/main.pdf from the run (needs TeX)
 bench: .venv/ready ## run the benchmarks
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-clean: ## remove everything that runs make; the virtual environment stays
-	rm -rf runs data .snakemake figures/*.pdf figures/*.png paper/tables paper/numbers.tex
+clean: ## remove what runs made (results, figures, data); the virtual environment stays
+	rm -rf runs data .snakemake figures/*.pdf paper/tables paper/numbers.tex
+	find figures -name "*.png" ! -name "readme_*" -delete
 	cd paper && rm -f main.pdf main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out

@@ -109,7 +109,9 @@ def figure_curves(history: pd.DataFrame, smooth: int = 10) -> Figure:
     that a tower cannot tell a composite from its inversion (solid: audio, dashed: text).
     """
     with styled():
-        models = present(history["model"].unique(), MAIN)
+        trained = set(history["model"])
+        # The main models if there are any, else whatever was trained.
+        models = present(trained, MAIN if trained & set(MAIN) else MODELS)
         figure = Figure(figsize=(TEXT, 2.0))
         panels = figure.subplots(1, len(CURVES))
         smoothed = history.sort_values("step").copy()
