@@ -154,6 +154,9 @@ def test_runs_with_few_models_or_without_extras_still_draw(summary):
     pictures.figure_margins(rows[rows["model"] == "clap"])
     history = made_up.history()
     pictures.figure_curves(history[history["model"] == "clap"])
+    # A job that trained no main model shows what it trained.
+    renamed = history[history["model"] == "t-clap"].assign(model="t-clap-distinct")
+    assert pictures.figure_curves(renamed).axes[1].lines
     similarity = made_up.similarity()
     assert len(pictures.figure_similarity(similarity[similarity["model"] == "t-clap"]).axes) == 2
 
