@@ -45,7 +45,8 @@ def figure_margins(results: pd.DataFrame) -> Figure:
             axes.axvline(0, color="black", linewidth=0.6)
             axes.set_title(title)
             axes.set_xlim(-reach, reach)
-            axes.set_ylim(bottom=0)
+        # After both panels: a limit that is set ends the shared axis's fitting to what comes later.
+        panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel("items a bin (%)")
         figure.supxlabel("order margin (cosine)", fontsize="medium")
         handles = [
