@@ -11,10 +11,12 @@ Trunk outputs can be computed once and kept; an epoch of post-pretraining then c
 
 from __future__ import annotations
 
+import copy
+import importlib
 import inspect
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +26,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tclap import audio, paths, provenance
+from tclap import paths, provenance
+from tclap.models.windows import Windows
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
+MODELS = {
+    "compact": "tclap.models.compact:Compact",
+    "msclap-2022": "tclap.models.msclap:Msclap2022",
+    "msclap-2023": "tclap.models.msclap:Msclap2023",
+    "laion-clap": "tclap.models.laion:Laion",
+}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Tokens(NamedTuple):
@@ -45,9 +55,14 @@ class AudioTextModel(nn.Module):
         window: in seconds, the length of audio it hears at once.
         dim: d, the width of an embedding.
         config: plain values that build the model again.
+        pretrained: the parts that come from somebody's published weights. They are frozen, stay in
+            evaluation mode whatever :meth:`train` says, and are not written by :meth:`save`.
+        origin: where those weights came from (a path or None for the hub, sha256, revision).
     """
 
     name: str
+    pretrained: tuple[str, ...] = ("text_trunk.",)
+    origin: dict[str, Any] | None = None
     sample_rate: int
     window: float
     dim: int
@@ -61,6 +76,49 @@ class AudioTextModel(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.max_log_scale = max(MAX_LOG_SCALE, math.log(initial_scale))
+
+    @classmethod
+    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> AudioTextModel:
+        """The model on published weights; one that has none is freshly initialised."""
+        return cls(**options)
+
+    @classmethod
+    def restored(cls, config: Mapping[str, Any], pretrained: str | Path | None = None) -> AudioTextModel:
+        """The model that a checkpoint's ``config`` describes, its own weights not yet loaded.
+
+        Args:
+            config: of the checkpoint's sidecar.
+            pretrained: where the published weights lie now; None: where they lay then.
+
+        Raises:
+            ValueError: when the published weights are others than those that were built upon.
+        """
+        config = dict(config)
+        origin = config.pop("origin", None)
+        if origin is None:
+            return cls(**config)
+        model = cls.from_pretrained(origin["path"] if pretrained is None else pretrained, **config)
+        if model.origin["sha256"] != origin["sha256"]:
+            raise ValueError(
+                f"{model.origin['path']} has sha256 {model.origin['sha256'][:12]}, but the checkpoint was "
+                f"made on published weights with sha256 {origin['sha256'][:12]}."
+            )
+        return model
+
+    def train(self, mode: bool = True) -> AudioTextModel:
+        """Set training mode of the parts that are trained; pretrained ones stay in evaluation mode."""
+        super().train(mode)
+        for prefix in self.pretrained:
+            getattr(self, prefix.removesuffix(".")).eval()
+        return self
+
+    def with_own_heads(self) -> AudioTextModel:
+        """A model that shares this one's trunks and has heads and τ of its own, equal to this one's."""
+        other = copy.copy(self)
+        other._parameters = {"log_scale": nn.Parameter(self.log_scale.detach().clone())}
+        heads = {name: copy.deepcopy(getattr(self, name)) for name in ("audio_head", "text_head")}
+        other._modules = dict(self._modules) | heads
+        return other
 
     @property
     def logit_scale(self) -> Tensor:
@@ -85,60 +143,50 @@ class AudioTextModel(nn.Module):
         self,
         waveforms_or_paths: Tensor | np.ndarray | Sequence,
         sample_rate: int | None = None,
-        batch_size: int = 64,
+        batch_size: int = 32,
+        *,
+        policy: str = "fit",
+        seed: int = 0,
+        precision: str = "fp32",
     ) -> Tensor:
-        """Embed audio: ``[N, d]``, L2-normalised.
+        """Embed audio: float32 ``[N, d]``, L2-normalised.
 
         Args:
             waveforms_or_paths: ``[N, samples]``, or a sequence of 1-d waveforms or of file paths.
-                A waveform of the window's length is embedded as it is; of a longer one the most
-                energetic window is taken, a shorter one is repeated.
+                One shorter than the window is repeated.
             sample_rate: of the waveforms in Hz; None: the model's own.
             batch_size: number of waveforms in memory at a time.
+            policy: what becomes of audio longer than the window: ``fit`` takes the most energetic
+                window, ``full`` gives all of it to a model that can take it, ``msclap`` takes a
+                window at random, drawn from ``seed`` and the item's position.
+            seed: of the policy ``msclap``.
+            precision: ``fp32`` or ``bf16`` (the trunk's and head's products; spectra stay fp32).
 
         Raises:
-            ValueError: on empty, non-finite or wrongly shaped waveforms.
+            ValueError: on empty, non-finite or wrongly shaped waveforms, an unknown policy or
+                precision, or audio longer than the model can take at once.
         """
         if isinstance(waveforms_or_paths, (str, Path)):
             raise TypeError(f"expected a sequence of paths or waveforms, got one path: {waveforms_or_paths}.")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
         was_training = self.training
         self.eval()
+        windowed = Windows(self.sample_rate, self.window, policy, seed)
+        device = self.log_scale.device
         try:
-            batches = [
-                self.embed_audio(self.audio_trunk(batch))
-                for batch in self._waveform_batches(waveforms_or_paths, sample_rate, batch_size)
-            ]
+            with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+                batches = [
+                    self.embed_audio(self.audio_trunk(torch.from_numpy(batch).to(device))).float()
+                    for batch in windowed.batches(waveforms_or_paths, sample_rate, batch_size)
+                ]
         finally:
             self.train(was_training)
         return torch.cat(batches) if batches else self.log_scale.new_zeros(0, self.dim)
 
-    def _waveform_batches(self, items, sample_rate: int | None, batch_size: int) -> Iterable[Tensor]:
-        for start in range(0, len(items), batch_size):
-            fitted = [self._fit(item, sample_rate) for item in items[start : start + batch_size]]
-            yield torch.from_numpy(np.stack(fitted)).to(self.log_scale.device)
-
-    def _fit(self, item, sample_rate: int | None) -> np.ndarray:
-        if isinstance(item, (str, Path)):
-            waveform = audio.read(item, self.sample_rate)
-        else:
-            waveform = np.asarray(item.detach().cpu() if isinstance(item, Tensor) else item)
-            # Integers are samples of a PCM file that nobody has scaled to [-1, 1].
-            floats = np.issubdtype(waveform.dtype, np.floating)
-            if not floats or waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
-                raise ValueError(
-                    "a waveform must be a mono array [samples] of finite floats in [-1, 1] and not empty, "
-                    f"got {waveform.dtype} of shape {waveform.shape}."
-                )
-            given = self.sample_rate if sample_rate is None else sample_rate
-            waveform = audio.resample(waveform, given, self.sample_rate)
-        samples = round(self.window * self.sample_rate)
-        if len(waveform) < samples:
-            return audio.repeat_to(waveform, samples)
-        return audio.crop(waveform, audio.most_energetic_start(waveform, samples), samples)
-
     @torch.no_grad()
-    def encode_text(self, captions: Sequence[str], batch_size: int = 256) -> Tensor:
-        """Embed captions: ``[N, d]``, L2-normalised.
+    def encode_text(self, captions: Sequence[str], batch_size: int = 64) -> Tensor:
+        """Embed captions: ``[N, d]``, L2-normalised. Captions of like length share a batch.
 
         Raises:
             TypeError: when given one string instead of a sequence.
@@ -147,28 +195,38 @@ class AudioTextModel(nn.Module):
             raise TypeError(f"expected a sequence of captions, got one string: {captions!r}.")
         was_training = self.training
         self.eval()
+        order = sorted(range(len(captions)), key=lambda n: len(captions[n]))
+        embeddings = self.log_scale.new_zeros(len(captions), self.dim)
         try:
-            batches = [
-                self.embed_text(self.text_trunk(list(captions[start : start + batch_size])))
-                for start in range(0, len(captions), batch_size)
-            ]
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                embeddings[rows] = self.embed_text(self.text_trunk([captions[n] for n in rows]))
         finally:
             self.train(was_training)
-        return torch.cat(batches) if batches else self.log_scale.new_zeros(0, self.dim)
+        return embeddings
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that post-pretraining trains: both heads and log τ."""
         return [*self.audio_head.parameters(), *self.text_head.parameters(), self.log_scale]
 
+    def head_names(self) -> list[str]:
+        """Names of what post-pretraining trains, in the order of :meth:`head_parameters`."""
+        names = [
+            f"{part}.{name}"
+            for part in ("audio_head", "text_head")
+            for name, _ in getattr(self, part).named_parameters()
+        ]
+        return [*names, "logit_scale"]
+
     def own_state(self) -> dict[str, Tensor]:
-        """Weights a checkpoint holds: all but those of a pretrained text trunk.
+        """Weights a checkpoint holds: all but the pretrained parts'.
 
         log τ has the key ``logit_scale``, as in the checkpoints of CLIP and CLAP.
         """
         state = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.state_dict().items()
-            if not name.startswith("text_trunk.")
+            if not name.startswith(self.pretrained)
         }
         state["logit_scale"] = state.pop("log_scale")
         return state
@@ -207,28 +265,36 @@ def load_model(
     """Load a model by name.
 
     Args:
-        name: ``compact``.
+        name: ``compact``, ``msclap-2022``, ``msclap-2023`` or ``laion-clap``.
         weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, with its ``.json``
-            beside it; None: freshly initialised from torch's generator.
+            beside it; for a model with published weights also those (see its module). None: the
+            published weights, or for ``compact`` freshly initialised ones.
         device: where to put it; None: the CPU.
-        options: configuration of a fresh model (see the model's own module).
+        options: configuration of the model (see its module); with a checkpoint of ours also
+            ``pretrained``, where the published weights lie that it was made on.
 
     Raises:
         ValueError: on an unknown name, or weights of another model.
         FileNotFoundError: when the weights or their sidecar are missing.
     """
-    from tclap.models.compact import Compact
-
-    known = {Compact.name: Compact}
-    if name not in known:
-        raise ValueError(f"base model must be one of {', '.join(known)}, got {name!r}.")
-    accepted = inspect.signature(known[name]).parameters
+    if name not in MODELS:
+        raise ValueError(f"base model must be one of {', '.join(MODELS)}, got {name!r}.")
+    module, _, class_name = MODELS[name].partition(":")
+    model_class = getattr(importlib.import_module(module), class_name)
+    has_published = "audio_trunk." in model_class.pretrained
+    ours = weights is not None and not (has_published and Path(weights).suffix != ".safetensors")
+    source = model_class.from_pretrained if has_published else model_class
+    accepted = [name for name in inspect.signature(source).parameters if name != "weights"]
+    accepted += ["pretrained"] if ours and has_published else []
     strange = sorted(set(options) - set(accepted))
     if strange:
         raise ValueError(f"{name} has no option {strange[0]!r}, expected among {', '.join(accepted)}.")
-    if weights is None:
-        return known[name](**options).to(device).eval()
-    weights = Path(weights)
+    if ours:
+        return _load_own(model_class, Path(weights), options).to(device).eval()
+    return model_class.from_pretrained(weights, **options).to(device).eval()
+
+
+def _load_own(model_class: type[AudioTextModel], weights: Path, options: dict[str, Any]) -> AudioTextModel:
     sidecar = weights.with_suffix(".json")
     for path in (weights, sidecar):
         if not path.is_file():
@@ -240,10 +306,11 @@ def load_model(
         raise ValueError(f"{weights} is no readable checkpoint: {error}") from error
     if not isinstance(facts, dict) or not {"model", "config", "weights_hash"} <= facts.keys():
         raise ValueError(f"{sidecar} is no checkpoint's sidecar, expected model, config and weights_hash.")
-    if facts["model"] != name:
-        raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {name!r}.")
+    if facts["model"] != model_class.name:
+        raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {model_class.name!r}.")
     if facts["weights_hash"] != provenance.hash_state(state):
         raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
-    model = known[name](**(facts["config"] | options))
+    pretrained = options.pop("pretrained", None)
+    model = model_class.restored(facts["config"] | options, pretrained)
     model.load_own_state(state, str(weights))
-    return model.to(device).eval()
+    return model

@@ -72,6 +72,27 @@ class Ends(nn.Module):
         return states.transpose(0, 1).flatten(1)
 
 
+class ResidualSegments(nn.Module):
+    """An order head to be added to a published embedding: ``[N, T, D] -> [N, d]``, zero at first.
+
+    Sees how each of four segments' means differs from the mean of all, which is what a global
+    pooling loses; the last layer starts at zero, so that training starts from the published model.
+    """
+
+    def __init__(self, dim: int, out: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.segments = Segments(dim, hidden)
+        self.norm = nn.LayerNorm(self.segments.width)
+        self.inner = nn.Linear(self.segments.width, hidden)
+        self.outer = nn.Linear(hidden, out, bias=False)
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, values: Tensor) -> Tensor:
+        means = self.segments(values).unflatten(1, (Segments.COUNT, -1))
+        deviations = (means - means.mean(1, keepdim=True)).flatten(1)
+        return self.outer(nn.functional.gelu(self.inner(self.norm(deviations))))
+
+
 READOUTS: dict[str, type[nn.Module]] = {"mean": Mean, "segments": Segments, "ends": Ends}
 
 

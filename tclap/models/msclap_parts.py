@@ -1,0 +1,203 @@
+"""The msclap models' encoders, each cut into a frozen trunk and a trained head.
+
+They are made of the msclap package's own layers. The cut is that of the published recipe of T-CLAP's
+authors; the trunk keeps its time axis, which the published head then pools away.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from tclap import provenance
+from tclap.models.base import Tokens
+from tclap.models.readouts import ResidualSegments
+
+READOUTS = ("published", "residual-segments")
+
+
+class AudioTrunk(nn.Module):
+    """An msclap audio encoder up to its global pooling: ``[N, samples] -> [N, T, D]``.
+
+    ``base`` is the package's module without the layers that belong to the head.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the (frozen) weights."""
+        return provenance.hash_state(self.state_dict())
+
+    @staticmethod
+    def log_mel(front: nn.Module, waveforms: Tensor) -> Tensor:
+        """Normalised log-mel ``[N, 1, frames, bands]``; a spectrum needs all of float32's digits."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            spectrum = front.spectrogram_extractor(waveforms.float())
+            log_mel = front.logmel_extractor(spectrum)
+            return front.bn0(log_mel.transpose(1, 3)).transpose(1, 3)
+
+
+class Cnn14Trunk(AudioTrunk):
+    """Cnn14's maps, averaged over frequency: 2048 channels, a step every 32 frames (0.23 s)."""
+
+    width = 2048
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        maps = self.log_mel(self.base, waveforms)
+        for k in range(1, 7):
+            maps = getattr(self.base, f"conv_block{k}")(maps, pool_size=(2, 2) if k < 6 else (1, 1))
+        return maps.mean(3).transpose(1, 2).float()
+
+
+class HtsatTrunk(AudioTrunk):
+    """HTSAT's tokens before the last norm: 32 steps in time, two frequency halves of 768 side by side.
+
+    The spectrogram is stretched to 1024 frames, cut into four quarters, and these are stacked into
+    a square picture: token (4 · half + quarter, column) hears the time quarter · 8 + column.
+    """
+
+    width = 2 * 768
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        htsat = self.base.htsat
+        longest = htsat.spec_size * htsat.freq_ratio
+        log_mel = self.log_mel(htsat, waveforms)
+        if log_mel.shape[2] > longest:
+            raise ValueError(
+                f"HTSAT hears at most {longest} frames at once; {waveforms.shape[1]} samples give "
+                f"{log_mel.shape[2]}. The msclap package averages several crops of longer audio, across "
+                "which order is lost: use the window policy fit."
+            )
+        tokens = htsat.pos_drop(htsat.patch_embed(htsat.reshape_wav2img(log_mel)))
+        for layer in htsat.layers:
+            tokens, _ = layer(tokens)
+        side = htsat.spec_size // 2 ** (len(htsat.layers) - 1) // htsat.patch_stride[0]
+        quarters = htsat.freq_ratio
+        grid = tokens.unflatten(1, (quarters, side // quarters, side))  # quarter, half, column
+        return grid.transpose(2, 3).flatten(1, 2).flatten(2).float()
+
+
+class AudioHead(nn.Module):
+    """Global pooling and what follows, with an optional residual for order: ``[N, T, D] -> [N, d]``."""
+
+    def __init__(self, readout: str, width: int, dim: int) -> None:
+        super().__init__()
+        if readout not in READOUTS:
+            raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
+        if readout == "residual-segments":
+            self.order = ResidualSegments(width, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        published = self.projection(self.pooled(features))
+        return published + self.order(features) if hasattr(self, "order") else published
+
+
+class Cnn14Head(AudioHead):
+    """Mean + maximum over time, ``fc1``, projection."""
+
+    def __init__(self, readout: str, encoder: nn.Module, dim: int) -> None:
+        super().__init__(readout, Cnn14Trunk.width, dim)
+        self.fc1, self.projection = encoder.base.fc1, encoder.projection
+        self.dropout = nn.Dropout(0.5)
+        encoder.base.fc1 = nn.Identity()
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """The published input of the projection."""
+        pooled = self.dropout(features.amax(1) + features.mean(1))
+        return self.dropout(torch.relu(self.fc1(pooled)))
+
+
+class HtsatHead(AudioHead):
+    """Norm, mean over all tokens, projection."""
+
+    def __init__(self, readout: str, encoder: nn.Module, dim: int) -> None:
+        super().__init__(readout, HtsatTrunk.width, dim)
+        self.norm, self.projection = encoder.base.htsat.norm, encoder.projection
+        encoder.base.htsat.norm = nn.Identity()
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """The published input of the projection."""
+        return self.norm(features.unflatten(2, (2, -1))).mean((1, 2))
+
+
+class TextTrunk(nn.Module):
+    """A text encoder but for its last layer: captions to :class:`Tokens`, padded to the longest only."""
+
+    width = 768
+    suffix = ""
+
+    def __init__(self, base: nn.Module, tokenizer) -> None:
+        super().__init__()
+        self.base, self.tokenizer = base, tokenizer
+        self.longest = base.config.max_position_embeddings
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the (frozen) weights."""
+        return provenance.hash_state(self.state_dict())
+
+    def tokenize(self, captions: list[str]):
+        """Ids and attention mask ``[N, L]``."""
+        encoded = self.tokenizer(
+            [caption + self.suffix for caption in captions],
+            padding=True,
+            truncation=True,
+            max_length=self.longest,
+            return_tensors="pt",
+        )
+        return encoded.to(next(self.base.parameters()).device)
+
+    def forward(self, captions: list[str]) -> Tokens:
+        encoded = self.tokenize(captions)
+        values = self.base(**encoded).last_hidden_state
+        return Tokens(values, encoded["attention_mask"].sum(1))
+
+
+class Gpt2Trunk(TextTrunk):
+    """GPT-2 with msclap's rules: an end-of-text token, "!" (id 0) as padding, and the token read out.
+
+    msclap reads token *count(ids ≠ 0) − 1*, which in a caption with a "!" of its own is not the last
+    one. Attention looks back only, so what comes after that token is cut off here.
+    """
+
+    suffix = " <|endoftext|>"
+
+    def forward(self, captions: list[str]) -> Tokens:
+        encoded = self.tokenize(captions)
+        values = self.base(**encoded).last_hidden_state
+        return Tokens(values, (encoded["input_ids"] != 0).sum(1))
+
+
+class BertHead(nn.Module):
+    """BERT's last layer, its first token, projection."""
+
+    def __init__(self, encoder: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.projection = encoder.encoder.layer[-1], projection
+        del encoder.encoder.layer[-1]
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        values, lengths = tokens
+        padding = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
+        mask = torch.zeros_like(values[..., 0]).masked_fill(padding, torch.finfo(values.dtype).min)
+        return self.projection(self.layer(values, mask[:, None, None])[0][:, 0])
+
+
+class Gpt2Head(nn.Module):
+    """GPT-2's last block and norm, the last token, projection. Causal: padding is never looked at."""
+
+    def __init__(self, encoder: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.norm, self.projection = encoder.h[-1], encoder.ln_f, projection
+        del encoder.h[-1]
+        encoder.ln_f = nn.Identity()
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        values, lengths = tokens
+        last = self.layer(values)[0][torch.arange(len(values), device=values.device), lengths - 1]
+        return self.projection(self.norm(last))
