@@ -1,24 +1,26 @@
-# `make` explains the targets. Settings: PROFILE, BASE, ESC50_ROOT, TEST_FOLD, VAL_FOLD, CLASSES, CORES, PYTHON.
+# `make` explains the targets. Settings: PROFILE, BASE, WEIGHTS, DOWNLOAD, ESC50_ROOT, TEST_FOLD, VAL_FOLD,
+# CLASSES, CORES, PYTHON.
 
 PROFILE ?= synthetic
-BASE ?= compact
+BASE ?= $(if $(filter paper%,$(PROFILE)),msclap-2022,compact)
 CORES ?= 2
 PYTHON ?= python3
-ifdef ESC50_ROOT
-export ESC50_ROOT := $(abspath $(ESC50_ROOT))
-endif
+# Notebooks run in their own folder, where a relative path would mean something else.
+FOLDERS := ESC50_ROOT CLOTHO_ROOT AUDIOCAPS_ROOT TCLAP_HUB
+$(foreach name,$(FOLDERS),$(if $($(name)),$(eval export $(name) := $(abspath $($(name))))))
 
 BIN := .venv/bin
 SETTINGS := profile=$(PROFILE) base=$(BASE) $(if $(TEST_FOLD),test_fold=$(TEST_FOLD)) \
-	$(if $(VAL_FOLD),validation_fold=$(VAL_FOLD)) $(if $(CLASSES),classes=$(CLASSES))
+	$(if $(VAL_FOLD),validation_fold=$(VAL_FOLD)) $(if $(CLASSES),classes=$(CLASSES)) \
+	$(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DOWNLOAD),download=True)
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --config $(SETTINGS)
 REFERENCE := configs/reference/$(PROFILE)-$(BASE).json
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint lab paper bench clean
+.PHONY: help reproduce test lint lab paper bench clean clean-features
 
 help: ## explain the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "Python 3.11 or 3.12 is needed (numpy < 2 has no wheel for others), found %d.%d: set PYTHON=python3.11." % sys.version_info[:2])'
@@ -52,3 +54,6 @@ clean: ## remove what runs made (results, figures, data); the virtual environmen
 	rm -rf runs data .snakemake figures/*.pdf paper/tables paper/numbers.tex
 	find figures -name "*.png" ! -name "readme_*" -delete
 	cd paper && rm -f main.pdf main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out
+
+clean-features: .venv/ready ## remove the trunk outputs kept between runs (all profiles), as clean also does
+	@$(BIN)/python -m tclap.store clear

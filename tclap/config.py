@@ -20,22 +20,32 @@ from tclap import paths
 
 T = TypeVar("T")
 POLICIES = ("fit", "full", "msclap")
+RECIPES = ("cosine", "published")
+RETRIEVAL_SETS = ("clotho", "audiocaps")
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of training: number of steps, peak learning rate, items (pairs) a step."""
+    """One phase of training: number of steps, peak learning rate, items (pairs) a step.
+
+    The recipe ``published`` (T-CLAP's authors') counts an epoch of the pool as one step of its
+    learning rate and ignores ``weight_decay``; see :class:`tclap.training.Schedule`.
+    """
 
     steps: int
     lr: float
     batch: int
     validate_every: int = 25
     weight_decay: float = 0.0001
+    recipe: str = "cosine"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "validate_every", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} of a training phase is {getattr(self, name)}, expected above 0.")
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe is {self.recipe!r}, expected one of {', '.join(RECIPES)}.")
 
 
 @dataclass(frozen=True)
@@ -58,15 +68,20 @@ class Config:
     bases: dict[str, dict]
     test_pairs: int
     validation_pairs: int
-    warm_up: Phase
-    base_training: Phase
     post_pretraining: PostPretraining
     variants: list[str]
+    warm_up: Phase | None = None  # these two make a base model; a published one has been made
+    base_training: Phase | None = None
     dataset_options: dict = field(default_factory=dict)
     readouts: list[str] = field(default_factory=list)
     window_policies: list[str] = field(default_factory=lambda: ["fit"])
     crop_energy: float = 1.0  # of training's segments, see SegmentBank
     gap_ms: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    retrieval_sets: list[str] = field(
+        default_factory=list
+    )  # captioned data sets to search, if they are there
+    features: str = "float16"  # what kept trunk outputs of published models are rounded to
+    weights: str | None = None  # of a published base model; None: the official ones
     data_seed: int = 0
     threads: int = 1
 
@@ -170,6 +185,8 @@ def _check(config: Config, where: str) -> None:
         "variants": (config.variants, VARIANTS),
         "readouts": (config.readouts, READOUTS),
         "window_policies": (config.window_policies, POLICIES),
+        "retrieval_sets": (config.retrieval_sets, RETRIEVAL_SETS),
+        "features": ([config.features], PRECISIONS),
     }
     for key, (values, known) in choices.items():
         for value in values:
@@ -195,11 +212,13 @@ class DataParameters:
     test_fold: int | None = None
     validation_fold: int | None = None
     classes: str | None = None
+    weights: str | None = None
+    download: bool = False
 
     def dataset_options(self) -> dict[str, Any]:
         """What replaces the profile's own data set options."""
         names = ("test_fold", "validation_fold", "classes")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"download": self.download or None}
 
 
 @dataclass(frozen=True)

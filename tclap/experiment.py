@@ -7,7 +7,9 @@ Artefacts of a run lie in ``runs/<profile>/<base>/``::
     seed<k>/<variant>/                                                      (likewise)
     seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
 
-A model that is there already, made in the same way, is not trained again.
+A model that is there already, made in the same way, is not trained again. A published base model is
+not trained at all: its trunks stay where they were published, its heads are kept as the others' are,
+and what its trunks make of the run's sounds and captions is kept in the feature store.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,17 @@ import pandas as pd
 import torch
 
 from tclap import paths, provenance
-from tclap.config import Config, Phase, from_plain_values, load_config, plain_values
+from tclap.audio_features import AudioFeatures
+from tclap.config import Config, Phase, from_plain_values
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
-from tclap.data.clips import for_stage, load_clips
-from tclap.data.composites import ClipAudio, draw_pairs, place
-from tclap.evaluation import prompts, zste
-from tclap.features import TextFeatures
+from tclap.data.clips import for_stage
+from tclap.data.composites import ClipAudio
+from tclap.features import StoredText, TextFeatures
 from tclap.language import OrderLesson
-from tclap.models.base import AudioTextModel, load_model
-from tclap.pool import Pool, make_pool
+from tclap.models.base import AudioTextModel, load_model, read_checkpoint
+from tclap.pool import Pool, make_pool, make_waveform_pool
+from tclap.store import FeatureStore
 from tclap.training import Schedule, post_pretrain, train_base, warm_up_text
 from tclap.variants import BASE, READOUT_PREFIX, variant
 
@@ -42,6 +45,7 @@ log = logging.getLogger(__name__)
 # A trained model is a function of these, beside its recipe.
 TRAINING_CODE = (
     "audio.py",
+    "audio_features.py",
     "data/batches.py",
     "data/captions.py",
     "data/composites.py",
@@ -54,51 +58,41 @@ TRAINING_CODE = (
 )
 
 
+HISTORY = (
+    "step",
+    "loss",
+    "loss_contrast",
+    "loss_slots",
+    "validation_accuracy",
+    "validation_loss",
+    "validation_two_way",
+    "cosine_audio",
+    "cosine_text",
+)
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as parquet, all of it or nothing."""
     with paths.replacing(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 
-def prepare(
-    profile: str, base: str, root: str | Path | None = None, dataset_options: Mapping[str, Any] | None = None
-) -> Experiment:
-    """Construct the data of a run (notebook 01): clips, composites, evaluation items, text features.
-
-    Args:
-        profile: a profile's name.
-        base: a base model of the profile.
-        root: the data set's folder; None: its own default.
-        dataset_options: what replaces the profile's own options, where not None.
+def load_reference(config: Config, base: str) -> AudioTextModel:
+    """The base model of a run before anything is trained: published weights, or fresh ones.
 
     Raises:
-        ValueError, FileNotFoundError: on an unknown name or unusable data.
+        ValueError: when weights are given for a model that has no published ones.
     """
-    config = load_config(profile, dataset_options)
     options = config.model_options(base)
-    clips = load_clips(config.dataset, root, **config.dataset_options)
-    model = load_model(base, **options)
-    audio = ClipAudio(clips, model.sample_rate)
-    folder = paths.run(profile, base) / "data"
-    labels = sorted(clips["label"].unique())
-    tables = {"clips": clips}
-    for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
-        pairs = draw_pairs(clips, stage, count, seed=config.data_seed)
-        gap = (config.gap_ms[0], config.gap_ms[1])
-        tables[f"pairs-{stage}"] = place(pairs, audio, model.window, gap_ms=gap, seed=config.data_seed)
-    test = for_stage(clips, "test")
-    tables["items"] = pd.concat(
-        [
-            zste.build_items(test, tables["pairs-test"], labels, seed=config.data_seed),
-            prompts.build_items(test, labels),
-        ],
-        ignore_index=True,
-    )
-    for name, table in tables.items():
-        write_table(folder / f"{name}.parquet", table)
-    TextFeatures(model.text_trunk, vocabulary(labels), folder)
-    provenance.write_json(folder / "config.json", plain_values(config))
-    return Experiment(profile, base)
+    if config.weights is None:
+        model = load_model(base, **options)
+    elif base == "compact":
+        raise ValueError(f"weights={config.weights}: compact is trained from scratch, expected no weights.")
+    else:
+        model = load_model(base, config.weights, **options)
+    if model.is_published:
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model
 
 
 class Experiment:
@@ -106,13 +100,16 @@ class Experiment:
 
     Args:
         profile, base: name the run.
+        reference: the base model before anything is trained, where it is loaded already.
 
     Raises:
-        FileNotFoundError: when :func:`prepare` has not been run.
+        FileNotFoundError: when :func:`tclap.preparation.prepare` has not been run.
     """
 
-    def __init__(self, profile: str, base: str) -> None:
+    def __init__(self, profile: str, base: str, reference: AudioTextModel | None = None) -> None:
         self.profile, self.base = profile, base
+        if reference is not None:
+            self.reference = reference
         self.folder = paths.run(profile, base)
         self.config: Config = from_plain_values(
             self._json("data/config.json"), self.folder / "data/config.json"
@@ -137,15 +134,45 @@ class Experiment:
         return pd.read_parquet(self._existing(name))
 
     @cached_property
-    def audio(self) -> ClipAudio:
-        """The clips' waveforms at the base model's sample rate."""
-        return ClipAudio(self.clips, load_model(self.base, **self.options).sample_rate)
+    def reference(self) -> AudioTextModel:
+        """The base model before anything is trained; of a published one all models share the trunks."""
+        return load_reference(self.config, self.base)
 
     @cached_property
-    def text(self) -> TextFeatures:
-        """The text trunk's outputs for every caption of the run."""
-        trunk = load_model(self.base, **self.options).text_trunk
-        return TextFeatures(trunk, vocabulary(self.labels), self.folder / "data")
+    def audio(self) -> ClipAudio:
+        """The clips' waveforms at the base model's sample rate."""
+        return ClipAudio(self.clips, self.reference.sample_rate)
+
+    @cached_property
+    def store(self) -> FeatureStore | None:
+        """Where a published model's trunk outputs are kept; a compact model's are quickly made."""
+        if not self.reference.is_published:
+            return None
+        return FeatureStore(paths.features(), getattr(torch, self.config.features))
+
+    @cached_property
+    def text(self) -> TextFeatures | StoredText:
+        """The text trunk's outputs for the captions of the run."""
+        trunk = self.reference.text_trunk
+        if self.store is None:
+            return TextFeatures(trunk, vocabulary(self.labels), self.folder / "data")
+        asked = {c for candidates in self.table("data/items.parquet")["candidates"] for c in candidates}
+        return StoredText(trunk, self.store, sorted(asked))
+
+    def audio_features(self, model: AudioTextModel) -> AudioFeatures:
+        """The outputs of a model's audio trunk for the run's sounds."""
+        return AudioFeatures(model, self.clips, self.audio, self.store)
+
+    @property
+    def description(self) -> str:
+        """What the run is, in a line; says so where the base model's weights are stand-ins."""
+        text = f"profile {self.profile}, base {self.base}"
+        origin = self.reference.origin
+        if origin is None:
+            return f"{text}, trained from scratch"
+        source = origin["path"] or f"the hub, revision {origin['revision']}"
+        text += f", weights sha256 {origin['sha256'][:12]} from {source}"
+        return text + ("; RANDOM WEIGHTS: the numbers mean nothing" if origin.get("random_weights") else "")
 
     def model_folder(self, seed: int, name: str) -> Path:
         """Folder of a trained model."""
@@ -154,7 +181,14 @@ class Experiment:
     def load(self, seed: int, name: str = BASE) -> AudioTextModel:
         """A trained model."""
         weights = self._existing(f"seed{seed}/{name}/weights.safetensors")
-        return load_model(self.base, weights)
+        if not self.reference.is_published:
+            return load_model(self.base, weights)
+        config, state = read_checkpoint(weights, self.base)
+        if config["origin"]["sha256"] != self.reference.origin["sha256"]:
+            raise ValueError(f"{weights} was made on other published weights; train it again.")
+        model = self.reference.with_readout(config["readout"])
+        model.load_own_state(state, str(weights))
+        return model
 
     def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
         """The training history of a model, a row a step."""
@@ -168,6 +202,8 @@ class Experiment:
     def train_base(self, seed: int) -> AudioTextModel:
         """The base model of a seed (notebook 02), trained unless it is there."""
         config = self.config
+        if self.reference.is_published:
+            return self._keep_published(seed)
         recipe = {
             "seed": config.check_seed(seed),
             "warm_up": asdict(config.warm_up),
@@ -197,6 +233,13 @@ class Experiment:
         self._keep(model, seed, BASE, history, recipe)
         return model
 
+    def _keep_published(self, seed: int) -> AudioTextModel:
+        recipe = {"seed": self.config.check_seed(seed), "origin": self.reference.origin}
+        if not self._is_made(seed, BASE, recipe):
+            nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
+            self._keep(self.reference, seed, BASE, nothing, recipe)
+        return self.load(seed)
+
     def train_variants(self, seed: int, names: list[str] | None = None) -> None:
         """Post-pretrain the variants of a seed (notebook 03), those that are not there yet."""
         if names is None:
@@ -217,7 +260,9 @@ class Experiment:
         }
         wanted = [name for name in names if not self._is_made(seed, name, recipes[name])]
         pools: dict[bool, tuple[Pool, Pool]] = {}
-        banks = {stage: self.bank(base, stage) for stage in ("post", "validation")} if wanted else {}
+        banks = {}
+        if wanted and not base.is_published:
+            banks = {stage: self.bank(base, stage) for stage in ("post", "validation")}
         for name in wanted:
             settings = variant(name)
             if settings.distinct not in pools:
@@ -233,10 +278,10 @@ class Experiment:
                 self.text,
                 pool,
                 validation,
-                _schedule(post),
+                _schedule(post, epoch=max(len(pool.composites) // post.batch, 1)),
                 batch=post.batch,
                 replay_batch=post.replay_batch,
-                lesson=OrderLesson(model, self.text, self.labels, seed),
+                lesson=OrderLesson(model, self.text, self.labels, seed) if post.lesson_batch else None,
                 lesson_batch=post.lesson_batch,
                 seed=seed,
                 what=name,
@@ -245,25 +290,24 @@ class Experiment:
 
     def _pools(self, model, banks: Mapping[str, SegmentBank], seed: int, distinct: bool) -> tuple[Pool, Pool]:
         post = self.config.post_pretraining
-        pool = make_pool(
-            model,
-            banks["post"],
-            pairs=post.pool_pairs,
-            base_items=post.pool_items,
-            seed=seed,
-            distinct=distinct,
+        sizes = {
+            "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": seed},
+            "validation": {
+                "pairs": self.config.validation_pairs,
+                "base_items": 3 * post.batch + post.replay_batch,
+                "seed": self.config.data_seed,
+            },
+        }
+        if model.is_published:
+            features = self.audio_features(model)
+            return tuple(
+                make_waveform_pool(features, self.clips, stage=stage, distinct=distinct, **size)
+                for stage, size in sizes.items()
+            )
+        return tuple(
+            make_pool(model, banks[stage], stage=stage, distinct=distinct, augment=stage == "post", **size)
+            for stage, size in sizes.items()
         )
-        validation = make_pool(
-            model,
-            banks["validation"],
-            pairs=self.config.validation_pairs,
-            base_items=3 * post.batch + post.replay_batch,
-            seed=self.config.data_seed,
-            distinct=distinct,
-            augment=False,
-            stage="validation",
-        )
-        return pool, validation
 
     @cached_property
     def _data_hash(self) -> str:
@@ -290,7 +334,9 @@ class Experiment:
         model.save(folder / "weights.safetensors", provenance=provenance.collect(dict(recipe)), **facts)
 
 
-def _schedule(phase: Phase) -> Schedule:
+def _schedule(phase: Phase, epoch: int = 1) -> Schedule:
+    if phase.recipe == "published":
+        return replace(Schedule.published(1, epoch, phase.lr), steps=phase.steps)
     return Schedule(
         steps=phase.steps, lr=phase.lr, validate_every=phase.validate_every, weight_decay=phase.weight_decay
     )

@@ -31,6 +31,11 @@ def data() -> Path:
     return root() / "data"
 
 
+def features() -> Path:
+    """Folder of the trunk outputs kept between runs."""
+    return data() / "features"
+
+
 def run(profile: str, base: str | None = None, seed: int | None = None, model: str | None = None) -> Path:
     """Folder of a run's artefacts: ``runs/<profile>/<base>/seed<k>/<model>``, as deep as asked."""
     path = root() / "runs" / profile

@@ -8,16 +8,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from tclap.data.batches import SegmentBank, base_batch, composite_batch
-from tclap.data.composites import draw_pairs
+from tclap.audio_features import AudioFeatures, Features
+from tclap.data.batches import (
+    BASE_VIEWS,
+    SegmentBank,
+    base_batch,
+    base_captions,
+    composite_batch,
+    draw_base_items,
+)
+from tclap.data.captions import view_captions, view_events
+from tclap.data.clips import for_stage
+from tclap.data.composites import VIEWS, draw_pairs, place
 from tclap.models.base import AudioTextModel
 from tclap.progress import progress
 
 CHUNK = 64
 PAIRS, DISTINCT_PAIRS, BASE_ITEMS, SHUFFLE = 10, 11, 12, 13  # parts of a draw's seed
+
+
+class Views:
+    """Kept trunk outputs of composites, three rows a pair, indexed by pair: ``[rows] -> [n, 3, T, D]``."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def __len__(self) -> int:
+        return len(self._features) // len(VIEWS)
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        flat = (np.asarray(rows)[:, None] * len(VIEWS) + np.arange(len(VIEWS))).ravel()
+        return self._features[flat].unflatten(0, (-1, len(VIEWS)))
 
 
 @dataclass
@@ -29,10 +54,10 @@ class Pool:
     composites make a batch.
     """
 
-    composites: Tensor
+    composites: Tensor | Views
     captions: list[list[str]]
     events: list[list[str]]
-    base: Tensor
+    base: Features
     base_captions: list[str]
     base_events: list[str]
     group: int | None
@@ -51,10 +76,8 @@ def make_pool(
 ) -> Pool:
     """Draw composites and base-type items and run them through the frozen audio trunk once."""
     to_log, trunk = model.audio_trunk.mel.log, model.audio_trunk.from_log_mel
-    group = bank.clips["label"].nunique() // 2 if distinct else None
-    if distinct:
-        pairs = max(pairs // group, 1) * group
-    manifest = draw_pairs(bank.clips, stage, pairs, seed=seed, distinct=distinct)
+    manifest, group = _draw_composites(bank.clips, stage, pairs, seed, distinct)
+    pairs = len(manifest)
     pool = Pool([], [], [], [], [], [], group)
     model.eval()
 
@@ -79,6 +102,65 @@ def make_pool(
     # Joined out here, because autograd takes no inference tensors.
     pool.composites, pool.base = torch.cat(pool.composites), torch.cat(pool.base)
     return pool
+
+
+def make_waveform_pool(
+    features: AudioFeatures,
+    clips: pd.DataFrame,
+    *,
+    pairs: int,
+    base_items: int,
+    seed: int,
+    distinct: bool = False,
+    stage: str = "post",
+) -> Pool:
+    """A pool of rendered waveforms' trunk outputs, for a trunk that takes nothing else; unaugmented.
+
+    Args:
+        features: computes and keeps the outputs.
+        clips: the clips table.
+        pairs, base_items: numbers of composites and of base-type items.
+        seed: of the draws.
+        distinct: composites in groups in which every class occurs at most once.
+        stage: whose clips are used.
+    """
+    manifest, group = _draw_composites(clips, stage, pairs, seed, distinct)
+    window, clip_audio = features.model.window, features.clip_audio
+    manifest = place(manifest, clip_audio, window)
+    part = DISTINCT_PAIRS if distinct else PAIRS
+    captions = view_captions(manifest, np.random.default_rng([seed, part]))
+    views = [(row, view) for row in manifest.to_dict("records") for view in VIEWS]
+    composites = features.outputs(views, "composites through the trunk")
+
+    generator = np.random.default_rng([seed, BASE_ITEMS])
+    rows = for_stage(clips, stage)
+    kinds, first, second = draw_base_items(rows, base_items, generator)
+    items = pd.DataFrame(
+        {"clip_i": rows["clip_id"].to_numpy()[first], "clip_j": rows["clip_id"].to_numpy()[second]}
+    )
+    placed = place(items, clip_audio, window).to_dict("records")
+    views = [(row, BASE_VIEWS[kind]) for row, kind in zip(placed, kinds, strict=True)]
+    base = features.outputs(views, "base items through the trunk")
+    base_texts, base_events = base_captions(rows, kinds, first, second, generator)
+    events = view_events(manifest)
+    return Pool(
+        Views(composites),
+        [list(row) for row in zip(*captions, strict=True)],
+        [list(row) for row in zip(*events, strict=True)],
+        base,
+        base_texts,
+        base_events,
+        group,
+    )
+
+
+def _draw_composites(
+    clips: pd.DataFrame, stage: str, pairs: int, seed: int, distinct: bool
+) -> tuple[pd.DataFrame, int | None]:
+    group = for_stage(clips, stage)["label"].nunique() // 2 if distinct else None
+    if distinct:
+        pairs = max(pairs // group, 1) * group
+    return draw_pairs(clips, stage, pairs, seed=seed, distinct=distinct), group
 
 
 def batch_rows(size: int, batch: int, step: int, seed: int, whole: bool = False) -> np.ndarray:

@@ -34,12 +34,23 @@ from tclap.variants import Variant
 
 log = logging.getLogger(__name__)
 
-BASE_ITEMS, BASE_CHECK = 0, 1  # parts of a draw's seed
+BASE_ITEMS, BASE_CHECK, DROPOUT = 0, 1, 2  # parts of a draw's seed
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with a cosine learning rate after a linear warm-up, and a bound on the gradient norm."""
+    """How long and how fast.
+
+    ``cosine`` (ours): AdamW, the learning rate falls along a cosine after a linear warm-up.
+    ``published`` (T-CLAP's authors): Adam, the learning rate times 0.95 an epoch, the loss times
+    0.8, the gradient norm at most 0.5.
+
+    Attributes:
+        steps: number of updates.
+        lr: largest learning rate.
+        recipe: ``cosine`` or ``published``.
+        epoch: steps an epoch, which only ``published`` knows.
+    """
 
     steps: int
     lr: float
@@ -47,9 +58,36 @@ class Schedule:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     validate_every: int = 25
+    recipe: str = "cosine"
+    epoch: int = 1
+
+    @classmethod
+    def published(cls, epochs: int, epoch: int, lr: float = 1e-3) -> Schedule:
+        """The authors' recipe for ``epochs`` of ``epoch`` steps, validated after each."""
+        return cls(
+            epochs * epoch,
+            lr,
+            weight_decay=0.0,
+            clip_norm=0.5,
+            validate_every=epoch,
+            recipe="published",
+            epoch=epoch,
+        )
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by; with Adam it acts through the bound on the gradient only."""
+        return 0.8 if self.recipe == "published" else 1.0
+
+    def optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The recipe's optimiser."""
+        kind = torch.optim.Adam if self.recipe == "published" else torch.optim.AdamW
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, as a share of ``lr``."""
+        if self.recipe == "published":
+            return 0.95 ** (step // self.epoch)
         ramp = max(round(self.warmup * self.steps), 1)
         if step < ramp:
             return (step + 1) / ramp
@@ -81,14 +119,14 @@ def optimise(
         FloatingPointError: on a loss or gradient that is not finite, naming the step.
     """
     parameters = list(parameters)
-    optimiser = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    optimiser = schedule.optimiser(parameters)
     rows, lowest, kept = [], math.inf, None
     for step in progress(range(schedule.steps), what):
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr * schedule.rate(step)
         terms = losses(step)
         optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        (schedule.loss_scale * terms["loss"]).backward()
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip_norm)
         if not (torch.isfinite(terms["loss"]) and torch.isfinite(norm)):
             raise FloatingPointError(
@@ -196,9 +234,9 @@ def post_pretrain(
     *,
     batch: int,
     replay_batch: int,
-    lesson: OrderLesson,
-    lesson_batch: int,
     seed: int,
+    lesson: OrderLesson | None = None,
+    lesson_batch: int = 0,
     what: str = "post-pretraining",
 ) -> pd.DataFrame:
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
@@ -206,18 +244,23 @@ def post_pretrain(
     A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and
     ``lesson_batch`` pairs of captions. The control (``loss="clip"``) takes as many items a step,
     all of them base-type, with CLAP's own loss, and the same captions. The weights of the lowest
-    validation loss are kept.
+    validation loss are kept. Trunk outputs and embeddings of captions go to the model's device.
     """
     control = variant.loss == "clip"
     base_items = 3 * batch + replay_batch if control else replay_batch
 
+    device = model.log_scale.device
+
+    def ids_of(events: list[str]) -> Tensor:
+        return torch.from_numpy(event_ids(events)).to(device)
+
     def views(pool: Pool, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        audio = model.embed_audio(pool.composites[rows].transpose(0, 1).flatten(0, 1))
+        audio = model.embed_audio(pool.composites[rows].transpose(0, 1).flatten(0, 1).to(device))
         words = model.embed_text(text([pool.captions[r][v] for v in range(3) for r in rows]))
         return audio.unflatten(0, (3, -1)), words.unflatten(0, (3, -1))
 
     def temporal(audio: Tensor, words: Tensor, events: list[list[str]]) -> Tensor:
-        ids = torch.from_numpy(event_ids([pair[v] for v in range(3) for pair in events]))
+        ids = ids_of([pair[v] for v in range(3) for pair in events])
         return temporal_nce(
             audio,
             words,
@@ -232,8 +275,8 @@ def post_pretrain(
 
     def base(pool: Pool, rows: np.ndarray) -> Tensor:
         words = model.embed_text(text([pool.base_captions[r] for r in rows]))
-        ids = torch.from_numpy(event_ids([pool.base_events[r] for r in rows]))
-        return clip_loss(model.embed_audio(pool.base[rows]), words, model.logit_scale, ids)
+        ids = ids_of([pool.base_events[r] for r in rows])
+        return clip_loss(model.embed_audio(pool.base[rows].to(device)), words, model.logit_scale, ids)
 
     def total(composites: Callable[[], Tensor], items: Callable[[], Tensor]) -> dict[str, Tensor]:
         if control:
@@ -246,6 +289,13 @@ def post_pretrain(
         return terms
 
     def losses(step: int) -> dict[str, Tensor]:
+        # Dropout in the heads: a step's draw is the step's own.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(np.random.default_rng([seed, DROPOUT, step]).integers(2**62)))
+            model.train()
+            return terms_of(step)
+
+    def terms_of(step: int) -> dict[str, Tensor]:
         size, whole = pool.group or batch, pool.group is not None
         rows = batch_rows(len(pool.composites), size, step, seed, whole)
         terms = total(
@@ -258,6 +308,7 @@ def post_pretrain(
         return terms | {"logit_scale": model.logit_scale}
 
     def validate() -> dict[str, float]:
+        model.eval()
         audio, words = views(validation, np.arange(len(validation.composites)))
         size = min(pool.group or batch, len(validation.composites))
         blocks = [slice(n, n + size) for n in range(0, len(validation.composites) - size + 1, size)]
@@ -271,7 +322,7 @@ def post_pretrain(
 
     heads = nn.ModuleList([model.audio_head, model.text_head])
     heads.register_parameter("log_scale", model.log_scale)
-    return optimise(
+    history = optimise(
         model.head_parameters(),
         losses,
         schedule,
@@ -280,3 +331,5 @@ def post_pretrain(
         best=heads,
         after_step=model.clamp_scale,
     )
+    model.eval()
+    return history

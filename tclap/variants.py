@@ -41,8 +41,11 @@ VARIANTS: dict[str, Variant] = {
     "t-clap-alpha-same-0": Variant(distinct=True, alpha_same=0.0),
     "t-clap-alpha-cross-0": Variant(distinct=True, alpha_cross=0.0),
 }
-# The same trunk and text tower under a fresh audio head: what a readout can carry.
-READOUTS: dict[str, Variant] = {name: Variant(readout=name) for name in ("mean", "segments", "ends")}
+# The same trunk and text tower under another audio head: what a readout can carry. The first three are
+# the compact model's, the others a published model's.
+READOUTS: dict[str, Variant] = {
+    name: Variant(readout=name) for name in ("mean", "segments", "ends", "published", "residual-segments")
+}
 READOUT_PREFIX = "readout-"
 POLICY_SEPARATOR = "@"  # "t-clap@full" is t-clap heard under another window policy
 

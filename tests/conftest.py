@@ -107,3 +107,50 @@ def tiny_audio():
             return (tone + 0.02 * rng.standard_normal(4000)).astype(np.float32)
 
     return Audio()
+
+
+def _captions_root(variable: str, name: str, csv: str) -> Path:
+    root = Path(os.environ.get(variable) or CHECKOUT.parent / "shared" / name)
+    if not (root / csv).is_file():
+        pytest.skip(f"no {csv} in {root}; set {variable} to run this test")
+    return root
+
+
+@pytest.fixture(scope="session")
+def audiocaps_root() -> Path:
+    """The official csv files of AudioCaps: where AUDIOCAPS_ROOT points, or beside the checkout."""
+    return _captions_root("AUDIOCAPS_ROOT", "audiocaps", "test.csv")
+
+
+@pytest.fixture(scope="session")
+def clotho_root() -> Path:
+    """Official csv files of Clotho: where CLOTHO_ROOT points, or beside the checkout."""
+    return _captions_root("CLOTHO_ROOT", "clotho", "clotho_captions_evaluation.csv")
+
+
+@pytest.fixture(scope="session")
+def hub_root() -> Path:
+    """Configurations and tokenizers of bert-base-uncased and gpt2, to which TCLAP_HUB then points."""
+    root = Path(os.environ.get("TCLAP_HUB") or CHECKOUT.parent / "shared" / "hub")
+    if not all((root / name / "config.json").is_file() for name in ("bert-base-uncased", "gpt2")):
+        pytest.skip(f"no tokenizers of bert-base-uncased and gpt2 in {root}; set TCLAP_HUB to run this test")
+    os.environ["TCLAP_HUB"] = str(root)
+    return root
+
+
+def _random_weights(name: str, tmp_path_factory) -> Path:
+    from tclap.models import random_weights
+
+    return random_weights.write(name, tmp_path_factory.mktemp("weights") / f"{name}.pth")
+
+
+@pytest.fixture(scope="session")
+def random_weights_2022(hub_root, tmp_path_factory) -> Path:
+    """A checkpoint of msclap-2022 in the official format, with random weights (785 MB)."""
+    return _random_weights("msclap-2022", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def random_weights_2023(hub_root, tmp_path_factory) -> Path:
+    """A checkpoint of msclap-2023 in the official format, with random weights (640 MB)."""
+    return _random_weights("msclap-2023", tmp_path_factory)

@@ -24,7 +24,8 @@ from tclap.config import (
     profiles,
     read_parameters,
 )
-from tclap.models.readouts import READOUTS as READOUT_MODULES
+from tclap.models.msclap_parts import READOUTS as PUBLISHED_READOUTS
+from tclap.models.readouts import READOUTS as COMPACT_READOUTS
 from tclap.variants import READOUTS, VARIANTS, Variant, variant
 
 
@@ -60,7 +61,7 @@ def test_every_profile_loads():
     for name in profiles():
         config = load_config(name)
         assert config.profile == name
-        assert config.model_options("compact") == config.bases["compact"]
+        assert all(config.model_options(base) == options for base, options in config.bases.items())
         assert all(variant(v) for v in config.variants)
 
 
@@ -197,7 +198,7 @@ def test_variants_by_name():
     assert variant("t-clap") == Variant()
     assert {name: variant(f"readout-{name}") for name in READOUTS} == READOUTS
     assert all(settings.readout == name for name, settings in READOUTS.items())
-    assert set(READOUTS) <= set(READOUT_MODULES)
+    assert set(READOUTS) == {*COMPACT_READOUTS, *PUBLISHED_READOUTS}
     # Those of the paper, all there.
     assert set(VARIANTS) == {
         "clap-continued", "t-clap", "t-clap-no-replay", "t-clap-no-overlap", "t-clap-no-time",
@@ -276,7 +277,10 @@ def test_a_refused_namespace_is_looked_at_again():
 
 def test_data_options_of_notebook_01():
     parameters = DataParameters(esc50_root="/x", test_fold=5, classes="auto")
-    assert parameters.dataset_options() == {"test_fold": 5, "validation_fold": None, "classes": "auto"}
+    assert parameters.dataset_options() == {
+        "test_fold": 5, "validation_fold": None, "classes": "auto", "download": None,
+    }  # fmt: skip
+    assert DataParameters(download=True).dataset_options()["download"] is True
 
 
 def test_optional_values_of_dataclasses():

@@ -14,8 +14,9 @@ import torch
 from tclap import paths, provenance
 from tclap.config import load_config
 from tclap.data.captions import vocabulary
-from tclap.experiment import TRAINING_CODE, Experiment, prepare
+from tclap.experiment import TRAINING_CODE, Experiment
 from tclap.models import compact
+from tclap.preparation import prepare
 
 # The smoke profile, of four classes only, so that MiniLM has few captions to read.
 OPTIONS = {"labels": ["dog", "rain", "siren", "clock tick"]}

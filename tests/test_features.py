@@ -1,4 +1,4 @@
-"""The store of text trunk outputs."""
+"""Text trunks' outputs, kept by caption."""
 
 from __future__ import annotations
 
@@ -60,13 +60,14 @@ def test_what_is_on_disk_is_not_computed_again(text_trunk, tmp_path):
 
 
 def test_a_rebuild_gives_the_same_bits(text_trunk, tmp_path):
-    paths = [
+    files = [
         TextFeatures(text_trunk, c, tmp_path / f).path for f, c in (("a", CAPTIONS), ("b", CAPTIONS[::-1]))
     ]
-    assert paths[0].name == paths[1].name
-    one, other = map(load_file, paths)
-    assert one.keys() == other.keys() == {"values", "lengths"}
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert files[0].name == files[1].name
+    one, other = map(load_file, files)
+    assert one.keys() == other.keys() == {"values"}
+    assert torch.equal(one["values"], other["values"])
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_other_captions_or_weights_have_a_file_of_their_own(text_trunk, tmp_path):
@@ -128,3 +129,29 @@ def test_captions_mixed_up_on_disk_are_noticed(text_trunk, tmp_path):
     features.path.write_bytes(swapped)
     again = TextFeatures(text_trunk, CAPTIONS, tmp_path)
     assert equal(rows(again, CAPTIONS), rows(features, CAPTIONS))
+
+
+def test_no_captions_leave_no_file(text_trunk, tmp_path):
+    TextFeatures(text_trunk, [], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_captions_kept_in_half_are_rounded_once_and_returned_in_full(text_trunk, tmp_path, dtype):
+    expected = [row.to(dtype).float() for row in fresh(text_trunk, CAPTIONS)]
+    made = TextFeatures(text_trunk, CAPTIONS, tmp_path, dtype=dtype)
+    read = TextFeatures(text_trunk, CAPTIONS, tmp_path, dtype=dtype)
+    for found in (made, read):
+        assert found(CAPTIONS).values.dtype == torch.float32
+        assert equal(rows(found, CAPTIONS), expected)
+    assert made.path != TextFeatures(text_trunk, CAPTIONS, tmp_path).path
+    words = sum(len(caption.split()) for caption in CAPTIONS)
+    assert load_file(made.path)["values"].nbytes == words * 384 * 2
+
+
+def test_captions_are_returned_on_the_device_asked_for_and_kept_on_the_cpu(text_trunk):
+    found = TextFeatures(text_trunk, CAPTIONS, device="meta")(CAPTIONS)
+    assert found.values.device.type == found.lengths.device.type == "meta"
+    assert found.values.shape == (4, 4, 384)
+    with pytest.raises(ValueError, match="not in torch.float64"):
+        TextFeatures(text_trunk, CAPTIONS, dtype=torch.float64)

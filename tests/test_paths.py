@@ -12,6 +12,7 @@ from tclap import paths
 def test_everything_made_lies_under_the_root(project_root):
     assert paths.root() == project_root.resolve()
     assert paths.data() == project_root / "data"
+    assert paths.features() == project_root / "data/features"
     assert paths.figures() == project_root / "figures"
     assert paths.paper() == project_root / "paper"
     assert paths.run("smoke") == project_root / "runs/smoke"

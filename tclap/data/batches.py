@@ -21,14 +21,21 @@ import torch
 from torch import Tensor
 
 from tclap import audio
-from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
-from tclap.data.composites import ClipAudio, render_single
+from tclap.data.captions import (
+    CONJUNCTION,
+    SINGLE,
+    conjunction_events,
+    view_captions,
+    view_events,
+)
+from tclap.data.composites import ClipAudio, clip_text, render_single
 from tclap.progress import progress
 
 GAIN_DB = 6.0
 LONGEST = 4  # segments of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
 BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
+BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
 
 
 class SegmentBank:
@@ -139,7 +146,7 @@ def mask_bands(log_mel: Tensor, generator: np.random.Generator) -> Tensor:
 
 @dataclass
 class Batch:
-    """Trunk inputs and what they are: ``log_mel [..., frames, mels]``, captions and events alike.
+    """Log-mel and what it is: ``log_mel [..., frames, mels]``, captions and events alike.
 
     Captions and events are flat lists in the order of the items; with three views the first N
     are forward, then reversed, then overlap.
@@ -148,6 +155,46 @@ class Batch:
     log_mel: Tensor
     captions: list[str]
     events: list[str]
+
+
+def draw_base_items(
+    clips: pd.DataFrame, size: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kinds (of :data:`BASE_MIX`) and the two clips' rows of ``size`` items a CLAP is trained on.
+
+    Raises:
+        ValueError: when all clips have one label.
+    """
+    labels = clips["label"].to_numpy()
+    if len(set(labels)) < 2:
+        raise ValueError(f"two sounds need two labels; the clips have only {labels[0]!r}.")
+    kinds = generator.choice(list(BASE_MIX), size=size, p=list(BASE_MIX.values()))
+    first = generator.integers(len(labels), size=size)
+    # A second clip of another label: draw until it differs.
+    second = generator.integers(len(labels), size=size)
+    while (same := labels[first] == labels[second]).any():
+        second[same] = generator.integers(len(labels), size=same.sum())
+    return kinds, first, second
+
+
+def base_captions(
+    clips: pd.DataFrame,
+    kinds: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[list[str], list[str]]:
+    """Captions and events of base items: a single sound's name, or "X and Y" in either order."""
+    labels = clips["label"].to_numpy()
+    captions, events = [], []
+    for kind, i, j in zip(kinds, first, second, strict=True):
+        names = {row: clip_text(clips, row, generator) for row in (i, j)}
+        a, b = (i, j) if generator.random() < 0.5 else (j, i)
+        templates = SINGLE if kind == "single" else CONJUNCTION
+        template = templates[generator.integers(len(templates))]
+        captions.append(template.format(a=names[i if kind == "single" else a], b=names[b]))
+        events.append(labels[i] if kind == "single" else conjunction_events(labels[a], labels[b]))
+    return captions, events
 
 
 def base_batch(
@@ -165,29 +212,14 @@ def base_batch(
     Raises:
         ValueError: when all clips have one label.
     """
-    labels = bank.clips["label"].to_numpy()
-    if len(set(labels)) < 2:
-        raise ValueError(f"two sounds need two labels; the clips have only {labels[0]!r}.")
-    kinds = generator.choice(list(BASE_MIX), size=size, p=list(BASE_MIX.values()))
-    first = generator.integers(len(labels), size=size)
-    # A second clip of another label: draw until it differs.
-    second = generator.integers(len(labels), size=size)
-    while (same := labels[first] == labels[second]).any():
-        second[same] = generator.integers(len(labels), size=same.sum())
+    kinds, first, second = draw_base_items(bank.clips, size, generator)
     noise = generator if augment else None
     segments = [bank.segments(torch.from_numpy(rows), noise) for rows in (first, second)]
-    views = {"single": "first", "overlap": "overlap", "sequence": "forward"}
     power = torch.empty(size, 2 * bank.power.shape[1], bank.power.shape[2])
-    captions, events = [], []
-    for kind, view in views.items():
+    for kind, view in BASE_VIEWS.items():
         chosen = torch.from_numpy(kinds == kind)
         power[chosen] = compose_power(segments[0][chosen], segments[1][chosen], view)
-    for kind, i, j in zip(kinds, labels[first], labels[second], strict=True):
-        a, b = (i, j) if generator.random() < 0.5 else (j, i)
-        templates = SINGLE if kind == "single" else CONJUNCTION
-        template = templates[generator.integers(len(templates))]
-        captions.append(template.format(a=i if kind == "single" else a, b=b))
-        events.append(i if kind == "single" else conjunction_events(a, b))
+    captions, events = base_captions(bank.clips, kinds, first, second, generator)
     log_mel = log(power)
     return Batch(mask_bands(log_mel, generator) if augment else log_mel, captions, events)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from tclap.data.composites import PROMPT, phrases
 
@@ -55,14 +56,14 @@ def conjunction_events(a: str, b: str) -> str:
     return " + ".join(sorted((a, b)))
 
 
-def view_captions(pairs, generator: np.random.Generator | None = None) -> list[list[str]]:
+def view_captions(pairs: pd.DataFrame, generator: np.random.Generator | None = None) -> list[list[str]]:
     """Captions of the three views of each manifest row: three lists of N.
 
     With a generator each pair's caption is prompted or bare at random, alike in its three views;
     without one all are prompted.
     """
     bare = np.zeros(len(pairs), bool) if generator is None else generator.random(len(pairs)) < 0.5
-    columns = zip(pairs["label_i"], pairs["label_j"], pairs["sigma"], bare, strict=True)
+    columns = zip(*pair_texts(pairs), pairs["sigma"], bare, strict=True)
     rows = [
         [p.text("{}" if is_bare else PROMPT) for p in phrases(i, j, sigma).values()]
         for i, j, sigma, is_bare in columns
@@ -70,7 +71,12 @@ def view_captions(pairs, generator: np.random.Generator | None = None) -> list[l
     return [list(view) for view in zip(*rows, strict=True)]
 
 
-def view_events(pairs) -> list[list[str]]:
+def pair_texts(pairs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """What captions call the two clips of each pair."""
+    return tuple(pairs.get(f"text_{end}", pairs[f"label_{end}"]) for end in ("i", "j"))
+
+
+def view_events(pairs: pd.DataFrame) -> list[list[str]]:
     """Canonical events of the three views of each manifest row: three lists of N."""
     columns = zip(pairs["label_i"], pairs["label_j"], pairs["sigma"], strict=True)
     rows = [[p.events for p in phrases(i, j, sigma).values()] for i, j, sigma in columns]

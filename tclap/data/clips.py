@@ -27,7 +27,7 @@ from tclap import audio
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
-DATASETS = {"synthetic": "tclap.data.synthetic", "esc50": "tclap.data.esc50"}
+DATASETS = {name: f"tclap.data.{name}" for name in ("synthetic", "esc50", "clotho", "audiocaps", "folder")}
 
 
 def listing(names: Iterable, limit: int = 10) -> str:

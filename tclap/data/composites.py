@@ -47,6 +47,7 @@ SIGMAS = {"preceding": "before", "succeeding": "after"}
 VIEWS = ("forward", "reversed", "overlap")
 POLICIES = ("fit", "full", "msclap")
 TARGET_RMS = 0.05  # -26 dB below full scale: two mixed events stay far from clipping
+TEXTS = 20  # part of a draw's seed
 ENUMERABLE = 4_000_000  # up to here all clip pairs are listed, above they are drawn one by one
 
 
@@ -95,6 +96,18 @@ def phrases(first: str, second: str, sigma: str) -> dict[str, Phrase]:
     return {"forward": forward, "reversed": forward.inverted, "overlap": Phrase(first, "while", second)}
 
 
+def clip_text(clips: pd.DataFrame, row: int, generator: np.random.Generator) -> str:
+    """What a composite's caption calls a clip: its label, or of several captions a drawn one.
+
+    A sentence loses its full stop, because it goes on: "A dog barks before rain falls".
+    """
+    if "captions" not in clips.columns:
+        return clips["label"].iloc[row]
+    captions = clips["captions"].iloc[row]
+    chosen = captions[generator.integers(len(captions))] if len(captions) > 1 else captions[0]
+    return chosen.strip().rstrip(".")
+
+
 def draw_pairs(
     clips: pd.DataFrame, stage: str, count: int, *, seed: int, distinct: bool = False
 ) -> pd.DataFrame:
@@ -110,7 +123,8 @@ def draw_pairs(
 
     Returns:
         One row a pair: ``pair_id, stage, clip_i, clip_j, label_i, label_j, source_i, source_j,
-        sigma, order``; ``order`` says whether evaluation plays it forward or reversed.
+        text_i, text_j, sigma, order``; the texts are what captions call the two clips, and
+        ``order`` says whether evaluation plays the pair forward or reversed.
 
     Raises:
         ValueError: when the split has fewer than two labels or fewer pairs than asked for.
@@ -131,6 +145,10 @@ def draw_pairs(
         for end, index in (("i", first), ("j", second)):
             name = f"{column.removesuffix('_id')}_{end}"
             pairs[name] = pool[column].to_numpy()[index]
+    # From a generator of its own: how many captions a clip has does not change which pairs are drawn.
+    words = np.random.default_rng([seed, TEXTS])
+    for end, index in (("i", first), ("j", second)):
+        pairs[f"text_{end}"] = [clip_text(pool, row, words) for row in index]
     # Halves to one, and every combination of wording and order equally often.
     pairs["sigma"] = generator.permutation(np.resize(list(SIGMAS), count))
     pairs["order"] = ""

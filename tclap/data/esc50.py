@@ -1,13 +1,14 @@
 """ESC-50: 2000 environmental recordings of 5 s in 50 classes and 5 folds, 44.1 kHz mono.
 
 Expected under the root, as in the official archive: ``meta/esc50.csv`` and ``audio/*.wav``. Any
-subset of the rows works, and a row's file may have the suffix of another of ``SUFFIXES`` (the
+subset of the rows works, and a row's file may have another suffix (``tclap.data.tables.SUFFIXES``; the
 first releases were Ogg Vorbis). The folds keep the clips of one Freesound recording together.
 
-The data are not part of this project and are not downloaded by it. Their licence forbids commercial
-use and wants the author of every clip named where it is passed on (LICENSE of the official
-repository); therefore no audio of ESC-50, nor composites made of it, may be committed or published
-with this project.
+The data are no part of this project; ``load(download=True)`` fetches the official archive (600 MB), or
+the same file from the mirror that the environment variable ``ESC50_URL`` names: its checksum is verified
+in either case. Their licence forbids commercial use and wants the author of every clip named where it is
+passed on (LICENSE of the official repository); therefore no audio of ESC-50, nor composites made of it,
+may be committed or published with this project.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from tclap import audio
+from tclap.data import tables
 from tclap.data.clips import COLUMNS, listing
+from tclap.data.download import fetch, require_new, unpack
 
 URL = "https://github.com/karolpiczak/ESC-50"
 ARCHIVE_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
+# As soundata publishes it, for the archive as GitHub packs it.
+ARCHIVE_MD5 = "7771e4b9d86d0945acce719c7a59305a"
 LICENCE = "CC BY-NC 3.0 (ESC-50); its subset ESC-10: CC BY 3.0"
 CITATION = (
     "K. J. Piczak. ESC: Dataset for Environmental Sound Classification. Proceedings of the 23rd ACM "
     "International Conference on Multimedia, pp. 1015-1018, 2015. doi:10.1145/2733373.2806390"
 )
 ROOT_VARIABLE = "ESC50_ROOT"
+URL_VARIABLE = "ESC50_URL"
 CSV_COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
-SUFFIXES = (".wav", ".ogg", ".flac")
 
 
 def load(
@@ -40,23 +44,35 @@ def load(
     test_fold: int | None = None,
     validation_fold: int | None = None,
     folds: Sequence[int] | None = None,
+    per_class: int | None = None,
+    download: bool = False,
 ) -> pd.DataFrame:
     """The clips table (see ``tclap.data.clips``) of an ESC-50 folder.
 
-    ``root``: the folder; None takes the environment variable ``ESC50_ROOT``.
+    ``root``: the folder; None takes the environment variable ``ESC50_ROOT``, or where that is not set the
+    folder ``esc50`` among the downloaded data (``tclap.paths.data()``).
     ``folds``: the folds to use; None takes all that are present.
     ``classes``: "all", "esc10", "auto" (those that every chosen fold has) or a list of labels.
     ``test_fold``: None takes the highest chosen fold; ``validation_fold``: None takes the next lower
     one (below the lowest comes the highest). All other chosen folds get the split "train".
+    ``per_class``: at most so many clips of each class in each fold, the first ones.
+    ``download``: where the folder has no csv, fetch the official archive (see the module) and unpack it
+    as the folder.
 
     Raises FileNotFoundError where the folder, its csv or the file of a row is missing, ValueError
-    for a broken csv, an unreadable file, or a choice of folds and classes that cannot be met.
+    for a broken csv, an unreadable file, or a choice of folds and classes that cannot be met; with
+    ``download`` also FileExistsError where the folder holds other files, and the errors of
+    :func:`tclap.data.download.fetch`.
     """
-    root, csv = locate(root)
+    root, csv = locate(root, download=download)
     table = _read_csv(csv)
     splits = _split_of_folds(table, csv, folds, test_fold, validation_fold)
     table = table[table["fold"].isin(splits)]
     table = table[table["category"].isin(_choose_classes(table, csv, classes))]
+    if per_class is not None:
+        if per_class < 1:
+            raise ValueError(f"per_class is {per_class}, expected at least 1")
+        table = table.groupby(["fold", "category"]).head(per_class)
     if table["category"].nunique() < 2:
         raise ValueError(
             f"{csv} has {table['category'].nunique()} class(es) in folds {listing(splits)} with "
@@ -72,59 +88,45 @@ def load(
             "split": [splits[fold] for fold in table["fold"]],
             "fold": table["fold"].to_list(),
             "source": table["src_file"].to_list(),
-            "duration": _durations(paths),
+            "duration": tables.durations(paths, "ESC-50"),
         }
     )
     return clips[list(COLUMNS)]
 
 
-def locate(root: str | Path | None) -> tuple[Path, Path]:
-    """The folder (None: the environment variable's) and its csv; FileNotFoundError where missing."""
-    hint = f"expected the official layout, from {URL}"
-    if root is None:
-        root = os.environ.get(ROOT_VARIABLE)
-        if not root:
-            raise FileNotFoundError(f"{ROOT_VARIABLE} is not set and no root is given; {hint}")
-        said = f"{ROOT_VARIABLE}={root}"
-    else:
-        said = f"ESC-50 root {root}"
-    csv = Path(root) / "meta" / "esc50.csv"
+def locate(root: str | Path | None, *, download: bool = False) -> tuple[Path, Path]:
+    """The folder and its csv, downloaded where asked for; arguments and errors as :func:`load`."""
+    root, said = tables.locate(root, "ESC-50", variable=ROOT_VARIABLE, default="esc50")
+    csv = root / "meta" / "esc50.csv"
+    if download and not csv.is_file():
+        _download(root)
     if not csv.is_file():
-        raise FileNotFoundError(f"{said} has no meta/esc50.csv; {hint}")
-    return Path(root), csv
+        raise FileNotFoundError(
+            f"{said} has no meta/esc50.csv; expected the official layout, from {URL} or with download=True"
+        )
+    return root, csv
+
+
+def _download(root: Path) -> None:
+    root = root.resolve()
+    require_new(root)
+    url = os.environ.get(URL_VARIABLE) or ARCHIVE_URL
+    archive = fetch(url, root.with_name(f"{root.name}.download.zip"), md5=ARCHIVE_MD5, what="ESC-50")
+    unpack(archive, root, inner="ESC-50-master")
+    archive.unlink()
 
 
 def _read_csv(csv: Path) -> pd.DataFrame:
-    try:
-        # As text: a missing value must not turn the ids of a column into floats.
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"{csv} is empty; expected the columns {', '.join(CSV_COLUMNS)}") from error
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{csv} is no readable csv: {error}") from error
-    missing = [column for column in CSV_COLUMNS if column not in table.columns]
-    if missing:
-        raise ValueError(f"{csv} lacks the column(s) {listing(missing)}; expected {', '.join(CSV_COLUMNS)}")
-    if table.empty:
-        raise ValueError(f"{csv} has no rows; expected one a clip")
-    table = table.apply(lambda column: column.str.strip())
-    for column in ("filename", "category", "src_file"):
-        _refuse(csv, table, column, table[column] == "", "a value")
-    _refuse(csv, table, "fold", ~table["fold"].str.fullmatch(r"\d+"), "a whole number")
+    table = tables.read_csv(csv, CSV_COLUMNS)
+    tables.refuse_empty(csv, table, ("filename", "category", "src_file"))
+    tables.refuse(csv, table, "fold", ~table["fold"].str.fullmatch(r"\d+"), "a whole number")
     flags = table["esc10"].str.lower()
-    _refuse(csv, table, "esc10", ~flags.isin(["true", "false"]), "True or False")
+    tables.refuse(csv, table, "esc10", ~flags.isin(["true", "false"]), "True or False")
     return table.assign(
         fold=table["fold"].astype(int),
         esc10=flags == "true",
         category=table["category"].str.replace("_", " "),
     )
-
-
-def _refuse(csv: Path, table: pd.DataFrame, column: str, wrong: pd.Series, expected: str) -> None:
-    if wrong.any():
-        # Line numbers as an editor shows them: line 1 is the header.
-        found = (f"{value!r} (line {line + 2})" for line, value in table.loc[wrong, column].items())
-        raise ValueError(f"{csv} has in column {column} {listing(found)}; expected {expected}")
 
 
 def _split_of_folds(
@@ -181,30 +183,11 @@ def _choose_classes(table: pd.DataFrame, csv: Path, classes: str | Sequence[str]
 
 def _find_files(names: pd.Series, root: Path) -> list[Path]:
     folder = root / "audio"
-    paths, missing = [], []
-    for name in names:
-        given = folder / name
-        candidates = [given, *(given.with_suffix(suffix) for suffix in SUFFIXES)]
-        path = next((path for path in candidates if path.is_file()), None)
-        if path is None:
-            missing.append(name)
-        else:
-            paths.append(path)
+    files = tables.audio_files(folder)
+    missing = [name for name in names if Path(name).stem not in files]
     if missing:
         raise FileNotFoundError(
-            f"{folder} has no file ({', '.join(SUFFIXES)}) for {len(missing)} row(s) of meta/esc50.csv: "
-            f"{listing(missing)}"
+            f"{folder} has no file ({', '.join(tables.SUFFIXES)}) for {len(missing)} row(s) of "
+            f"meta/esc50.csv: {listing(missing)}"
         )
-    return paths
-
-
-def _durations(paths: Sequence[Path]) -> list[float]:
-    durations, unreadable = [], []
-    for path in paths:
-        try:
-            durations.append(audio.duration(path))
-        except ValueError as error:
-            unreadable.append(str(error).rstrip("."))
-    if unreadable:
-        raise ValueError(f"{len(unreadable)} file(s) of ESC-50 cannot be read: {listing(unreadable)}")
-    return durations
+    return [files[Path(name).stem] for name in names]

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from tclap import paths, provenance
+from tclap.audio_features import Features
 from tclap.data.clips import for_stage
-from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases, place, render, render_single
+from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases, place, render
 from tclap.evaluation import retrieval, zste
+from tclap.evaluation.captioned import captioned_sets
 from tclap.experiment import Experiment, write_table
 from tclap.models.base import AudioTextModel
-from tclap.models.compact import LOG_FLOOR
 from tclap.progress import progress
 from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
 POLICY_MODELS = (BASE, "t-clap")
 SIMILARITY_PAIRS = 6
-BATCH = 64
+BLOCK = 256
 
 
 class TestAudio:
@@ -42,54 +43,74 @@ class TestAudio:
         self.experiment, self.model = experiment, model
         self.clips = for_stage(experiment.clips, "test")
         self.pairs = experiment.table("data/pairs-test.parquet")
-        window, rate = model.window, model.sample_rate
+        composites = views_of(self.pairs, VIEWS)
+        self.rows = {name: n for n, name in enumerate([*self.clips["clip_id"], *composites])}
+        self.features = experiment.audio_features(model).outputs(
+            [*self.clips["clip_id"], *composites.values()], "test audio through the trunk"
+        )
+        self._policies: dict[str, dict[str, Tensor]] = {}
 
-        def single(clip_id: str):
-            return lambda: render_single(experiment.audio(clip_id), window, rate)
+    def under_policy(self, policy: str, wanted: set[str]) -> dict[str, Tensor]:
+        """Trunk outputs ``[1, T, D]`` of the same pairs under another window policy, by name."""
+        if policy not in self._policies:
+            experiment, trunk = self.experiment, self.model.audio_trunk
+            gap = (experiment.config.gap_ms[0], experiment.config.gap_ms[1])
+            pairs = place(
+                self.pairs,
+                experiment.audio,
+                self.model.window,
+                policy=policy,
+                gap_ms=gap,
+                seed=experiment.config.data_seed,
+            )
+            items = {name: item for name, item in views_of(pairs, VIEWS[:2]).items() if name in wanted}
+            # Whole clips differ in length, and a batch has one.
+            with torch.inference_mode():
+                self._policies[policy] = {
+                    name: trunk(torch.from_numpy(render(*item, experiment.audio))[None].to(self.device)).cpu()
+                    for name, item in progress(list(items.items()), f"window policy {policy}")
+                }
+        return self._policies[policy]
 
-        makers = {clip_id: single(clip_id) for clip_id in self.clips["clip_id"]}
-        makers |= view_makers(experiment, self.pairs, VIEWS)
-        self.rows = {name: n for n, name in enumerate(makers)}
-        self.features = trunk_outputs(model, list(makers.values()), "test audio through the trunk")
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.log_scale.device
 
 
-def view_makers(experiment: Experiment, pairs: pd.DataFrame, views: Sequence[str]) -> dict:
-    """Functions that render each pair's views, by ``<pair_id>/<view>``."""
-
-    def make(row: Mapping, view: str):
-        return lambda: render(row, view, experiment.audio)
-
-    return {f"{row['pair_id']}/{view}": make(row, view) for row in pairs.to_dict("records") for view in views}
-
-
-def trunk_outputs(model: AudioTextModel, makers: Sequence, what: str) -> Tensor:
-    """Trunk outputs ``[N, T, D]`` of waveforms of one length, each made when its turn comes."""
-    outputs = []
-    with torch.inference_mode():
-        for start in progress(range(0, len(makers), BATCH), what, quiet=len(makers) < 512):
-            waveforms = np.stack([make() for make in makers[start : start + BATCH]])
-            outputs.append(model.audio_trunk(torch.from_numpy(waveforms)))
-    return torch.cat(outputs)
+def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:
+    """What :func:`tclap.data.composites.render` needs of each pair's views, by ``<pair_id>/<view>``."""
+    return {f"{row['pair_id']}/{view}": (row, view) for row in pairs.to_dict("records") for view in views}
 
 
 class Encoded:
     """One model's embeddings of the run's captions and of test audio."""
 
     def __init__(
-        self, experiment: Experiment, model: AudioTextModel, features: Tensor, rows: dict[str, int]
+        self, experiment: Experiment, model: AudioTextModel, features: Features, rows: dict[str, int]
     ) -> None:
         self.experiment, self.model, self.audio_rows = experiment, model, rows
-        with torch.inference_mode():
-            self.audio = torch.cat([model.embed_audio(block) for block in features.split(256)])
+        self.audio = self.embed_audio(features)
         self.text_rows: dict[str, int] = {}
         self.text = torch.empty(0, model.dim)
+
+    def embed_audio(self, features: Features) -> Tensor:
+        """Embeddings ``[N, d]`` on the CPU, from trunk outputs."""
+        device = self.model.log_scale.device
+        with torch.inference_mode():
+            return torch.cat(
+                [
+                    self.model.embed_audio(features[n : n + BLOCK].to(device)).cpu()
+                    for n in range(0, len(features), BLOCK)
+                ]
+            )
 
     def add_captions(self, captions: Sequence[str]) -> None:
         """Embed the captions that are not there yet."""
         new = sorted(set(captions) - self.text_rows.keys())
         with torch.inference_mode():
-            blocks = [new[n : n + 256] for n in range(0, len(new), 256)]
-            embedded = [self.model.embed_text(self.experiment.text(block)) for block in blocks]
+            blocks = [new[n : n + BLOCK] for n in range(0, len(new), BLOCK)]
+            embedded = [self.model.embed_text(self.experiment.text(block)).cpu() for block in blocks]
         self.text_rows |= {caption: len(self.text_rows) + n for n, caption in enumerate(new)}
         self.text = torch.cat([self.text, *embedded])
 
@@ -124,6 +145,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     test = TestAudio(experiment, base)
     items = experiment.table("data/items.parquet")
     results, queries, similarities, examples = [], [], [], {}
+    searched = captioned_sets(experiment)
     trunk = provenance.hash_state(base.audio_trunk.state_dict())
     for name in progress(models, "evaluation"):
         model = experiment.load(seed, name)
@@ -132,7 +154,8 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
         encoded = Encoded(experiment, model, test.features, test.rows)
         results.append(encoded.answers(items).assign(model=name, seed=seed))
         if name not in readouts:
-            queries.append(retrieval_rows(encoded, test).assign(model=name, seed=seed))
+            rows = [retrieval_rows(encoded, test), *(found.query_rows(model) for found in searched)]
+            queries += [part.assign(model=name, seed=seed) for part in rows]
         if name in POLICY_MODELS:
             similarities.append(similarity_rows(encoded, test).assign(model=name, seed=seed))
             examples[name] = example_cosines(encoded, test)
@@ -162,8 +185,8 @@ def look(experiment: Experiment, seed: int, names: Sequence[str]) -> tuple[pd.Da
 def decibels(model: AudioTextModel, waveform: np.ndarray) -> np.ndarray:
     """Mel spectrogram ``[mels, frames]`` of a waveform as the model sees it, in dB."""
     with torch.inference_mode():
-        power = model.audio_trunk.mel(torch.from_numpy(waveform)[None])[0]
-    return 10 * (power.T + LOG_FLOOR).log10().numpy()
+        batch = torch.from_numpy(waveform)[None].to(model.log_scale.device)
+        return model.audio_trunk.decibels(batch)[0].T.cpu().numpy()
 
 
 def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
@@ -213,33 +236,16 @@ def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
 
 def policy_rows(encoded: Encoded, test: TestAudio, items: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The order tasks on the same pairs under the other window policies."""
-    experiment = encoded.experiment
-    policies = [p for p in experiment.config.window_policies if p != "fit"]
     chosen = items[items["task"].isin(POLICY_TASKS)]
+    encoded.add_captions([c for candidates in chosen["candidates"] for c in candidates])
     answers = {}
-    for policy in policies:
-        gap = (experiment.config.gap_ms[0], experiment.config.gap_ms[1])
-        pairs = place(
-            test.pairs,
-            experiment.audio,
-            encoded.model.window,
-            policy=policy,
-            gap_ms=gap,
-            seed=experiment.config.data_seed,
-        )
-        wanted = set(chosen["audio"])
-        makers = {n: m for n, m in view_makers(experiment, pairs, VIEWS[:2]).items() if n in wanted}
-        # Whole clips differ in length, and a batch has one.
-        with torch.inference_mode():
-            embeddings = [
-                encoded.model.embed_audio(encoded.model.audio_trunk(torch.from_numpy(make())[None]))
-                for make in progress(list(makers.values()), f"window policy {policy}")
-            ]
-        encoded.add_captions([c for candidates in chosen["candidates"] for c in candidates])
-        rows = {name: n for n, name in enumerate(makers)}
-        answers[policy] = zste.score_items(
-            chosen, rows, torch.cat(embeddings), encoded.text_rows, encoded.text
-        )
+    for policy in encoded.experiment.config.window_policies:
+        if policy == "fit":
+            continue
+        features = test.under_policy(policy, set(chosen["audio"]))
+        rows = {name: n for n, name in enumerate(features)}
+        audio = torch.cat([encoded.embed_audio(feature) for feature in features.values()])
+        answers[policy] = zste.score_items(chosen, rows, audio, encoded.text_rows, encoded.text)
     return answers
 
 
@@ -305,7 +311,7 @@ def write_example(
     with paths.replacing(folder / "example.npz") as temporary:
         np.savez(
             temporary,
-            frame_seconds=model.audio_trunk.mel.hop / rate,
+            frame_seconds=model.audio_trunk.hop / rate,
             boundary_seconds=(pair["length_i"] + pair["gap"] / 2) / rate,
             **pictures,
         )

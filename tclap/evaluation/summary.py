@@ -72,6 +72,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         "profile": profile,
         "base": base,
         "seeds": config.seeds,
+        "origin": _origin(folder / f"seed{config.seeds[0]}" / BASE / "weights.json"),
         "classes": int(clips["label"].nunique()),
         "clips": {stage: len(for_stage(clips, stage)) for stage in STAGES},
         "folds": {split: sorted(set(group["fold"].tolist())) for split, group in clips.groupby("split")},
@@ -83,6 +84,12 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     provenance.write_json(folder / "summary.json", summary)
     provenance.write_json(folder.parent / "summary.json", summary)
     return summary
+
+
+def _origin(sidecar: Path) -> dict[str, Any] | None:
+    """Where a published base model's weights came from; None for one that was trained here."""
+    _require([sidecar], "notebook 02")
+    return json.loads(sidecar.read_text(encoding="utf-8"))["config"].get("origin")
 
 
 def _require(files: list[Path], maker: str) -> None:

@@ -58,11 +58,13 @@ class AudioTextModel(nn.Module):
         pretrained: the parts that come from somebody's published weights. They are frozen, stay in
             evaluation mode whatever :meth:`train` says, and are not written by :meth:`save`.
         origin: where those weights came from (a path or None for the hub, sha256, revision).
+        batch_size: how many waveforms its trunk takes at once without much memory.
     """
 
     name: str
     pretrained: tuple[str, ...] = ("text_trunk.",)
     origin: dict[str, Any] | None = None
+    batch_size: int = 64
     sample_rate: int
     window: float
     dim: int
@@ -121,6 +123,11 @@ class AudioTextModel(nn.Module):
         return other
 
     @property
+    def is_published(self) -> bool:
+        """Whether the audio trunk is somebody's published one, which no base training here made."""
+        return "audio_trunk." in self.pretrained
+
+    @property
     def logit_scale(self) -> Tensor:
         """τ itself, with its gradient."""
         return self.log_scale.exp()
@@ -143,7 +150,7 @@ class AudioTextModel(nn.Module):
         self,
         waveforms_or_paths: Tensor | np.ndarray | Sequence,
         sample_rate: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         *,
         policy: str = "fit",
         seed: int = 0,
@@ -155,7 +162,7 @@ class AudioTextModel(nn.Module):
             waveforms_or_paths: ``[N, samples]``, or a sequence of 1-d waveforms or of file paths.
                 One shorter than the window is repeated.
             sample_rate: of the waveforms in Hz; None: the model's own.
-            batch_size: number of waveforms in memory at a time.
+            batch_size: number of waveforms in memory at a time; None: the model's own.
             policy: what becomes of audio longer than the window: ``fit`` takes the most energetic
                 window, ``full`` gives all of it to a model that can take it, ``msclap`` takes a
                 window at random, drawn from ``seed`` and the item's position.
@@ -178,7 +185,9 @@ class AudioTextModel(nn.Module):
             with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
                 batches = [
                     self.embed_audio(self.audio_trunk(torch.from_numpy(batch).to(device))).float()
-                    for batch in windowed.batches(waveforms_or_paths, sample_rate, batch_size)
+                    for batch in windowed.batches(
+                        waveforms_or_paths, sample_rate, batch_size or self.batch_size
+                    )
                 ]
         finally:
             self.train(was_training)
@@ -290,11 +299,21 @@ def load_model(
     if strange:
         raise ValueError(f"{name} has no option {strange[0]!r}, expected among {', '.join(accepted)}.")
     if ours:
-        return _load_own(model_class, Path(weights), options).to(device).eval()
+        config, state = read_checkpoint(Path(weights), name)
+        pretrained = options.pop("pretrained", None)
+        model = model_class.restored(config | options, pretrained)
+        model.load_own_state(state, str(weights))
+        return model.to(device).eval()
     return model_class.from_pretrained(weights, **options).to(device).eval()
 
 
-def _load_own(model_class: type[AudioTextModel], weights: Path, options: dict[str, Any]) -> AudioTextModel:
+def read_checkpoint(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
+
+    Raises:
+        FileNotFoundError: when the weights or their sidecar are missing.
+        ValueError: when they are damaged, do not belong together or are another model's.
+    """
     sidecar = weights.with_suffix(".json")
     for path in (weights, sidecar):
         if not path.is_file():
@@ -306,11 +325,8 @@ def _load_own(model_class: type[AudioTextModel], weights: Path, options: dict[st
         raise ValueError(f"{weights} is no readable checkpoint: {error}") from error
     if not isinstance(facts, dict) or not {"model", "config", "weights_hash"} <= facts.keys():
         raise ValueError(f"{sidecar} is no checkpoint's sidecar, expected model, config and weights_hash.")
-    if facts["model"] != model_class.name:
-        raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {model_class.name!r}.")
+    if facts["model"] != name:
+        raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {name!r}.")
     if facts["weights_hash"] != provenance.hash_state(state):
         raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
-    pretrained = options.pop("pretrained", None)
-    model = model_class.restored(facts["config"] | options, pretrained)
-    model.load_own_state(state, str(weights))
-    return model
+    return facts["config"], state

@@ -95,6 +95,11 @@ class AudioTrunk(nn.Module):
         )
         bands = math.ceil(math.ceil(mels / 4) / 2)
         self.project = nn.Linear(64 * bands, width)
+        self.hop = hop
+
+    def decibels(self, waveforms: Tensor) -> Tensor:
+        """Mel power ``[N, frames, mels]`` in dB, a frame every ``hop`` samples."""
+        return 10 * (self.mel(waveforms) + LOG_FLOOR).log10()
 
     def forward(self, waveforms: Tensor) -> Tensor:
         return self.from_log_mel(self.mel.log(self.mel(waveforms)))

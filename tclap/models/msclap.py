@@ -22,10 +22,10 @@ which only configuration and tokenizer are needed: from ``$TCLAP_HUB/bert-base-u
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import pickle
 import re
+import struct
 import sys
 import warnings
 from functools import lru_cache
@@ -59,7 +59,17 @@ ALIAS = "_tclap_msclap_models"  # not "msclap": the package's own __init__ impor
 # Buffers that transformers once stored and now builds: the official files have them.
 OBSOLETE = re.compile(r"caption_encoder\.base\.(embeddings\.position_ids|h\.\d+\.attn\.(bias|masked_bias))")
 
-log = logging.getLogger(__name__)
+# What torch.load raises on bytes that are no checkpoint, or no longer one.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    AssertionError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @lru_cache(maxsize=1)
@@ -101,7 +111,8 @@ def _hub_part(load, name: str):
         )
     try:
         return load(source)
-    except OSError as error:
+    # Without its vocabulary transformers tries to convert another library's tokenizer and fails in many ways.
+    except (OSError, ImportError, TypeError, ValueError) as error:
         raise FileNotFoundError(
             f"config and tokenizer of {name} are neither in {source!r} nor in the hub's cache nor to be had "
             f"from the hub; set {HUB_VARIABLE} to a folder that has {name}/config.json and tokenizer files."
@@ -117,6 +128,7 @@ class Msclap(AudioTextModel):
     """
 
     pretrained = ("audio_trunk.", "text_trunk.")
+    batch_size = 16
     version: str
     audio_parts: tuple[type[AudioTrunk], type[AudioHead]]
     text_parts: tuple[type[TextTrunk], type[nn.Module]]
@@ -147,7 +159,8 @@ class Msclap(AudioTextModel):
             encoder.base = audio(*(settings[key] for key in keys))
         encoder.projection = models.clap.Projection(settings["out_emb"], self.dim)
         trunk, head = self.audio_parts
-        self.audio_head = head(readout, encoder, self.dim)
+        self.audio_head = head(encoder, self.dim)
+        self.audio_head.set_readout(readout)
         self.audio_trunk = trunk(encoder.base)
         name = settings["text_model"]
         tokenizer = _hub_part(AutoTokenizer.from_pretrained, name)
@@ -192,7 +205,7 @@ class Msclap(AudioTextModel):
         except OSError as error:
             raise FileNotFoundError(
                 f"{name} of {REPOSITORY} is not in the hub's cache and cannot be downloaded "
-                f"({str(error).splitlines()[0]}); give the path of the file as weights."
+                f"({str(error).split('. ')[0]}); give the path of the file as weights."
             ) from error
         return path, path.parent.name  # the cache keeps a file under its commit
 
@@ -204,9 +217,9 @@ class Msclap(AudioTextModel):
             is_zip = file.read(2) == b"PK"  # an older format cannot be mapped into memory
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             if "GLOBAL" in str(error):
-                reason = "it holds more than tensors and plain values, which could be code"
+                reason = "it holds more than tensors and plain values, which could be code, or is damaged"
             else:
                 reason = "it is truncated, damaged or no checkpoint"
             raise ValueError(f"{path} cannot be loaded: {reason}.") from error
@@ -216,6 +229,17 @@ class Msclap(AudioTextModel):
                 f"{path} has no weights under the key 'model', expected a checkpoint of {cls.name}."
             )
         return state, bool(checkpoint.get("random_weights", False))
+
+    def with_readout(self, readout: str) -> Msclap:
+        """A model that shares this one's trunks, with heads of its own and another readout.
+
+        Raises:
+            ValueError: on a readout that msclap models do not have.
+        """
+        other = self.with_own_heads()
+        other.audio_head.set_readout(readout)
+        other.config = self.config | {"readout": readout}
+        return other.eval()
 
     def _official_name(self, name: str) -> str:
         for ours, theirs in self.moved.items():
@@ -265,7 +289,7 @@ class Msclap(AudioTextModel):
             ValueError: with a readout that the msclap package does not have.
         """
         checkpoint: dict[str, Any] = {"model": self.official_state()}
-        if self.origin and self.origin["random_weights"]:
+        if self.origin and self.origin.get("random_weights"):
             checkpoint["random_weights"] = True
         with paths.replacing(path) as temporary:
             torch.save(checkpoint, temporary)

@@ -33,13 +33,26 @@ class AudioTrunk(nn.Module):
         """Hash of the (frozen) weights."""
         return provenance.hash_state(self.state_dict())
 
-    @staticmethod
-    def log_mel(front: nn.Module, waveforms: Tensor) -> Tensor:
-        """Normalised log-mel ``[N, 1, frames, bands]``; a spectrum needs all of float32's digits."""
+    @property
+    def front(self) -> nn.Module:
+        """The module that has the spectrogram's layers."""
+        return getattr(self.base, "htsat", self.base)
+
+    @property
+    def hop(self) -> int:
+        """Samples from frame to frame."""
+        return self.front.spectrogram_extractor.stft.hop_length
+
+    def decibels(self, waveforms: Tensor) -> Tensor:
+        """Mel power ``[N, frames, bands]`` in dB; a spectrum needs all of float32's digits."""
         with torch.autocast(waveforms.device.type, enabled=False):
-            spectrum = front.spectrogram_extractor(waveforms.float())
-            log_mel = front.logmel_extractor(spectrum)
-            return front.bn0(log_mel.transpose(1, 3)).transpose(1, 3)
+            spectrum = self.front.spectrogram_extractor(waveforms.float())
+            return self.front.logmel_extractor(spectrum)[:, 0]
+
+    def log_mel(self, waveforms: Tensor) -> Tensor:
+        """Normalised log-mel ``[N, 1, frames, bands]``."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return self.front.bn0(self.decibels(waveforms)[:, None].transpose(1, 3)).transpose(1, 3)
 
 
 class Cnn14Trunk(AudioTrunk):
@@ -48,7 +61,7 @@ class Cnn14Trunk(AudioTrunk):
     width = 2048
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        maps = self.log_mel(self.base, waveforms)
+        maps = self.log_mel(waveforms)
         for k in range(1, 7):
             maps = getattr(self.base, f"conv_block{k}")(maps, pool_size=(2, 2) if k < 6 else (1, 1))
         return maps.mean(3).transpose(1, 2).float()
@@ -66,7 +79,7 @@ class HtsatTrunk(AudioTrunk):
     def forward(self, waveforms: Tensor) -> Tensor:
         htsat = self.base.htsat
         longest = htsat.spec_size * htsat.freq_ratio
-        log_mel = self.log_mel(htsat, waveforms)
+        log_mel = self.log_mel(waveforms)
         if log_mel.shape[2] > longest:
             raise ValueError(
                 f"HTSAT hears at most {longest} frames at once; {waveforms.shape[1]} samples give "
@@ -85,25 +98,36 @@ class HtsatTrunk(AudioTrunk):
 class AudioHead(nn.Module):
     """Global pooling and what follows, with an optional residual for order: ``[N, T, D] -> [N, d]``."""
 
-    def __init__(self, readout: str, width: int, dim: int) -> None:
+    width: int
+
+    def __init__(self, projection: nn.Module, dim: int) -> None:
         super().__init__()
+        self.projection, self.dim = projection, dim
+
+    def set_readout(self, readout: str) -> None:
+        """Take the published readout, or add a fresh order head to it.
+
+        Raises:
+            ValueError: on another name.
+        """
         if readout not in READOUTS:
             raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
-        if readout == "residual-segments":
-            self.order = ResidualSegments(width, dim)
+        residual = readout == "residual-segments"
+        self.order = ResidualSegments(self.width, self.dim) if residual else None
 
     def forward(self, features: Tensor) -> Tensor:
         published = self.projection(self.pooled(features))
-        return published + self.order(features) if hasattr(self, "order") else published
+        return published if self.order is None else published + self.order(features)
 
 
 class Cnn14Head(AudioHead):
     """Mean + maximum over time, ``fc1``, projection."""
 
-    def __init__(self, readout: str, encoder: nn.Module, dim: int) -> None:
-        super().__init__(readout, Cnn14Trunk.width, dim)
-        self.fc1, self.projection = encoder.base.fc1, encoder.projection
-        self.dropout = nn.Dropout(0.5)
+    width = Cnn14Trunk.width
+
+    def __init__(self, encoder: nn.Module, dim: int) -> None:
+        super().__init__(encoder.projection, dim)
+        self.fc1, self.dropout = encoder.base.fc1, nn.Dropout(0.5)
         encoder.base.fc1 = nn.Identity()
 
     def pooled(self, features: Tensor) -> Tensor:
@@ -115,9 +139,11 @@ class Cnn14Head(AudioHead):
 class HtsatHead(AudioHead):
     """Norm, mean over all tokens, projection."""
 
-    def __init__(self, readout: str, encoder: nn.Module, dim: int) -> None:
-        super().__init__(readout, HtsatTrunk.width, dim)
-        self.norm, self.projection = encoder.base.htsat.norm, encoder.projection
+    width = HtsatTrunk.width
+
+    def __init__(self, encoder: nn.Module, dim: int) -> None:
+        super().__init__(encoder.projection, dim)
+        self.norm = encoder.base.htsat.norm
         encoder.base.htsat.norm = nn.Identity()
 
     def pooled(self, features: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "table":
             summary, draft = read.summary(run), read.draft()
             for name in options.names:
-                text = tables.TABLES[name](summary, draft)
+                text = tables.build(name, summary, draft)
                 written.append(write(paths.paper() / "tables" / f"table_{name}.tex", text))
         else:
             written.append(write(paths.paper() / "numbers.tex", numbers.numbers_tex(read.summary(run))))

@@ -180,6 +180,8 @@ READOUTS = {
     "mean": ("mean over time", "#DDAA33", "o"),
     "segments": ("segment means", "#BB5566", "s"),
     "ends": ("end states", "#004488", "D"),
+    "published": ("as published", "#DDAA33", "o"),
+    "residual-segments": ("residual segments", "#004488", "D"),
 }
 READOUT_TASKS = {
     "1": "task 1\n(class)",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tclap.reporting import charts, pictures, read
+from tclap.reporting import charts, pictures, read, style
 
 FIGURES: dict[str, Callable[[Path], Figure]] = {
     "tasks": lambda run: charts.figure_tasks(read.summary(run)),
@@ -26,4 +26,5 @@ def build(name: str, run: str | Path) -> Figure:
     """The figure ``name`` of a run folder; ValueError for an unknown name, else the errors of ``read``."""
     if name not in FIGURES:
         raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
-    return FIGURES[name](Path(run))
+    figure = FIGURES[name](Path(run))
+    return style.stamp(figure) if read.has_random_weights(read.summary(run)) else figure

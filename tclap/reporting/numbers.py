@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from tclap.reporting import latex
 from tclap.reporting.charts import POLICIES, READOUTS, WINDOW_TASKS
+from tclap.reporting.read import has_random_weights
 from tclap.reporting.scores import TASKS, better, comparison, score, shared, usable
-from tclap.reporting.style import MAIN, MODELS
+from tclap.reporting.style import MAIN, MODELS, RANDOM_WEIGHTS
 from tclap.reporting.tables import DIRECTIONS, GALLERIES
 
 ORDINALS = {"R@1": "ROne", "R@5": "RFive", "R@10": "RTen", "median_rank": "MedianRank"}
@@ -36,6 +37,8 @@ def macros(summary: dict) -> dict[str, str]:
 
 def of_run(summary: dict) -> Iterator[tuple[str, str]]:
     """Profile, base, seeds, classes and clips a stage."""
+    warning = rf"\textbf{{{RANDOM_WEIGHTS}}}" if has_random_weights(summary) else ""
+    yield "weightswarning", warning
     yield "profile", latex.escape(summary["profile"])
     yield "base", latex.escape(summary["base"])
     yield "seeds", str(len(summary["seeds"]))

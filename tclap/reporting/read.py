@@ -68,6 +68,11 @@ def summary(run: str | Path) -> dict:
     return content
 
 
+def has_random_weights(summary: dict) -> bool:
+    """Whether a run's base model has stand-ins for published weights."""
+    return bool((summary.get("origin") or {}).get("random_weights"))
+
+
 def rows(run: str | Path, name: str) -> pd.DataFrame:
     """Rows ``results``, ``history`` or ``similarity`` of a run folder.
 

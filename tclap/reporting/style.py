@@ -17,6 +17,9 @@ from matplotlib.figure import Figure
 
 from tclap import paths
 
+RANDOM_WEIGHTS = "random weights: these numbers mean nothing"
+"""Stands in every output of a run whose base model has stand-ins for published weights."""
+
 COLUMN = 3.4
 TEXT = 7.0
 """Widths of a column and of the text of the paper, in inches."""
@@ -66,6 +69,15 @@ def styled() -> Iterator[None]:
     """Apply the paper's style sheet within a block, and only there."""
     with matplotlib.style.context(["default", str(SHEET)]):
         yield
+
+
+def stamp(figure: Figure) -> Figure:
+    """Write across the figure that its numbers come from random weights."""
+    with styled():
+        figure.text(
+            0.5, 0.5, RANDOM_WEIGHTS, rotation=20, ha="center", va="center", color="#BB0000", alpha=0.6
+        )
+    return figure
 
 
 def save(figure: Figure, name: str, folder: str | Path | None = None) -> list[Path]:

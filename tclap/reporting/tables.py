@@ -10,8 +10,9 @@ from __future__ import annotations
 import pandas as pd
 
 from tclap.reporting import latex
+from tclap.reporting.read import has_random_weights
 from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, better, score, shared
-from tclap.reporting.style import MAIN, MODELS, present
+from tclap.reporting.style import MAIN, MODELS, RANDOM_WEIGHTS, present
 
 GALLERIES = {
     "singles": "single clips",
@@ -164,6 +165,13 @@ def table_3(summary: dict, draft: pd.DataFrame) -> str:
 TABLES = {"1": table_1, "2": table_2, "3": table_3}
 
 
+def build(name: str, summary: dict, draft: pd.DataFrame) -> str:
+    """The table ``name`` as LaTeX, under a warning where the run's weights are random."""
+    text = TABLES[name](summary, draft)
+    warning = rf"\textbf{{{RANDOM_WEIGHTS}}}\par\smallskip" if has_random_weights(summary) else ""
+    return f"{warning}\n{text}" if warning else text
+
+
 def text_table(summary: dict) -> str:
     """Models by tasks as aligned plain text, with intervals for the main models, chance and n."""
     seeds = summary["seeds"]
@@ -172,6 +180,8 @@ def text_table(summary: dict) -> str:
         f"profile {summary['profile']}, base {summary['base']}, {len(seeds)} seed{plural} "
         f"({', '.join(map(str, seeds))}): accuracy in percent, 95 % interval below"
     ]
+    if has_random_weights(summary):
+        head.insert(0, RANDOM_WEIGHTS.upper())
     rows = [["model", *TASKS]]
     for model in present(summary["models"]):
         entries = [score(summary, model, task) for task in TASKS]

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import http.server
+import shutil
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,9 +185,10 @@ def test_files_that_are_no_audio_are_all_named(tmp_path):
         esc50.load(root)
 
 
-def test_a_missing_root_says_what_was_expected_and_where_to_get_it(tmp_path, monkeypatch):
+def test_a_missing_root_says_what_was_expected_and_where_to_get_it(tmp_path, monkeypatch, project_root):
     monkeypatch.delenv("ESC50_ROOT", raising=False)
-    with pytest.raises(FileNotFoundError, match="ESC50_ROOT is not set and no root is given.*karolpiczak"):
+    message = "ESC50_ROOT is not set and no root is given.*karolpiczak.*or with download=True"
+    with pytest.raises(FileNotFoundError, match=message):
         esc50.load()
     monkeypatch.setenv("ESC50_ROOT", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"ESC50_ROOT={tmp_path} has no meta/esc50.csv.*karolpiczak"):
@@ -196,11 +202,74 @@ def test_the_environment_variable_names_the_root(tmp_path, monkeypatch):
     assert len(esc50.load()) == 9
 
 
+def test_without_a_root_the_downloaded_data_are_found(monkeypatch, project_root):
+    monkeypatch.delenv("ESC50_ROOT", raising=False)
+    write_layout(project_root / "data" / "esc50", rows_of([1, 2, 3]))
+    assert len(esc50.load()) == 9
+
+
 def test_a_recording_in_two_folds_is_refused_as_a_leak(tmp_path):
     rows = list(rows_of([1, 2, 3]))
     rows[-1]["src_file"] = rows[0]["src_file"]
     with pytest.raises(ValueError, match=r"source occurs in more than one split: 0010 \(test and train\)"):
         load_clips("esc50", write_layout(tmp_path / "esc", rows))
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A server that has the archive of a tiny ESC-50; yields what was asked of it."""
+    write_layout(tmp_path / "made" / "ESC-50-master", rows_of([1, 2, 3]))
+    (tmp_path / "site").mkdir()
+    archive = shutil.make_archive(str(tmp_path / "site" / "master"), "zip", tmp_path / "made")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path / "site"))
+
+        def log_request(self, *arguments):
+            asked.append(self.path)
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("ESC50_ROOT", raising=False)
+    monkeypatch.setattr(esc50, "ARCHIVE_MD5", hashlib.md5(Path(archive).read_bytes()).hexdigest())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        monkeypatch.setenv("ESC50_URL", f"http://127.0.0.1:{server.server_port}/master.zip")
+        # Polled often, because closing the server waits for the next poll.
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+def test_download_once_then_never_again(tmp_path, monkeypatch, project_root, mirror):
+    clips = load_clips("esc50", download=True)
+    root = project_root / "data" / "esc50"
+    assert clips["path"][0] == str(root / "audio" / "1-0010-A-0.wav")
+    assert sorted(path.name for path in root.iterdir()) == ["audio", "meta"]
+    assert [path.name for path in root.parent.iterdir()] == ["esc50"]
+    assert len(esc50.load()) == len(esc50.load(download=True)) == 9
+    assert mirror == ["/master.zip"]
+    assert len(esc50.load(tmp_path / "elsewhere", download=True)) == 9
+    assert mirror == ["/master.zip"] * 2
+
+
+def test_a_mirror_with_another_archive_is_refused(monkeypatch, project_root, mirror):
+    monkeypatch.setattr(esc50, "ARCHIVE_MD5", "0" * 32)
+    with pytest.raises(
+        ValueError, match=r"master.zip is not the file that was expected: its md5 is .*, expected 0"
+    ):
+        esc50.load(download=True)
+    assert list((project_root / "data").iterdir()) == []
+
+
+def test_a_download_never_mixes_with_other_files(tmp_path, mirror):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="used is not empty"):
+        esc50.load(tmp_path / "used", download=True)
+    assert mirror == []
 
 
 def test_real_clips(esc50_root):

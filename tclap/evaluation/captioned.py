@@ -1,0 +1,78 @@
+"""Retrieval on captioned data sets (Clotho, AudioCaps): what post-pretraining does to plain search.
+
+Every test clip is an audio item and each of its captions a text item; a text query hits when its
+clip is among the first k, an audio query when any of its captions is.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+import torch
+
+from tclap.audio_features import AudioFeatures, Whole
+from tclap.data.clips import for_stage, load_clips
+from tclap.data.composites import ClipAudio
+from tclap.evaluation import retrieval
+from tclap.experiment import Experiment
+from tclap.models.base import AudioTextModel
+
+log = logging.getLogger(__name__)
+BLOCK = 256
+
+
+class CaptionedSet:
+    """The test clips of a captioned data set and their trunk outputs, shared by a run's models.
+
+    Args:
+        experiment: the run.
+        name: ``clotho`` or ``audiocaps``.
+        clips: its clips table (the test split is used).
+    """
+
+    def __init__(self, experiment: Experiment, name: str, clips: pd.DataFrame) -> None:
+        self.experiment, self.name, self.clips = experiment, name, for_stage(clips, "test")
+        model = experiment.reference
+        audio = ClipAudio(self.clips, model.sample_rate, keep=1)
+        features = AudioFeatures(model, self.clips, audio, experiment.store)
+        self.features = features.outputs(
+            [Whole(c) for c in self.clips["clip_id"]], f"{name} through the trunk"
+        )
+
+    def query_rows(self, model: AudioTextModel) -> pd.DataFrame:
+        """Rows of :func:`tclap.evaluation.retrieval.query_rows` for one model of the run."""
+        texts = self.clips[["clip_id", "captions"]].explode("captions")
+        captions, device = list(texts["captions"]), model.log_scale.device
+        with torch.inference_mode():
+            words = [
+                model.embed_text(self.experiment.text(captions[n : n + BLOCK])).cpu()
+                for n in range(0, len(captions), BLOCK)
+            ]
+            sounds = [
+                model.embed_audio(self.features[n : n + BLOCK].to(device)).cpu()
+                for n in range(0, len(self.features), BLOCK)
+            ]
+        sources = self.clips.set_index("clip_id")["source"]
+        return retrieval.query_rows(
+            torch.cat(words),
+            torch.cat(sounds),
+            texts["clip_id"].to_numpy(dtype=object),
+            self.clips["clip_id"].to_numpy(dtype=object),
+            gallery=self.name,
+            text_sources=sources.loc[texts["clip_id"]].to_numpy(dtype=object),
+            audio_sources=self.clips["source"].to_numpy(dtype=object),
+        )
+
+
+def captioned_sets(experiment: Experiment) -> list[CaptionedSet]:
+    """The profile's captioned data sets that are there; the log says which are not."""
+    found = []
+    for name in experiment.config.retrieval_sets:
+        try:
+            clips = load_clips(name)
+        except FileNotFoundError as error:
+            log.warning("no retrieval on %s: %s", name, error)
+            continue
+        found.append(CaptionedSet(experiment, name, clips))
+    return found

@@ -1,0 +1,64 @@
+"""The first step of a run, notebook 01: its clips, composites, questions and captions' features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tclap import paths, provenance
+from tclap.config import load_config, plain_values
+from tclap.data.clips import for_stage, load_clips
+from tclap.data.composites import ClipAudio, draw_pairs, place
+from tclap.evaluation import prompts, zste
+from tclap.experiment import Experiment, load_reference, write_table
+
+
+def prepare(
+    profile: str,
+    base: str,
+    root: str | Path | None = None,
+    dataset_options: Mapping[str, Any] | None = None,
+    weights: str | Path | None = None,
+) -> Experiment:
+    """Construct the data of a run (notebook 01): clips, composites, evaluation items, text features.
+
+    Args:
+        profile: a profile's name.
+        base: a base model of the profile.
+        root: the data set's folder; None: its own default.
+        dataset_options: what replaces the profile's own options, where not None.
+        weights: of a published base model; None: the official ones.
+
+    Raises:
+        ValueError, FileNotFoundError: on an unknown name or unusable data.
+    """
+    config = load_config(profile, dataset_options)
+    config = replace(config, weights=None if weights is None else str(Path(weights).resolve()))
+    model = load_reference(config, base)
+    clips = load_clips(config.dataset, root, **config.dataset_options)
+    audio = ClipAudio(clips, model.sample_rate)
+    folder = paths.run(profile, base) / "data"
+    labels = sorted(clips["label"].unique())
+    tables = {"clips": clips}
+    for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
+        pairs = draw_pairs(clips, stage, count, seed=config.data_seed)
+        gap = (config.gap_ms[0], config.gap_ms[1])
+        tables[f"pairs-{stage}"] = place(pairs, audio, model.window, gap_ms=gap, seed=config.data_seed)
+    test = for_stage(clips, "test")
+    tables["items"] = pd.concat(
+        [
+            zste.build_items(test, tables["pairs-test"], labels, seed=config.data_seed),
+            prompts.build_items(test, labels),
+        ],
+        ignore_index=True,
+    )
+    for name, table in tables.items():
+        write_table(folder / f"{name}.parquet", table)
+    provenance.write_json(folder / "config.json", plain_values(config))
+    run = Experiment(profile, base, model)
+    run.text  # noqa: B018 (encodes the captions)
+    return run
