@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "clip_loss": "tclap.losses",
+    "evaluate": "tclap.evaluation.api",
+    "fine_tune": "tclap.finetune",
     "temporal_nce": "tclap.losses",
     "load_clips": "tclap.data.clips",
     "load_model": "tclap.models.base",

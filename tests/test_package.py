@@ -17,12 +17,16 @@ def run(code: str) -> str:
 
 
 def test_public_names_are_what_their_modules_hold():
-    assert set(tclap.__all__) == {"clip_loss", "temporal_nce", "load_clips", "load_model"}
+    assert set(tclap.__all__) == {
+        "clip_loss", "evaluate", "fine_tune", "load_clips", "load_model", "temporal_nce",
+    }  # fmt: skip
     for name, home in (
         ("clip_loss", "losses"),
         ("temporal_nce", "losses"),
         ("load_clips", "data.clips"),
         ("load_model", "models.base"),
+        ("evaluate", "evaluation.api"),
+        ("fine_tune", "finetune"),
     ):
         assert getattr(tclap, name) is getattr(importlib.import_module(f"tclap.{home}"), name)
         assert name in dir(tclap)

@@ -74,41 +74,58 @@ def build_items(
     return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
 
 
+def order_items(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The items that ask for nothing but order (tasks 3, 2-way, overlap), for clips without labels.
+
+    ``pairs``: from :func:`tclap.data.composites.draw_pairs`; its texts make the captions.
+    """
+    items = []
+    for pair in pairs.to_dict("records"):
+        items += _items(pair, _order_questions(pair))
+    return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
+
+
+def _order_questions(pair: Mapping) -> list[tuple[str, str, list[str], list[int]]]:
+    a, b = (pair.get(f"text_{end}", pair[f"label_{end}"]) for end in "ij")
+    before = [p.text() for p in (Phrase(a, "before", b), Phrase(b, "before", a), Phrase(a, "while", b))]
+    after = [p.text() for p in (Phrase(b, "after", a), Phrase(a, "after", b), Phrase(a, "while", b))]
+    ordered, right = pair["order"], [0] if pair["order"] == "forward" else [1]
+    return [
+        ("3", ordered, before, right),
+        ("3_after", ordered, after, right),
+        ("2way_before", ordered, before[:2], right),
+        ("2way_after", ordered, after[:2], right),
+        ("overlap", "overlap", before, [2]),
+    ]
+
+
 def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator) -> list[dict]:
     a, b = pair["label_i"], pair["label_j"]
-    is_forward = pair["order"] == "forward"
-    sources = (pair["source_i"], pair["source_j"])
-    before = [Phrase(a, "before", b), Phrase(b, "before", a), Phrase(a, "while", b)]
-    after = [Phrase(b, "after", a), Phrase(a, "after", b), Phrase(a, "while", b)]
-    right = [0] if is_forward else [1]
     both = sorted((labels.index(a), labels.index(b)))
     prompts = [PROMPT.format(label) for label in labels]
     slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
-    ordered, overlap, forward = (
-        f"{pair['pair_id']}/{view}" for view in (pair["order"], "overlap", "forward")
-    )
     questions = [
-        ("2a", ordered, prompts, both),
-        ("2b", overlap, prompts, both),
-        ("3", ordered, [p.text() for p in before], right),
-        ("3_after", ordered, [p.text() for p in after], right),
-        ("2way_before", ordered, [p.text() for p in before[:2]], right),
-        ("2way_after", ordered, [p.text() for p in after[:2]], right),
-        ("overlap", overlap, [p.text() for p in before], [2]),
-        ("5", forward, slots, [labels.index(a), len(labels) + labels.index(b)]),
+        ("2a", pair["order"], prompts, both),
+        ("2b", "overlap", prompts, both),
+        *_order_questions(pair),
+        ("5", "forward", slots, [labels.index(a), len(labels) + labels.index(b)]),
     ]
     if len(labels) >= TASK_4_LABELS:
-        questions.append(("4", forward, *_task_4(a, b, labels, before, generator)))
+        questions.append(("4", "forward", *_task_4(a, b, labels, generator)))
+    return _items(pair, questions)
+
+
+def _items(pair: Mapping, questions) -> list[dict]:
+    sources = (pair["source_i"], pair["source_j"])
     return [
-        _item(task, pair["pair_id"], audio, candidates, answers, *sources)
-        for task, audio, candidates, answers in questions
+        _item(task, pair["pair_id"], f"{pair['pair_id']}/{view}", candidates, answers, *sources)
+        for task, view, candidates, answers in questions
     ]
 
 
-def _task_4(
-    a, b, labels, present: list[Phrase], generator: np.random.Generator
-) -> tuple[list[str], list[int]]:
-    """50 of the 84 captions over a, b and 5 other labels, ``present`` always among them."""
+def _task_4(a, b, labels, generator: np.random.Generator) -> tuple[list[str], list[int]]:
+    """50 of the 84 captions over a, b and 5 other labels, task 3's candidates always among them."""
+    present = [Phrase(a, "before", b), Phrase(b, "before", a), Phrase(a, "while", b)]
     others = generator.choice([x for x in labels if x not in (a, b)], TASK_4_LABELS - 2, replace=False)
     chosen = [a, b, *others]
     captions = [Phrase(x, r, y) for r in ("before", "while") for x in chosen for y in chosen if x != y]

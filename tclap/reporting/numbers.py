@@ -22,8 +22,8 @@ OPPONENTS = ("clap", "clap-continued")
 
 
 def words(text: str) -> str:
-    """``text_to_audio`` as ``TextToAudio``."""
-    return "".join(part.capitalize() for part in text.split("_"))
+    """``text_to_audio`` as ``TextToAudio``, ``residual-segments`` as ``ResidualSegments``."""
+    return "".join(part.capitalize() for part in text.replace("-", "_").split("_"))
 
 
 def macros(summary: dict) -> dict[str, str]:
@@ -101,7 +101,7 @@ def of_readouts(summary: dict) -> Iterator[tuple[str, str]]:
     for readout in READOUTS:
         for task in ("1", "2way_before", "2way_after", "3"):
             entry = (readouts.get(readout) or {}).get(task) or {}
-            yield f"Readout{readout.capitalize()}{TASKS[task].word}", latex.number(entry.get("accuracy"))
+            yield f"Readout{words(readout)}{TASKS[task].word}", latex.number(entry.get("accuracy"))
 
 
 def of_windows(summary: dict) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tclap.reporting.charts import CHANCE, legend_above, swatches
+from tclap.reporting.charts import CHANCE, legend_above, nothing, swatches
 from tclap.reporting.read import Example
 from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
 
@@ -111,6 +111,8 @@ def figure_curves(history: pd.DataFrame, smooth: int = 10) -> Figure:
     """
     with styled():
         trained = set(history["model"])
+        if not trained & set(MODELS):
+            return nothing(TEXT, "No training of the compared models to show.")
         # The main models if there are any, else whatever was trained.
         models = present(trained, MAIN if trained & set(MAIN) else MODELS)
         figure = Figure(figsize=(TEXT, 2.0))
