@@ -97,6 +97,11 @@ class AudioTrunk(nn.Module):
         self.project = nn.Linear(64 * bands, width)
         self.hop = hop
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, which base training changes."""
+        return provenance.hash_state(self.state_dict())
+
     def decibels(self, waveforms: Tensor) -> Tensor:
         """Mel power ``[N, frames, mels]`` in dB, a frame every ``hop`` samples."""
         return 10 * (self.mel(waveforms) + LOG_FLOOR).log10()

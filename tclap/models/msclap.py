@@ -241,7 +241,8 @@ class Msclap(AudioTextModel):
         other.config = self.config | {"readout": readout}
         return other.eval()
 
-    def _official_name(self, name: str) -> str:
+    def official_name(self, name: str) -> str:
+        """msclap's name of an entry of this model's ``state_dict``."""
         for ours, theirs in self.moved.items():
             if name.startswith(ours):
                 return theirs + name.removeprefix(ours)
@@ -249,7 +250,7 @@ class Msclap(AudioTextModel):
 
     def _load_official(self, state: dict[str, Tensor], path: Path) -> None:
         names = {
-            name: self._official_name(name)
+            name: self.official_name(name)
             for name in self.state_dict()
             if not name.startswith("audio_head.order.")
         }
@@ -280,7 +281,7 @@ class Msclap(AudioTextModel):
                 f"a model with the readout {self.config['readout']} cannot be exported to msclap, "
                 "which has the published one only."
             )
-        return {self._official_name(n): t.detach().cpu() for n, t in self.state_dict().items()}
+        return {self.official_name(n): t.detach().cpu() for n, t in self.state_dict().items()}
 
     def export(self, path: str | Path) -> None:
         """Write a checkpoint that ``msclap.CLAP(model_fp=path, version=...)`` loads.
