@@ -122,6 +122,17 @@ class AudioTextModel(nn.Module):
         other._modules = dict(self._modules) | heads
         return other
 
+    def with_readout(self, readout: str) -> AudioTextModel:
+        """A model that shares this one's trunks, with heads of its own and another audio readout.
+
+        Raises:
+            ValueError: on a readout that the model does not have.
+        """
+        other = self.with_own_heads()
+        other.audio_head.set_readout(readout)
+        other.config = self.config | {"readout": readout}
+        return other.eval()
+
     @property
     def is_published(self) -> bool:
         """Whether the audio trunk is somebody's published one, which no base training here made."""

@@ -31,13 +31,12 @@ from transformers.models.clap.modeling_clap import ClapAudioEncoder, ClapTextMod
 
 from tclap import provenance
 from tclap.models.base import AudioTextModel, Tokens
-from tclap.models.readouts import ResidualSegments
+from tclap.models.readouts import PublishedHead
 
 REPOSITORY = "laion/clap-htsat-unfused"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SETTINGS = ("config.json", "preprocessor_config.json")
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-READOUTS = ("published", "residual-segments")
 
 # Buffers that follow from the configuration; files of some versions of transformers lack them.
 DERIVED = ("position_ids", "token_type_ids", "relative_position_index")
@@ -104,29 +103,16 @@ class AudioTrunk(nn.Module):
         return maps.permute(0, 3, 2, 1).flatten(2).float()
 
 
-class AudioHead(nn.Module):
+class AudioHead(PublishedHead):
     """Last norm, mean over time and frequency, projection: ``[N, T, F · C] -> [N, d]``."""
 
     def __init__(self, norm: nn.LayerNorm, projection: nn.Module, width: int, dim: int) -> None:
-        super().__init__()
-        self.norm, self.projection = norm, projection
-        self.width, self.dim = width, dim
+        super().__init__(projection, width, dim)
+        self.norm = norm
 
-    def set_readout(self, readout: str) -> None:
-        """Take the published readout, or add a fresh order head to it.
-
-        Raises:
-            ValueError: on another name.
-        """
-        if readout not in READOUTS:
-            raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
-        residual = readout == "residual-segments"
-        self.order = ResidualSegments(self.width, self.dim) if residual else None
-
-    def forward(self, features: Tensor) -> Tensor:
-        tokens = features.unflatten(2, (-1, *self.norm.normalized_shape))
-        published = self.projection(self.norm(tokens).mean((1, 2)))
-        return published if self.order is None else published + self.order(features)
+    def pooled(self, features: Tensor) -> Tensor:
+        """The published input of the projection."""
+        return self.norm(features.unflatten(2, (-1, *self.norm.normalized_shape))).mean((1, 2))
 
 
 class TextTrunk(nn.Module):
@@ -250,17 +236,6 @@ class Laion(AudioTextModel):
         }
         model.config = model.config | {"origin": model.origin}
         return model
-
-    def with_readout(self, readout: str) -> Laion:
-        """A model that shares this one's trunks, with heads of its own and another readout.
-
-        Raises:
-            ValueError: on an unknown readout.
-        """
-        other = self.with_own_heads()
-        other.audio_head.set_readout(readout)
-        other.config = self.config | {"readout": readout}
-        return other.eval()
 
 
 def _check(config: ClapConfig, tokenizer: RobertaTokenizerFast, settings: ClapFeatureExtractor) -> None:

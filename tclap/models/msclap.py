@@ -40,7 +40,6 @@ from torch import Tensor, nn
 from tclap import paths, provenance
 from tclap.models.base import AudioTextModel
 from tclap.models.msclap_parts import (
-    AudioHead,
     AudioTrunk,
     BertHead,
     Cnn14Head,
@@ -51,6 +50,7 @@ from tclap.models.msclap_parts import (
     HtsatTrunk,
     TextTrunk,
 )
+from tclap.models.readouts import PublishedHead
 
 REPOSITORY = "microsoft/msclap"
 HUB_VARIABLE = "TCLAP_HUB"
@@ -130,7 +130,7 @@ class Msclap(AudioTextModel):
     pretrained = ("audio_trunk.", "text_trunk.")
     batch_size = 16
     version: str
-    audio_parts: tuple[type[AudioTrunk], type[AudioHead]]
+    audio_parts: tuple[type[AudioTrunk], type[PublishedHead]]
     text_parts: tuple[type[TextTrunk], type[nn.Module]]
     moved: dict[str, str]  # ours -> msclap's name of what is not simply a trunk's "base"
 
@@ -229,17 +229,6 @@ class Msclap(AudioTextModel):
                 f"{path} has no weights under the key 'model', expected a checkpoint of {cls.name}."
             )
         return state, bool(checkpoint.get("random_weights", False))
-
-    def with_readout(self, readout: str) -> Msclap:
-        """A model that shares this one's trunks, with heads of its own and another readout.
-
-        Raises:
-            ValueError: on a readout that msclap models do not have.
-        """
-        other = self.with_own_heads()
-        other.audio_head.set_readout(readout)
-        other.config = self.config | {"readout": readout}
-        return other.eval()
 
     def official_name(self, name: str) -> str:
         """msclap's name of an entry of this model's ``state_dict``."""

@@ -15,9 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tclap import provenance
 from tclap.models.base import Tokens
-from tclap.models.readouts import ResidualSegments
-
-READOUTS = ("published", "residual-segments")
+from tclap.models.readouts import PublishedHead
 
 
 class AudioTrunk(nn.Module):
@@ -141,38 +139,11 @@ class HtsatTrunk(AudioTrunk):
         return grid.transpose(2, 3).flatten(1, 2).flatten(2).float()
 
 
-class AudioHead(nn.Module):
-    """Global pooling and what follows, with an optional residual for order: ``[N, T, D] -> [N, d]``."""
-
-    width: int
-
-    def __init__(self, projection: nn.Module, dim: int) -> None:
-        super().__init__()
-        self.projection, self.dim = projection, dim
-
-    def set_readout(self, readout: str) -> None:
-        """Take the published readout, or add a fresh order head to it.
-
-        Raises:
-            ValueError: on another name.
-        """
-        if readout not in READOUTS:
-            raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}.")
-        residual = readout == "residual-segments"
-        self.order = ResidualSegments(self.width, self.dim) if residual else None
-
-    def forward(self, features: Tensor) -> Tensor:
-        published = self.projection(self.pooled(features))
-        return published if self.order is None else published + self.order(features)
-
-
-class Cnn14Head(AudioHead):
+class Cnn14Head(PublishedHead):
     """Mean + maximum over time, ``fc1``, projection."""
 
-    width = Cnn14Trunk.width
-
     def __init__(self, encoder: nn.Module, dim: int) -> None:
-        super().__init__(encoder.projection, dim)
+        super().__init__(encoder.projection, Cnn14Trunk.width, dim)
         self.fc1, self.dropout = encoder.base.fc1, nn.Dropout(0.5)
         encoder.base.fc1 = nn.Identity()
 
@@ -182,13 +153,11 @@ class Cnn14Head(AudioHead):
         return self.dropout(torch.relu(self.fc1(pooled)))
 
 
-class HtsatHead(AudioHead):
+class HtsatHead(PublishedHead):
     """Norm, mean over all tokens, projection."""
 
-    width = HtsatTrunk.width
-
     def __init__(self, encoder: nn.Module, dim: int) -> None:
-        super().__init__(encoder.projection, dim)
+        super().__init__(encoder.projection, HtsatTrunk.width, dim)
         self.norm = encoder.base.htsat.norm
         encoder.base.htsat.norm = nn.Identity()
 

@@ -93,6 +93,36 @@ class ResidualSegments(nn.Module):
         return self.outer(nn.functional.gelu(self.inner(self.norm(deviations))))
 
 
+PUBLISHED = ("published", "residual-segments")
+
+
+class PublishedHead(nn.Module):
+    """An audio head as published, with or without an order head beside it: ``[N, T, D] -> [N, d]``.
+
+    A subclass defines ``pooled(features)``, the input of its ``projection``.
+    """
+
+    def __init__(self, projection: nn.Module, width: int, dim: int) -> None:
+        super().__init__()
+        self.projection, self.width, self.dim = projection, width, dim
+        self.order: nn.Module | None = None
+
+    def set_readout(self, readout: str) -> None:
+        """Take the published readout, or add a fresh order head to it.
+
+        Raises:
+            ValueError: on a name that is not in :data:`PUBLISHED`.
+        """
+        if readout not in PUBLISHED:
+            raise ValueError(f"readout must be one of {', '.join(PUBLISHED)}, got {readout!r}.")
+        residual = readout == "residual-segments"
+        self.order = ResidualSegments(self.width, self.dim) if residual else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        published = self.projection(self.pooled(features))
+        return published if self.order is None else published + self.order(features)
+
+
 READOUTS: dict[str, type[nn.Module]] = {"mean": Mean, "segments": Segments, "ends": Ends}
 
 
