@@ -139,6 +139,8 @@ def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
     for module in ours.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if hasattr(module, "dropout_prob"):  # of BERT's attention
+            module.dropout_prob = 0.0
 
     def stored(folder: str) -> pd.DataFrame:
         store = FeatureStore(Path(folder), torch.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from tclap.audio_features import AudioFeatures
+from tclap.config import RECIPES
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
 from tclap.evaluation.api import possible_pairs
@@ -24,6 +25,7 @@ def fine_tune(
     clips: pd.DataFrame,
     *,
     variant: str = "t-clap",
+    recipe: str = "published",
     epochs: int = 10,
     lr: float = 1e-3,
     batch: int = 32,
@@ -31,7 +33,7 @@ def fine_tune(
     seed: int = 0,
     store: FeatureStore | None = None,
 ) -> pd.DataFrame:
-    """Post-pretrain a model's heads on composites of clips, with the published recipe.
+    """Post-pretrain a model's heads on composites of clips.
 
     The trunks stay as they are, so each composite and caption goes through them once. The model ends
     with the heads of the lowest validation loss.
@@ -41,8 +43,10 @@ def fine_tune(
         clips: the clips table; its training clips (split ``train`` or ``post``) are composed, and its
             validation clips decide which epoch is kept.
         variant: what is trained: ``t-clap``, or a name of :data:`tclap.variants.VARIANTS`.
+        recipe: ``published`` (T-CLAP's authors': Adam, the learning rate times 0.95 an epoch) or ``cosine``
+            (AdamW, see :class:`tclap.training.Schedule`).
         epochs: passes over the composites.
-        lr: learning rate of the first epoch.
+        lr: largest learning rate.
         batch: composites a step (in three views each), and replayed items.
         pairs: number of composites; None: ten a clip, at most 3200 and as many as there are.
         seed: of composites, batches and dropout.
@@ -52,9 +56,11 @@ def fine_tune(
         The history, a row a step.
 
     Raises:
-        ValueError: on an unknown variant, or clips that make no pair of different label.
+        ValueError: on an unknown variant or recipe, or clips that make no pair of different label.
     """
     settings = variant_of(variant)
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}.")
     counts = {}
     for stage, wanted in (("post", pairs), ("validation", VALIDATION_PAIRS)):
         chosen = for_stage(clips, stage)
@@ -77,6 +83,10 @@ def fine_tune(
         )
         for stage, count in counts.items()
     }
+    epoch = max(len(pools["post"].composites) // batch, 1)
+    schedule = Schedule.published(epochs, epoch, lr)
+    if recipe == "cosine":
+        schedule = Schedule(epochs * epoch, lr, validate_every=epoch)
     device = model.log_scale.device
     captions = {c for pool in pools.values() for c in [*sum(pool.captions, []), *pool.base_captions]}
     if store is None:
@@ -89,7 +99,7 @@ def fine_tune(
         text,
         pools["post"],
         pools["validation"],
-        Schedule.published(epochs, max(len(pools["post"].composites) // batch, 1), lr),
+        schedule,
         batch=batch,
         replay_batch=batch,
         seed=seed,

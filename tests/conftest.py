@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -138,19 +139,21 @@ def hub_root() -> Path:
     return root
 
 
-def _random_weights(name: str, tmp_path_factory) -> Path:
+def _random_weights(name: str, tmp_path_factory) -> Iterator[Path]:
     from tclap.models import random_weights
 
-    return random_weights.write(name, tmp_path_factory.mktemp("weights") / f"{name}.pth")
+    path = random_weights.write(name, tmp_path_factory.mktemp("weights") / f"{name}.pth")
+    yield path
+    path.unlink()  # pytest would keep those of the last three sessions
 
 
 @pytest.fixture(scope="session")
-def random_weights_2022(hub_root, tmp_path_factory) -> Path:
+def random_weights_2022(hub_root, tmp_path_factory) -> Iterator[Path]:
     """A checkpoint of msclap-2022 in the official format, with random weights (785 MB)."""
-    return _random_weights("msclap-2022", tmp_path_factory)
+    yield from _random_weights("msclap-2022", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def random_weights_2023(hub_root, tmp_path_factory) -> Path:
+def random_weights_2023(hub_root, tmp_path_factory) -> Iterator[Path]:
     """A checkpoint of msclap-2023 in the official format, with random weights (640 MB)."""
-    return _random_weights("msclap-2023", tmp_path_factory)
+    yield from _random_weights("msclap-2023", tmp_path_factory)

@@ -84,6 +84,14 @@ def test_one_label_is_refused(tiny_model, recordings):
         tclap.fine_tune(tiny_model, one)
 
 
+def test_recipes(tiny_model, recordings):
+    clips = tclap.load_clips("folder", recordings)
+    _, history = tune(tiny_model, clips, recipe="cosine", lr=1e-2)
+    assert history["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-2 * 0.75, 1e-2 * 0.25])
+    with pytest.raises(ValueError, match="recipe must be one of cosine, published, got 'paper'"):
+        tune(tiny_model, clips, recipe="paper")
+
+
 def test_possible_pairs():
     assert possible_pairs(pd.DataFrame({"label": list("aabc")})) == 16 - 6
     assert possible_pairs(pd.DataFrame({"label": list("aaa")})) == 0

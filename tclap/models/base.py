@@ -99,11 +99,15 @@ class AudioTextModel(nn.Module):
         origin = config.pop("origin", None)
         if origin is None:
             return cls(**config)
-        model = cls.from_pretrained(origin["path"] if pretrained is None else pretrained, **config)
+        if pretrained is None:
+            pretrained = origin["path"]
+        if pretrained is None and origin.get("revision"):
+            config["revision"] = origin["revision"]  # the hub's files of the commit that was used then
+        model = cls.from_pretrained(pretrained, **config)
         if model.origin["sha256"] != origin["sha256"]:
             raise ValueError(
-                f"{model.origin['path']} has sha256 {model.origin['sha256'][:12]}, but the checkpoint was "
-                f"made on published weights with sha256 {origin['sha256'][:12]}."
+                f"{model.origin['path'] or 'the hub file'} has sha256 {model.origin['sha256'][:12]}, but "
+                f"the checkpoint was made on published weights with sha256 {origin['sha256'][:12]}."
             )
         return model
 
@@ -178,7 +182,7 @@ class AudioTextModel(nn.Module):
                 window, ``full`` gives all of it to a model that can take it, ``msclap`` takes a
                 window at random, drawn from ``seed`` and the item's position.
             seed: of the policy ``msclap``.
-            precision: ``fp32`` or ``bf16`` (the trunk's and head's products; spectra stay fp32).
+            precision: ``fp32``, or ``bf16`` for the trunk's products (its spectra and the head stay fp32).
 
         Raises:
             ValueError: on empty, non-finite or wrongly shaped waveforms, an unknown policy or
@@ -193,13 +197,15 @@ class AudioTextModel(nn.Module):
         windowed = Windows(self.sample_rate, self.window, policy, seed)
         device = self.log_scale.device
         try:
-            with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
-                batches = [
-                    self.embed_audio(self.audio_trunk(torch.from_numpy(batch).to(device))).float()
-                    for batch in windowed.batches(
-                        waveforms_or_paths, sample_rate, batch_size or self.batch_size
-                    )
-                ]
+            batches = []
+            for batch in windowed.batches(waveforms_or_paths, sample_rate, batch_size or self.batch_size):
+                waveforms = torch.from_numpy(batch).to(device)
+                batches = []
+            for batch in windowed.batches(waveforms_or_paths, sample_rate, batch_size or self.batch_size):
+                waveforms = torch.from_numpy(batch).to(device)
+                with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+                    features = self.audio_trunk(waveforms)
+                batches.append(self.embed_audio(features.float()))
         finally:
             self.train(was_training)
         return torch.cat(batches) if batches else self.log_scale.new_zeros(0, self.dim)

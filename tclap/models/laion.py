@@ -208,7 +208,12 @@ class Laion(AudioTextModel):
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, readout: str = "published") -> Laion:
+    def from_pretrained(
+        cls,
+        weights: str | Path | None = None,
+        readout: str = "published",
+        revision: str | None = None,
+    ) -> Laion:
         """The model on published weights.
 
         Args:
@@ -216,12 +221,13 @@ class Laion(AudioTextModel):
                 files and ``model.safetensors`` or ``pytorch_model.bin``; None: ``laion/clap-htsat-unfused``
                 from the hub's cache or the hub.
             readout: see the class.
+            revision: of the hub's files; None: the newest.
 
         Raises:
             FileNotFoundError: when the folder or one of its files is not to be had.
             ValueError: when a file is damaged, holds code, or is another model's.
         """
-        folder = _official_folder() if weights is None else Path(weights)
+        folder = _official_folder(revision) if weights is None else Path(weights)
         file = _weights_file(folder)
         config, settings = (_read_json(folder / name) for name in SETTINGS)
         if config.get("model_type") != "clap":
@@ -256,11 +262,12 @@ def _check(config: ClapConfig, tokenizer: RobertaTokenizerFast, settings: ClapFe
         )
 
 
-def _official_folder() -> Path:
+def _official_folder(revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     try:
-        folder = Path(snapshot_download(REPOSITORY, allow_patterns=[*SETTINGS, *TOKENIZER, WEIGHTS[0]]))
+        wanted = [*SETTINGS, *TOKENIZER, WEIGHTS[0]]
+        folder = Path(snapshot_download(REPOSITORY, revision=revision, allow_patterns=wanted))
         if not (folder / WEIGHTS[0]).is_file():
             hf_hub_download(REPOSITORY, WEIGHTS[1], revision=folder.name)
     except OSError as error:

@@ -175,18 +175,24 @@ class Msclap(AudioTextModel):
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, readout: str = "published") -> Msclap:
+    def from_pretrained(
+        cls,
+        weights: str | Path | None = None,
+        readout: str = "published",
+        revision: str | None = None,
+    ) -> Msclap:
         """The model on official weights.
 
         Args:
             weights: a checkpoint in the official format; None: from the hub's cache or the hub.
             readout: see the class.
+            revision: of the hub's file; None: the newest.
 
         Raises:
             FileNotFoundError: when weights, configuration or tokenizer are not to be had.
             ValueError: when the file is damaged, holds code, or is another model's.
         """
-        path, revision = (Path(weights), None) if weights is not None else cls._official_file()
+        path, revision = (Path(weights), None) if weights is not None else cls._official_file(revision)
         state, is_random = cls._read(path)
         model = cls(readout)
         model._load_official(state, path)
@@ -196,12 +202,12 @@ class Msclap(AudioTextModel):
         return model
 
     @classmethod
-    def _official_file(cls) -> tuple[Path, str]:
+    def _official_file(cls, revision: str | None = None) -> tuple[Path, str]:
         from huggingface_hub import hf_hub_download
 
         name = f"CLAP_weights_{cls.version}.pth"
         try:
-            path = Path(hf_hub_download(REPOSITORY, name))
+            path = Path(hf_hub_download(REPOSITORY, name, revision=revision))
         except OSError as error:
             raise FileNotFoundError(
                 f"{name} of {REPOSITORY} is not in the hub's cache and cannot be downloaded "

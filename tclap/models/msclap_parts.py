@@ -115,7 +115,7 @@ class HtsatTrunk(AudioTrunk):
     """HTSAT's tokens before the last norm: 32 steps in time, two frequency halves of 768 side by side.
 
     The spectrogram is stretched to 1024 frames, cut into four quarters, and these are stacked into
-    a square picture: token (4 · half + quarter, column) hears the time quarter · 8 + column.
+    a square picture: the token in row 2 · quarter + half hears the time 8 · quarter + column.
     """
 
     width = 2 * 768

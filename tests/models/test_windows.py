@@ -1,0 +1,122 @@
+"""What becomes of audio that is not as long as a model's window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tclap.models.windows import Windows
+
+RATE, WINDOW = 1000, 0.02  # 20 samples
+
+
+def ramp(length: int) -> np.ndarray:
+    """Distinct samples, so that a part tells where it was cut; the loudest are the last."""
+    return (np.arange(1, length + 1) / 1024).astype(np.float32)
+
+
+def starts(parts: np.ndarray) -> list[int]:
+    """Where in a ramp each part starts; checks that it is one piece of it."""
+    for part in parts:
+        np.testing.assert_array_equal(part, part[0] + np.arange(len(part), dtype=np.float32) / 1024)
+    return [round(1024 * part[0]) - 1 for part in parts.astype(np.float64)]
+
+
+def all_of(windows: Windows, items: list, rate: int | None = None, size: int = 3) -> list[np.ndarray]:
+    return [waveform for batch in windows.batches(items, rate, size) for waveform in batch]
+
+
+@pytest.mark.parametrize("policy", ["fit", "full", "msclap"])
+@pytest.mark.parametrize("length", [1, 7, 19, 20])
+def test_shorter_audio_is_repeated_to_the_window(policy, length):
+    found = Windows(RATE, WINDOW, policy).fitted(ramp(length))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.resize(ramp(length), 20))
+
+
+def test_fit_takes_the_window_of_most_energy():
+    clip = 0.01 * np.ones(100, np.float32)
+    clip[43:50] = 0.5
+    part = Windows(RATE, WINDOW).fitted(clip)
+    assert len(part) == 20 and (part == 0.5).sum() == 7
+    sums = [float((ramp(100)[n : n + 20].astype(np.float64) ** 2).sum()) for n in range(81)]
+    assert starts(Windows(RATE, WINDOW).fitted(ramp(100))[None]) == [int(np.argmax(sums))]
+
+
+def test_full_keeps_all_of_it():
+    np.testing.assert_array_equal(Windows(RATE, WINDOW, "full").fitted(ramp(33)), ramp(33))
+
+
+def test_msclaps_window_is_drawn_from_seed_and_position():
+    windows = Windows(RATE, WINDOW, "msclap", seed=3)
+    drawn = starts(np.stack([windows.fitted(ramp(40), n) for n in range(400)]))
+    assert set(drawn) == set(range(21))  # both ends included
+    # The first position, by hand.
+    assert drawn[0] == np.random.default_rng([3, 0]).integers(21)
+    assert drawn == starts(np.stack([windows.fitted(ramp(40), n) for n in range(400)]))
+    other = Windows(RATE, WINDOW, "msclap", seed=4)
+    assert drawn[:20] != starts(np.stack([other.fitted(ramp(40), n) for n in range(20)]))
+
+
+@pytest.mark.parametrize("policy", ["fit", "msclap"])
+@pytest.mark.parametrize("size", [1, 2, 5, 99])
+def test_batches_keep_the_order_and_their_size_does_not_show(policy, size):
+    items = [ramp(length) for length in (50, 5, 20, 45, 21)]
+    windows = Windows(RATE, WINDOW, policy, seed=1)
+    batches = list(windows.batches(items, None, size))
+    assert [len(batch) for batch in batches] == [min(size, 5 - n) for n in range(0, 5, size)]
+    expected = [windows.fitted(item, n) for n, item in enumerate(items)]
+    np.testing.assert_array_equal(np.concatenate(batches), np.stack(expected))
+
+
+def test_full_length_audio_shares_a_batch_only_where_lengths_agree():
+    items = [ramp(length) for length in (30, 30, 25, 30, 5, 20)]
+    batches = list(Windows(RATE, WINDOW, "full").batches(items, None, 2))
+    assert [batch.shape for batch in batches] == [(2, 30), (1, 25), (1, 30), (2, 20)]
+    np.testing.assert_array_equal(batches[1][0], ramp(25))
+    np.testing.assert_array_equal(batches[3][0], np.resize(ramp(5), 20))
+
+
+def test_nothing_makes_no_batch():
+    assert list(Windows(RATE, WINDOW).batches([], None, 4)) == []
+
+
+def test_waveforms_come_as_arrays_tensors_or_files(tmp_path):
+    soundfile.write(tmp_path / "clip.wav", ramp(20), RATE, subtype="FLOAT")
+    kinds = [ramp(20), ramp(20).astype(np.float64), torch.from_numpy(ramp(20)).requires_grad_()]
+    found = all_of(Windows(RATE, WINDOW), [*kinds, tmp_path / "clip.wav", str(tmp_path / "clip.wav")])
+    for waveform in found:
+        assert waveform.dtype == np.float32
+        np.testing.assert_array_equal(waveform, ramp(20))
+
+
+def test_other_rates_are_resampled_and_files_have_their_own(tmp_path):
+    time = np.arange(80) / 4000
+    tone = np.sin(2 * np.pi * 100 * time).astype(np.float32)
+    soundfile.write(tmp_path / "clip.wav", tone, 4000, subtype="FLOAT")
+    found = all_of(Windows(RATE, WINDOW), [tone, tmp_path / "clip.wav"], 4000)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert np.abs(found[0] - np.sin(2 * np.pi * 100 * np.arange(20) / RATE))[4:-4].max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("waveform", "shape"),
+    [
+        (np.zeros((2, 30), np.float32), r"float32 of shape \(2, 30\)"),
+        (np.zeros(0, np.float32), r"float32 of shape \(0,\)"),
+        (np.zeros(30, np.int16), r"int16 of shape \(30,\)"),
+        (np.full(30, np.nan, np.float32), r"float32 of shape \(30,\)"),
+        (np.array(0.5), r"float64 of shape \(\)"),
+        ([0.1, np.inf], r"float64 of shape \(2,\)"),
+    ],
+)
+def test_what_is_no_waveform_is_refused(waveform, shape):
+    with pytest.raises(ValueError, match=rf"mono array \[samples\] of finite floats .* got {shape}"):
+        all_of(Windows(RATE, WINDOW), [ramp(20), waveform])
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match="window policy must be one of fit, full, msclap, got 'half'"):
+        Windows(RATE, WINDOW, "half")
