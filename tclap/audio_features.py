@@ -56,6 +56,7 @@ class AudioFeatures:
         store: FeatureStore | None = None,
     ) -> None:
         self.model, self.clip_audio, self.store = model, clip_audio, store
+        self._code = provenance.hash_code("audio.py", "data/composites.py", "models")
         self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
         self._file_hash = lru_cache(maxsize=None)(
             lambda clip_id: provenance.sha256_file(self._files[clip_id])
@@ -98,11 +99,11 @@ class AudioFeatures:
         return render(*item, self.clip_audio)
 
     def _key(self, item: Item) -> str:
-        trunk = self.model.audio_trunk.fingerprint
+        made_by = (self._code, self.model.audio_trunk.fingerprint)
         if isinstance(item, (str, Whole)):
             kind, clip_id = ("single", item) if isinstance(item, str) else ("whole", item.clip_id)
             played = (self.model.window, self.model.sample_rate)
-            return content_key(trunk, kind, self._file_hash(clip_id), *played)
+            return content_key(*made_by, kind, self._file_hash(clip_id), *played)
         row, view = item
         placement = {name: row[name] for name in (*PLACEMENT, *ENDS)}
-        return content_key(trunk, view, *(self._file_hash(row[f"clip_{end}"]) for end in "ij"), placement)
+        return content_key(*made_by, view, *(self._file_hash(row[f"clip_{end}"]) for end in "ij"), placement)

@@ -121,6 +121,7 @@ class StoredText:
         device: torch.device | str | None = None,
     ) -> None:
         self._trunk, self._store = text_trunk, store
+        self._made_by = (provenance.hash_code("models"), text_trunk.fingerprint)
         self._device = next(text_trunk.parameters()).device if device is None else device
         self._places: dict[str, tuple[StoredRows, int]] = {}
         self.add(captions)
@@ -131,7 +132,7 @@ class StoredText:
         if not new:
             return
         ordered = sorted(new, key=lambda caption: (len(caption.split()), caption))
-        keys = [content_key(self._trunk.fingerprint, caption) for caption in ordered]
+        keys = [content_key(*self._made_by, caption) for caption in ordered]
 
         def make(positions: list[int]) -> list[Tensor]:
             with torch.inference_mode():

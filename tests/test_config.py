@@ -24,7 +24,7 @@ from tclap.config import (
     profiles,
     read_parameters,
 )
-from tclap.models.msclap_parts import READOUTS as PUBLISHED_READOUTS
+from tclap.models.readouts import PUBLISHED as PUBLISHED_READOUTS
 from tclap.models.readouts import READOUTS as COMPACT_READOUTS
 from tclap.variants import READOUTS, VARIANTS, Variant, variant
 
@@ -85,6 +85,27 @@ def test_a_profile_by_hand(write):
     assert config.window_policies == ["fit"] and config.readouts == [] and config.dataset_options == {}
 
 
+def test_a_profile_of_published_models_needs_no_base_training(write):
+    write(warm_up=None, base_training=None, retrieval_sets=["clotho"], features="bfloat16")
+    config = load_config("made")
+    assert config.warm_up is None and config.base_training is None and config.weights is None
+    assert (config.retrieval_sets, config.features) == (["clotho"], "bfloat16")
+    assert config.post_pretraining.recipe == "cosine"
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-smoke"])
+def test_the_papers_profiles(name):
+    config = load_config(name)
+    assert config.post_pretraining.recipe == "published" and config.post_pretraining.lr == 0.001
+    assert {"msclap-2022", "msclap-2023"} <= set(config.bases) and config.warm_up is None
+    assert config.retrieval_sets == ["clotho", "audiocaps"] and config.dataset == "esc50"
+    assert set(config.readouts) <= set(PUBLISHED_READOUTS)
+    if name == "paper":
+        post = config.post_pretraining
+        assert post.steps * post.batch == 10 * post.pool_pairs  # ten epochs
+        assert set(config.variants) == set(VARIANTS) and len(config.seeds) == 3
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         load_config("smoke").test_pairs = 3
@@ -129,6 +150,14 @@ PHASE = {"steps": 3, "lr": 0.1, "batch": 2}
         ({"variants": ["t-clapp"]}, ": variants has 't-clapp', expected among clap-continued, t-clap,"),
         ({"readouts": ["max"]}, ": readouts has 'max', expected among mean, segments, ends"),
         ({"window_policies": ["half"]}, ": window_policies has 'half', expected among fit, full, msclap"),
+        ({"retrieval_sets": ["flickr"]}, ": retrieval_sets has 'flickr', expected among clotho, audiocaps"),
+        ({"retrieval_sets": "clotho"}, ": retrieval_sets is 'clotho', expected list"),
+        ({"features": "float64"}, ": features has 'float64', expected among float32, float16, bfloat16"),
+        ({"weights": 3}, ": weights is 3, expected str"),
+        (
+            {"post_pretraining": PHASE | {"recipe": "adam"}},
+            ": post_pretraining: recipe is 'adam', expected one of cosine, published",
+        ),
         ({"gap_ms": [0, 1, 2]}, r": gap_ms is \[0.0, 1.0, 2.0\], expected two numbers"),
         ({"gap_ms": ["0", 1]}, r": gap_ms\[0\] is '0', expected float"),
     ],

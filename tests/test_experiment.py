@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 
 from tclap import paths, provenance
 from tclap.config import load_config
 from tclap.data.captions import vocabulary
-from tclap.experiment import TRAINING_CODE, Experiment
+from tclap.evaluation.suite import evaluate_seed
+from tclap.evaluation.summary import summarise_run
+from tclap.experiment import HISTORY, TRAINING_CODE, Experiment
+from tclap.models import base as models
 from tclap.models import compact
 from tclap.preparation import prepare
+from tclap.reporting import figures, read
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_audio_features import TinyPublished
 
 # The smoke profile, of four classes only, so that MiniLM has few captions to read.
 OPTIONS = {"labels": ["dog", "rain", "siren", "clock tick"]}
@@ -220,3 +230,187 @@ def test_names_and_seeds_that_are_not_there(experiment, project_root):
     with pytest.raises(ValueError, match="profile smoke has no base 'compakt'"):
         prepare("smoke", "compakt")
     assert paths.root() == project_root and list(project_root.iterdir()) == []
+
+
+# A published base model
+
+
+TINY = {
+    "dataset": "synthetic",
+    "dataset_options": {
+        "labels": ["dog", "rain", "siren", "clock tick"],
+        "clips_per_class": {"base": 1, "post": 2, "validation": 1, "test": 1},
+    },
+    "seeds": [0],
+    "bases": {"tiny": {}, "compact": {}},
+    "test_pairs": 5,
+    "validation_pairs": 4,
+    "post_pretraining": {
+        "recipe": "published", "steps": 4, "lr": 0.01, "batch": 3, "replay_batch": 3, "lesson_batch": 0,
+        "pool_pairs": 6, "pool_items": 9,
+    },
+    "variants": ["clap-continued", "t-clap", "t-clap-distinct"],
+    "readouts": ["residual-segments"],
+    "window_policies": ["fit", "msclap"],
+    "features": "float32",
+}  # fmt: skip
+EVERY = ["clap", *TINY["variants"], "readout-residual-segments"]
+HEADS = {name for name in TinyPublished().own_state()}
+
+
+@pytest.fixture(scope="module")
+def published_root(tmp_path_factory):
+    """A prepared and trained run of the tiny published model, shared: tests that change it put it back."""
+    root = tmp_path_factory.mktemp("published")
+    threads = torch.get_num_threads()
+    (root / "configs").mkdir()
+    (root / "configs" / "tiny-run.yaml").write_text(yaml.safe_dump(TINY))
+    (root / "weights.pth").write_text("3")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(patch, root)
+        patch.chdir(root)
+        torch.set_num_threads(1)
+        run = prepare("tiny-run", "tiny", weights="weights.pth")
+        run.train_base(0)
+        run.train_variants(0)
+        torch.set_num_threads(threads)
+    return root
+
+
+def enter(patch: pytest.MonkeyPatch, root: Path) -> None:
+    """Make a folder the project's root, with its own profile and the tiny model among the models."""
+    patch.setenv("TCLAP_ROOT", str(root))
+    patch.setattr(paths, "configs", lambda: root / "configs")
+    patch.setitem(models.MODELS, "tiny", "test_audio_features:TinyPublished")
+
+
+@pytest.fixture
+def published(published_root, monkeypatch) -> Experiment:
+    enter(monkeypatch, published_root)
+    return Experiment("tiny-run", "tiny")
+
+
+def test_preparing_a_published_base(published, published_root):
+    weights = published_root / "weights.pth"
+    assert published.config.weights == str(weights)  # found from any folder
+    sha256 = provenance.sha256_file(weights)
+    assert published.description == (
+        f"profile tiny-run, base tiny, weights sha256 {sha256[:12]} from {weights}; "
+        "RANDOM WEIGHTS: the numbers mean nothing"
+    )
+    published.reference.origin = {"path": None, "revision": "abc", "sha256": sha256, "random_weights": False}
+    assert published.description.endswith(f"weights sha256 {sha256[:12]} from the hub, revision abc")
+    # Captions are in the store, and no list of the run's own is kept beside it.
+    assert not list((published.folder / "data").glob("text-*"))
+    kept = list((published_root / "data" / "features" / "float32").iterdir())
+    assert kept and {path.suffix for path in kept} == {".safetensors"}
+
+
+def test_of_a_published_base_the_heads_alone_are_kept_and_nothing_is_trained(published):
+    weights = published.model_folder(0, "clap") / "weights.safetensors"
+    state, reference = load_file(weights), published.reference.own_state()
+    assert set(state) == HEADS and all(torch.equal(state[name], reference[name]) for name in HEADS)
+    history = published.history(0)
+    assert history.empty and {"model", "seed", *HISTORY} <= set(history.columns)
+    before = stamp(weights)
+    published.train_base(0)
+    assert stamp(weights) == before
+    sidecar = json.loads(weights.with_suffix(".json").read_text())
+    assert sidecar["config"]["origin"] == sidecar["recipe"]["origin"] == published.reference.origin
+    assert set(sidecar["recipe"]) == {"seed", "origin"}
+
+
+def test_all_models_of_a_published_base_share_its_trunks(published):
+    reference = published.reference
+    heads = set()
+    for name in EVERY:
+        model = published.load(0, name)
+        assert model.audio_trunk is reference.audio_trunk and model.text_trunk is reference.text_trunk
+        file = load_file(published.model_folder(0, name) / "weights.safetensors")
+        assert not any(key.startswith(("audio_trunk.", "text_trunk.")) for key in file)
+        heads.add(provenance.hash_state(model.own_state()))
+    assert len(heads) == len(EVERY)
+    assert published.load(0, "readout-residual-segments").audio_head.order is not None
+    assert published.load(0, "t-clap").audio_head.order is None
+    # What is loaded is not tied to what is loaded next.
+    first, second = published.load(0), published.load(0)
+    with torch.no_grad():
+        first.audio_head.outer.weight.zero_()
+    assert second.audio_head.outer.weight.any() and reference.audio_head.outer.weight.any()
+
+
+def test_a_published_bases_variants_are_trained_once_by_the_published_recipe(published):
+    # Six pairs in batches of three: an epoch is two steps.
+    history = published.history(0, "t-clap")
+    assert history["lr"].tolist() == pytest.approx([0.01, 0.01, 0.0095, 0.0095])
+    assert history["validation_loss"].notna().tolist() == [False, True, False, True]
+    before = {name: weights_hash(published, name) for name in EVERY}
+    seen = published.reference.audio_trunk.seen, published.reference.text_trunk.seen
+    assert seen == (0, 0)  # this process has computed nothing
+    published.train_variants(0)
+    assert (published.reference.audio_trunk.seen, published.reference.text_trunk.seen) == (0, 0)
+    # Made again they are the same to the bit, from kept outputs alone and whatever torch's state.
+    for name in ("t-clap", "readout-residual-segments"):
+        (published.model_folder(0, name) / "weights.json").unlink()
+        torch.manual_seed(12345)
+        published.train_variants(0, [name])
+    assert (published.reference.audio_trunk.seen, published.reference.text_trunk.seen) == (0, 0)
+    assert {name: weights_hash(published, name) for name in EVERY} == before
+
+
+def test_other_published_weights_are_refused_until_everything_is_trained_again(published, published_root):
+    weights = published_root / "weights.pth"
+    file = published.model_folder(0, "t-clap") / "weights.safetensors"
+    before = weights_hash(published, "t-clap")
+    weights.write_text("4")
+    try:
+        other = Experiment("tiny-run", "tiny")
+        for name in EVERY:
+            with pytest.raises(ValueError, match="made on other published weights; train it again"):
+                other.load(0, name)
+        with pytest.raises(ValueError) as error:
+            other.load(0, "t-clap")
+        assert str(error.value) == f"{file} was made on other published weights; train it again."
+        with pytest.raises(ValueError, match="train it again"):
+            other.train_variants(0)
+        other.train_base(0)
+        other.train_variants(0, ["t-clap"])
+        assert weights_hash(other, "t-clap") != before
+    finally:
+        weights.write_text("3")
+    again = Experiment("tiny-run", "tiny")
+    again.train_base(0)
+    again.train_variants(0)
+    assert weights_hash(again, "t-clap") == before
+
+
+def test_a_published_run_is_summarised_with_its_origin(published):
+    evaluate_seed(published, 0)
+    seen = published.reference.audio_trunk.seen
+    again = Experiment("tiny-run", "tiny")
+    results = published.table("seed0/results.parquet")
+    evaluate_seed(again, 0)
+    # The other window policy's outputs are not kept: five pairs in two orders, some of which are asked.
+    assert 0 < again.reference.audio_trunk.seen <= 10 < seen
+    pd.testing.assert_frame_equal(again.table("seed0/results.parquet"), results, check_exact=True)
+    summary = summarise_run("tiny-run", "tiny")
+    assert summary["origin"] == published.reference.origin and summary["origin"]["random_weights"]
+    assert read.has_random_weights(read.summary(published.folder))
+    assert set(summary["models"]) == {"clap", *TINY["variants"]}
+    assert set(summary["readouts"]) == {"residual-segments"} and set(summary["windows"]) == {"fit", "msclap"}
+    for name in figures.FIGURES:
+        texts = [text.get_text() for text in figures.build(name, published.folder).texts]
+        assert "random weights: these numbers mean nothing" in texts, name
+
+
+def test_weights_for_a_model_that_is_trained_here_are_refused(published_root, monkeypatch):
+    enter(monkeypatch, published_root)
+    weights = published_root / "weights.pth"
+    with pytest.raises(ValueError, match=f"weights={weights}: compact is trained from scratch, expected no"):
+        prepare("tiny-run", "compact", weights=weights)
+    assert not (published_root / "runs/tiny-run/compact").exists()
+
+
+def test_a_run_trained_from_scratch_says_so(experiment):
+    assert experiment.description == "profile smoke, base compact, trained from scratch"
+    assert experiment.store is None

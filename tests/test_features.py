@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tclap.features import TextFeatures
+from tclap.features import StoredText, TextFeatures
+from tclap.store import FeatureStore
 
 CAPTIONS = ["a dog before rain", "rain", "rain after a dog", "dog"]
 
@@ -155,3 +156,88 @@ def test_captions_are_returned_on_the_device_asked_for_and_kept_on_the_cpu(text_
     assert found.values.shape == (4, 4, 384)
     with pytest.raises(ValueError, match="not in torch.float64"):
         TextFeatures(text_trunk, CAPTIONS, dtype=torch.float64)
+
+
+# Kept in a store
+
+
+@pytest.fixture
+def store(tmp_path) -> FeatureStore:
+    return FeatureStore(tmp_path, torch.float32)
+
+
+def stored(text_trunk, store: FeatureStore, captions=()) -> StoredText:
+    return StoredText(text_trunk, store, captions, device="cpu")
+
+
+def test_stored_outputs_are_the_trunks_own_in_the_order_asked(text_trunk, store):
+    features = stored(text_trunk, store, CAPTIONS)
+    asked = ["rain", "a dog before rain", "rain"]
+    values, lengths = features(asked)
+    assert values.shape == (3, 4, 384) and lengths.tolist() == [1, 4, 1] and lengths.dtype == torch.int64
+    assert (values[0, 1:] == 0).all() and values.dtype == torch.float32
+    assert equal(rows(features, asked), fresh(text_trunk, asked))
+    assert not values.is_inference()  # heads are trained on them
+
+
+def test_each_stored_caption_goes_through_the_trunk_once_whoever_asks(text_trunk, store, monkeypatch):
+    monkeypatch.setattr(StoredText, "BATCH", 2)
+    features = stored(text_trunk, store, CAPTIONS + CAPTIONS[:2])
+    # Neighbours in length share a batch.
+    assert text_trunk.asked == [["dog", "rain"], ["a dog before rain", "rain after a dog"]]
+    text_trunk.asked.clear()
+    features(CAPTIONS[::-1])
+    again = stored(text_trunk, FeatureStore(store.folder.parent, torch.float32), CAPTIONS[1:])
+    again.add(CAPTIONS)
+    assert text_trunk.asked == []
+    assert equal(rows(again, CAPTIONS), fresh(text_trunk, CAPTIONS))
+
+
+def test_the_store_is_not_searched_for_captions_that_were_found(text_trunk, store, monkeypatch):
+    features = stored(text_trunk, store, CAPTIONS)
+    monkeypatch.delattr(FeatureStore, "fetch")
+    assert equal(rows(features, CAPTIONS[1:]), fresh(text_trunk, CAPTIONS[1:]))  # a step's captions
+
+
+def test_captions_that_were_not_announced_are_stored_when_they_come(text_trunk, store):
+    features = stored(text_trunk, store)
+    assert text_trunk.asked == [] and store.size() == 0
+    asked = ["siren while crow", "dog", "siren while crow"]
+    found = rows(features, asked)
+    assert sorted(sum(text_trunk.asked, [])) == ["dog", "siren while crow"]
+    text_trunk.asked.clear()
+    assert equal(rows(stored(text_trunk, store), asked), found)
+    assert text_trunk.asked == []
+
+
+def test_another_trunks_captions_are_others(text_trunk, store):
+    stored(text_trunk, store, CAPTIONS)
+    text_trunk.asked.clear()
+    text_trunk.fingerprint = "other words"
+    stored(text_trunk, store, CAPTIONS)
+    assert sorted(sum(text_trunk.asked, [])) == sorted(CAPTIONS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_stored_captions_are_rounded_once(text_trunk, tmp_path, dtype):
+    expected = [row.to(dtype).float() for row in fresh(text_trunk, CAPTIONS)]
+    for _ in range(2):
+        found = stored(text_trunk, FeatureStore(tmp_path, dtype), CAPTIONS)
+        assert equal(rows(found, CAPTIONS), expected)
+
+
+def test_stored_captions_are_returned_where_the_trunk_is(text_trunk, store):
+    text_trunk.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
+    found = StoredText(text_trunk, store, CAPTIONS)(CAPTIONS)
+    assert found.values.device.type == found.lengths.device.type == "meta"
+    assert stored(text_trunk, store)(CAPTIONS).values.device.type == "cpu"
+
+
+def test_no_gradient_is_kept_of_stored_captions(text_trunk, store):
+    text_trunk.weight = torch.nn.Parameter(torch.ones(()))
+    forward = text_trunk.forward
+    text_trunk.forward = lambda captions: (out := forward(captions))._replace(
+        values=out.values * text_trunk.weight
+    )
+    values, _ = stored(text_trunk, store)(CAPTIONS)
+    assert not values.requires_grad

@@ -7,13 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from tclap import paths
+from tclap.reporting.figures import FIGURES
 
 NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb"))
 SNAKEFILE = paths.CHECKOUT / "workflow" / "Snakefile"
@@ -146,6 +149,66 @@ def test_the_graph_refuses_bad_settings_before_it_starts(tmp_path, monkeypatch, 
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert expected in line
+
+
+def test_a_missing_checkpoint_gets_one_sentence_before_the_graph_starts(esc50_root, tmp_path):
+    missing = tmp_path / "weights.pth"
+    settings = ("profile=paper-smoke", "base=msclap-2022", f"esc50_root={esc50_root}", f"weights={missing}")
+    done = graph(tmp_path, *settings)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line == f"error: WEIGHTS={missing} is no file, expected a checkpoint of msclap-2022."
+    assert not (tmp_path / "runs").exists()
+
+
+def texts_of_pdf(path: Path) -> str:
+    """What a PDF of matplotlib's shows as text, each string without the spaces that kern it."""
+    found = []
+    for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.S):
+        try:
+            content = zlib.decompress(stream)
+        except zlib.error:
+            continue  # an uncompressed or binary part
+        for shown in re.findall(rb"\[(.*?)\]\s*TJ|(\(.*?\))\s*Tj", content, re.S):
+            pieces = re.findall(rb"\((.*?)\)", b"".join(shown), re.S)
+            found.append(b"".join(pieces).replace(b"\0", b"").decode("latin-1"))
+    return "\n".join(found)
+
+
+def test_the_papers_graph_on_stand_in_weights(random_weights_2022, esc50_root, tmp_path, monkeypatch):
+    """The official architecture from ESC-50 to the paper, where every output says that it means nothing."""
+    monkeypatch.setenv("ESC50_ROOT", str(esc50_root))
+    for name in ("CLOTHO_ROOT", "AUDIOCAPS_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    settings = ("profile=paper-smoke", "base=msclap-2022", f"weights={random_weights_2022}")
+    done = graph(tmp_path, *settings)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "no retrieval on clotho: CLOTHO_ROOT is not set" in done.stdout
+    warning = "random weights: these numbers mean nothing"
+    for name in FIGURES:
+        assert warning in texts_of_pdf(tmp_path / "figures" / f"{name}.pdf"), name
+    for name in TABLE_FILES:
+        assert warning in (tmp_path / "paper" / name).read_text(), name
+    run = tmp_path / "runs" / "paper-smoke" / "msclap-2022"
+    executed = sorted(path for path in (run / "notebooks").iterdir() if "failed" not in path.name)
+    assert len(executed) == 2 * 6  # notebook 03 in two parts
+    for path in executed:
+        assert "random weights" in path.read_text().lower(), path.name
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["origin"]["random_weights"] and summary["origin"]["path"] == str(random_weights_2022)
+    assert set(summary["models"]) == {"clap", "clap-continued", "t-clap"}
+    environment = os.environ | {"TCLAP_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "tclap.reporting", "report"]
+    command += ["--profile", "paper-smoke", "--base", "msclap-2022"]
+    report = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert report.stdout.startswith(warning.upper())
+    # The trunks stay where they are published: of every model the heads alone are kept.
+    files = list(run.glob("seed0/*/weights.safetensors"))
+    assert len(files) == 4
+    for file in files:
+        assert not any(key.startswith(("audio_trunk.", "text_trunk.")) for key in load_file(file))
+    again = graph(tmp_path, *settings, options=("--dry-run",))
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_real_recordings_through_papermill(esc50_root, tmp_path):

@@ -19,7 +19,15 @@ from tclap.features import TextFeatures
 from tclap.language import OrderLesson
 from tclap.models.compact import Compact
 from tclap.pool import Pool, batch_rows, make_pool
-from tclap.training import BASE_ITEMS, Schedule, optimise, order_facts, post_pretrain, train_base
+from tclap.training import (
+    BASE_ITEMS,
+    DROPOUT,
+    Schedule,
+    optimise,
+    order_facts,
+    post_pretrain,
+    train_base,
+)
 from tclap.variants import VARIANTS, Variant, variant
 
 # Losses in plain loops, in float64
@@ -96,6 +104,18 @@ def test_the_rate_of_few_steps(steps):
     assert rates[0] == 1.0 and all(0 < rate <= 1 for rate in rates)
 
 
+def test_the_published_schedule():
+    schedule = Schedule.published(epochs=4, epoch=25)
+    assert schedule == Schedule(
+        steps=100, lr=0.001, weight_decay=0.0, clip_norm=0.5, validate_every=25, recipe="published", epoch=25
+    )
+    expected = {0: 1.0, 24: 1.0, 25: 0.95, 49: 0.95, 50: 0.9025, 99: 0.857375}
+    assert {step: schedule.rate(step) for step in expected} == pytest.approx(expected, rel=1e-12)
+    assert (schedule.loss_scale, Schedule(1, 0.1).loss_scale) == (0.8, 1.0)
+    kinds = [type(s.optimiser([nn.Parameter(torch.zeros(1))])) for s in (schedule, Schedule(1, 0.1))]
+    assert kinds == [torch.optim.Adam, torch.optim.AdamW]
+
+
 # The loop
 
 
@@ -142,6 +162,47 @@ def test_large_gradients_are_bounded_together():
 
     assert end(1.0) == pytest.approx(-0.1 * (1 + Schedule(2, 1.0, warmup=0).rate(1)), abs=1e-5)
     assert end(1e9) > end(1.0) + 0.01
+
+
+def test_the_published_recipe_on_one_weight_by_hand():
+    """Adam of Kingma and Ba (arXiv 1412.6980) in float64, on 0.8 of the loss, its gradient at most 0.5."""
+    schedule = Schedule.published(epochs=4, epoch=3, lr=0.02)
+
+    def slope(x: float, step: int) -> float:  # now steeper than the bound allows, now flatter
+        return (3.0 if step % 3 else 0.1) * (x - 2.0)
+
+    x, mean, square, path, norms = 1.0, 0.0, 0.0, [], []
+    for step in range(12):
+        gradient = 0.8 * slope(x, step)
+        norms.append(abs(gradient))
+        gradient *= min(1.0, 0.5 / (abs(gradient) + 1e-6))
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        m, v = mean / (1 - 0.9 ** (step + 1)), square / (1 - 0.999 ** (step + 1))
+        x -= 0.02 * 0.95 ** (step // 3) * m / (math.sqrt(v) + 1e-8)
+        path.append(x)
+    assert min(norms) < 0.1 and max(norms) > 2
+
+    module, found, checks = weights(1.0).double(), [], iter([2.0, 1.0, 3.0, 1.5])
+
+    def losses(step: int) -> dict[str, Tensor]:
+        steepness = 3.0 if step % 3 else 0.1
+        return {"loss": steepness * (module.weight - 2).square().sum() / 2}
+
+    history = optimise(
+        module.parameters(),
+        losses,
+        schedule,
+        "test",
+        validate=lambda: {"validation_loss": next(checks)},
+        best=module,
+        after_step=lambda: found.append(module.weight.item()),
+    )
+    assert found == pytest.approx(path, rel=1e-9)
+    assert list(history["grad_norm"]) == pytest.approx(norms, rel=1e-6)  # before the bound
+    assert history["loss"].iloc[0] == pytest.approx(0.05)  # the loss itself, not 0.8 of it
+    assert list(history["lr"]) == pytest.approx([0.02 * 0.95 ** (step // 3) for step in range(12)])
+    assert list(history["validation_loss"].dropna().index) == [2, 5, 8, 11]  # after each epoch
+    assert module.weight.item() == found[5]  # the best of the four
 
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept():
@@ -411,6 +472,107 @@ def test_the_same_seed_the_same_history(setting):
     assert provenance.hash_state(setting.model.own_state()) == weights_of_first
     other = setting.run(settings, steps=3, seed=6)
     assert (other["loss_temporal"] != first["loss_temporal"]).all()
+
+
+# Dropout in the heads, and devices
+
+
+class Dropping(nn.Module):
+    """A head with dropout before it, which keeps what it let through in training."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head, self.let_through = head, []
+
+    def forward(self, values):
+        if not torch.is_tensor(values):
+            return self.head(values._replace(values=nn.functional.dropout(values.values, 0.5, self.training)))
+        dropped = nn.functional.dropout(values, 0.5, self.training)
+        if self.training:
+            self.let_through.append(dropped != 0)
+        return self.head(dropped)
+
+
+@pytest.fixture
+def dropping(setting) -> Setting:
+    for model in (setting.model, setting.start):
+        model.audio_head, model.text_head = Dropping(model.audio_head), Dropping(model.text_head)
+    return setting
+
+
+def test_a_steps_dropout_is_drawn_from_its_seed_and_number(dropping):
+    """The same draw whatever came before: other steps, other numbers, another state of torch."""
+    head, pool = dropping.model.audio_head, dropping.pools[False][0]
+
+    def drawn(**options) -> list[Tensor]:
+        head.let_through.clear()
+        dropping.run(variant("t-clap-no-replay"), **options)
+        return list(head.let_through)
+
+    torch.manual_seed(1)
+    first = drawn(steps=4, lr=0.01)
+    for step, mask in enumerate(first):
+        rows = batch_rows(len(pool.composites), 3, step, 5)
+        values = pool.composites[rows].transpose(0, 1).flatten(0, 1)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.default_rng([5, DROPOUT, step]).integers(2**62)))
+            expected = nn.functional.dropout(values, 0.5) != 0
+        assert torch.equal(mask, expected) and 0.4 < mask.float().mean() < 0.6
+    assert len({provenance.hash_state({"mask": mask}) for mask in first}) == 4
+    torch.manual_seed(2)
+    again = drawn(steps=6, lr=0.1)
+    assert all(torch.equal(*masks) for masks in zip(first, again, strict=False)) and len(again) == 6
+    assert not torch.equal(drawn(steps=1, seed=6)[0], first[0])
+
+
+@pytest.mark.parametrize("name", ["t-clap", "clap-continued"])
+def test_dropout_leaves_torchs_own_generator_alone(dropping, name):
+    histories = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        histories.append(dropping.run(variant(name), steps=3))
+        assert torch.equal(torch.get_rng_state(), before)
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    assert not dropping.model.training
+    other = dropping.run(variant(name), steps=3, seed=6)
+    assert (other["loss"] != histories[0]["loss"]).all()
+
+
+def test_validation_is_without_dropout(dropping):
+    row = dropping.run(variant("t-clap-no-replay"), batch=7).iloc[0]
+    _, validation = dropping.pools[False]
+    dropping.model.eval()
+    temporal = slow_temporal(dropping.model, dropping.text, validation, np.arange(7), EVERY, [1.0] * 3)
+    assert row["validation_loss"] == pytest.approx(temporal, abs=1e-5)
+    dropping.start.eval()
+    rows = batch_rows(len(dropping.pools[False][0].composites), 7, 0, 5)
+    plain = slow_temporal(dropping.start, dropping.text, dropping.pools[False][0], rows, EVERY, [1.0] * 3)
+    assert abs(row["loss_temporal"] - plain) > 1e-3  # the training loss is with it
+
+
+class OnDevice:
+    """Captions' features where the model is."""
+
+    def __init__(self, text: TextFeatures, device: str) -> None:
+        self.text, self.device = text, device
+
+    def __call__(self, captions):
+        return type(found := self.text(captions))(*(tensor.to(self.device) for tensor in found))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["t-clap", "clap-continued"])
+def test_a_model_on_another_device_trains_on_features_from_the_cpu(setting, name):
+    expected = setting.run(variant(name), steps=3, lesson_batch=0)
+    for model in (setting.model, setting.start):
+        model.to("cuda")
+    setting.text = OnDevice(setting.text, "cuda")
+    before = torch.cuda.get_rng_state()
+    found = setting.run(variant(name), steps=3, lesson_batch=0)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert setting.model.log_scale.is_cuda and not setting.pools[False][0].base.is_cuda
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-3)
 
 
 # Base training

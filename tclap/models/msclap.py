@@ -167,6 +167,11 @@ class Msclap(AudioTextModel):
         if "gpt" in name:
             tokenizer.add_special_tokens({"pad_token": "!"})
         text = AutoModel.from_config(_hub_part(AutoConfig.from_pretrained, name))
+        if len(tokenizer) != text.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer of {name} has {len(tokenizer)} tokens, expected {text.config.vocab_size}: "
+                "its vocabulary file is damaged or another model's."
+            )
         trunk, head = self.text_parts
         self.text_head = head(text, models.clap.Projection(settings["transformer_embed_dim"], self.dim))
         self.text_trunk = trunk(text, tokenizer)

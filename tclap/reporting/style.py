@@ -74,9 +74,9 @@ def styled() -> Iterator[None]:
 def stamp(figure: Figure) -> Figure:
     """Write across the figure that its numbers come from random weights."""
     with styled():
-        figure.text(
-            0.5, 0.5, RANDOM_WEIGHTS, rotation=20, ha="center", va="center", color="#BB0000", alpha=0.6
-        )
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 2}
+        look = {"rotation": 12, "ha": "center", "va": "center", "color": "#BB0000", "bbox": box}
+        figure.text(0.5, 0.5, RANDOM_WEIGHTS, fontsize=10, zorder=10, **look)
     return figure
 
 

@@ -18,8 +18,10 @@ from tclap.data.batches import (
     MASKED_FRAMES,
     SegmentBank,
     base_batch,
+    base_captions,
     compose_power,
     composite_batch,
+    draw_base_items,
     mask_bands,
 )
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
@@ -315,6 +317,49 @@ def test_base_batch_is_the_generators():
     augmented = batch(0, True).log_mel
     blank = augmented == 0
     assert blank.any() and not torch.isin(augmented[~blank], plain).any()
+
+
+def test_base_captions_name_captioned_clips_by_a_drawn_caption():
+    clips = pd.DataFrame(
+        {"label": ["a", "b"], "captions": [["A bell.", "ringing"], ["Rain falls.", "drops "]]}
+    )
+    kinds = np.array(["single", "overlap", "sequence"] * 200)
+    first = np.arange(600) % 2
+    captions, events = base_captions(clips, kinds, first, 1 - first, np.random.default_rng(0))
+    names = {"a": {"A bell", "ringing"}, "b": {"Rain falls", "drops"}}
+    prefix = "this is a sound of "
+    doubles, singles = set(), set()
+    for kind, row, caption, event in zip(kinds, first, captions, events, strict=True):
+        if kind == "single":
+            label = "ab"[row]
+            assert event == label and caption.endswith(tuple(names[label]))
+            singles.add(caption)
+        else:
+            one, other = caption.removeprefix(prefix).split(" and ")
+            assert event == "a + b"
+            assert {one, other} & names["a"] and {one, other} & names["b"]
+            doubles.add((one, other))
+    # Two captions each: four unordered combinations in either order, and five templates of four names.
+    assert len(doubles) == 8 and len(singles) == 20
+
+
+def test_one_caption_a_clip_leaves_the_draws_as_they_were():
+    clips = pd.DataFrame({"label": LABELS})
+    drawn = []
+    for table in (clips, clips.assign(captions=[[label] for label in LABELS])):
+        rng = np.random.default_rng(0)
+        kinds, first, second = draw_base_items(table, 200, rng)
+        drawn.append([kinds.tolist(), *base_captions(table, kinds, first, second, rng), rng.random()])
+        assert (table["label"].to_numpy()[first] != table["label"].to_numpy()[second]).all()
+    assert drawn[0] == drawn[1]
+
+
+def test_composites_of_captioned_clips_are_worded_by_the_manifest(made):
+    pairs = made.pairs.assign(text_i="A dog barks", text_j="rain falls")
+    batch = composite_batch(made.bank, pairs, lambda x: x, None)
+    plain = composite_batch(made.bank, made.pairs, lambda x: x, None)
+    assert batch.events == plain.events and torch.equal(batch.log_mel, plain.log_mel)
+    assert all("A dog barks" in caption and "rain falls" in caption for caption in batch.captions)
 
 
 def test_base_batch_of_one_label_is_refused():

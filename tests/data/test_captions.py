@@ -110,6 +110,25 @@ def test_view_captions_by_hand():
     assert view_events(pairs) == [["dog > rain"] * 2, ["rain > dog"] * 2, ["dog & rain"] * 2]
 
 
+def test_captions_use_the_clips_texts_and_events_their_labels():
+    pairs = pd.DataFrame(
+        {"label_i": ["c7", "c7"], "label_j": ["c2"] * 2, "sigma": ["preceding", "succeeding"]}
+    )
+    pairs["text_i"], pairs["text_j"] = ["A dog barks", "Dogs"], ["rain falls", "it rains"]
+    sound = "this is a sound of "
+    assert view_captions(pairs) == [
+        [sound + "A dog barks before rain falls", sound + "it rains after Dogs"],
+        [sound + "rain falls before A dog barks", sound + "Dogs after it rains"],
+        [sound + "A dog barks while rain falls", sound + "Dogs while it rains"],
+    ]
+    assert view_events(pairs) == [["c7 > c2"] * 2, ["c2 > c7"] * 2, ["c2 & c7"] * 2]
+    bare = {c.removeprefix(sound) for view in view_captions(pairs, np.random.default_rng(0)) for c in view}
+    assert bare == {c.removeprefix(sound) for view in view_captions(pairs) for c in view}
+    # A manifest without texts, as from an earlier version, is worded by its labels.
+    texts = [list(column) for column in captions.pair_texts(pairs.drop(columns=["text_i", "text_j"]))]
+    assert texts == [["c7", "c7"], ["c2", "c2"]]
+
+
 def test_prompted_or_bare_is_drawn_for_a_pair_and_alike_in_its_views(pairs):
     views = view_captions(pairs, np.random.default_rng(0))
     is_prompted = np.array([[c.startswith("this is a sound of ") for c in view] for view in views])

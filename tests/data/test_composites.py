@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import itertools
 
 import numpy as np
@@ -15,6 +16,7 @@ from tclap.data.composites import (
     VIEWS,
     ClipAudio,
     Phrase,
+    clip_text,
     draw_pairs,
     export,
     for_listening,
@@ -159,6 +161,64 @@ def test_drawn_pairs(monkeypatch, enumerable, stage, split):
     assert len(pairs.groupby(["label_i", "label_j"])) == 20
     pd.testing.assert_frame_equal(pairs, draw_pairs(clips, stage, 250, seed=3))
     assert not pairs.equals(draw_pairs(clips, stage, 250, seed=4))
+
+
+CAPTIONS = ["A {} sounds.", " the {} again ", "{}... far away..", "{}"]
+
+
+def captioned(per_class, count=4):
+    """A captioned data set's table: each clip is its own label, and has captions of its own."""
+    clips = clips_table(per_class)
+    texts = [[caption.format(clip_id) for caption in CAPTIONS[:count]] for clip_id in clips["clip_id"]]
+    return clips.assign(captions=texts, label=clips["clip_id"])
+
+
+def test_what_a_caption_calls_a_clip():
+    clips, rng = captioned(1), np.random.default_rng(0)
+    drawn = collections.Counter(clip_text(clips, 1, rng) for _ in range(400))
+    name = clips["clip_id"][1]
+    # A sentence goes on: no full stop, no blank at either end.
+    assert set(drawn) == {f"A {name} sounds", f"the {name} again", f"{name}... far away", name}
+    assert min(drawn.values()) > 60
+    arrays = clips.assign(captions=[np.array(c, dtype=object) for c in clips["captions"]])  # from Parquet
+    again = np.random.default_rng(0)
+    assert collections.Counter(clip_text(arrays, 1, again) for _ in range(400)) == drawn
+    # One caption, or none but the label, costs no draw.
+    state = rng.bit_generator.state
+    assert clip_text(captioned(1, count=1), 1, rng) == f"A {name} sounds"
+    assert clip_text(clips_table(1), 1, rng) == "rain"
+    assert rng.bit_generator.state == state
+
+
+def test_captioned_pairs_are_worded_by_a_drawn_caption_of_each_clip():
+    pairs = draw_pairs(captioned(4), "test", 200, seed=3)
+    for end in ("i", "j"):
+        wordings = {c.format("@").strip().rstrip(".") for c in CAPTIONS}
+        found = [
+            text.replace(clip, "@")
+            for text, clip in zip(pairs[f"text_{end}"], pairs[f"clip_{end}"], strict=True)
+        ]
+        assert set(found) == wordings
+        assert min(collections.Counter(found).values()) > 25
+    # A clip that comes up again is called otherwise.
+    assert pairs.groupby("clip_i")["text_i"].nunique().max() > 1
+    pd.testing.assert_frame_equal(pairs, draw_pairs(captioned(4), "test", 200, seed=3))
+    other = draw_pairs(captioned(4), "test", 200, seed=4)
+    assert (other["text_i"] != pairs["text_i"]).any()
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_captions_do_not_change_which_pairs_are_drawn(distinct):
+    """A labelled data set's pairs are those of before there were captions, worded by their labels."""
+    bare = clips_table(4)
+    labels = bare.assign(captions=[[label] for label in bare["label"]])
+    many = bare.assign(captions=[[caption.format(label) for caption in CAPTIONS] for label in bare["label"]])
+    pairs = [draw_pairs(c, "test", 100, seed=3, distinct=distinct) for c in (bare, labels, many)]
+    pd.testing.assert_frame_equal(pairs[0], pairs[1])
+    texts = ["text_i", "text_j"]
+    pd.testing.assert_frame_equal(pairs[0].drop(columns=texts), pairs[2].drop(columns=texts))
+    assert (pairs[0][texts].to_numpy() == pairs[0][["label_i", "label_j"]].to_numpy()).all()
+    assert (pairs[2][texts].to_numpy() != pairs[2][["label_i", "label_j"]].to_numpy()).mean() > 0.6
 
 
 @pytest.mark.parametrize("enumerable", [composites.ENUMERABLE, 0])

@@ -112,6 +112,43 @@ def test_classes(tmp_path):
     assert labels(classes=["sea_waves", "dog"]) == ["dog", "sea waves"]
 
 
+def test_the_first_clips_of_each_class_in_each_fold(tmp_path):
+    rows = [
+        row | {"filename": f"{n}-{row['filename']}", "src_file": f"{n}{row['src_file']}"}
+        for n in (2, 0, 1)
+        for row in rows_of([1, 2, 3])
+        if (n, row["fold"], row["category"]) not in {(0, 2, "hen"), (1, 2, "hen")}
+    ]
+    root = write_layout(tmp_path / "esc", rows)
+    everything = esc50.load(root)
+    assert len(everything) == 25
+    for count in (1, 2, 3, 99):
+        found = esc50.load(root, per_class=count)
+        sizes = found.groupby(["fold", "label"]).size().to_dict()
+        full = {(fold, label): min(count, 3) for fold in (1, 2, 3) for label in ("dog", "hen", "sea waves")}
+        assert sizes == full | {(2, "hen"): 1}
+        # In the order of the csv, which is not that of the names: those numbered 2 come first.
+        first = found["clip_id"].str[0].unique().tolist()
+        assert first == ["2", "0", "1"][: min(count, 3)]
+        kept = everything[everything["clip_id"].isin(found["clip_id"])].reset_index(drop=True)
+        assert found.reset_index(drop=True).equals(kept)
+    for fold_choice in ({"folds": [1, 3, 2]}, {"test_fold": 1}):
+        found = esc50.load(root, per_class=1, **fold_choice)
+        assert (found.groupby(["fold", "label"]).size() == 1).all() and len(found) == 9
+    # Files of other clips need not be there.
+    (root / "audio" / "1-1-0010-A-0.wav").unlink()
+    assert len(esc50.load(root, per_class=1)) == 9
+    with pytest.raises(FileNotFoundError, match="1-1-0010-A-0.wav"):
+        esc50.load(root)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_clips_a_class_are_refused(tmp_path, count):
+    root = write_layout(tmp_path / "esc", rows_of([1, 2, 3]))
+    with pytest.raises(ValueError, match=f"per_class is {count}, expected at least 1"):
+        esc50.load(root, per_class=count)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

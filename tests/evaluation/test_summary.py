@@ -186,6 +186,9 @@ def test_summary_is_json_without_nan(summary):
 # A whole run
 
 
+ORIGIN = {"path": None, "revision": "abc", "sha256": "0" * 64, "random_weights": False}
+
+
 @pytest.fixture
 def run(project_root):
     """A run's folder as if both seeds of a profile had been evaluated."""
@@ -210,6 +213,7 @@ def run(project_root):
             (own / model).mkdir()
             history = pd.DataFrame({"model": [model] * 2, "seed": seed, "step": [0, 1], "loss": [2.0, 1.0]})
             history.to_parquet(own / model / "history.parquet")
+        write_json(own / "clap/weights.json", {"config": {"origin": ORIGIN}})
     return folder
 
 
@@ -233,6 +237,15 @@ def test_a_run_of_two_seeds(run, summary):
     history = pd.read_parquet(run / "history.parquet")
     assert len(history) == 12 and set(history["model"]) == {"clap", "t-clap", "readout-mean"}
     assert json.loads((run / "example.json").read_text()) == {"seed": 0}
+    assert found["origin"] == json.loads((run / "summary.json").read_text())["origin"] == ORIGIN
+
+
+def test_a_base_model_that_was_trained_here_has_no_origin(run):
+    write_json(run / "seed0/clap/weights.json", {"config": {"window": 4.0}})
+    assert summarise_run("synthetic", "compact")["origin"] is None
+    (run / "seed0/clap/weights.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"seed0/clap/weights\.json is missing: run notebook 02"):
+        summarise_run("synthetic", "compact")
 
 
 @pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "similarity.parquet"])

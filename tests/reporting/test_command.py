@@ -43,6 +43,17 @@ def test_report_shows_results_places_and_the_comparison(only_summary, root, caps
     assert "t-clap-no-time" in out and str(only_summary) in out and "Identical to the reference" in out
 
 
+def test_the_outputs_of_random_weights_say_so(only_summary, root, capsys):
+    content = made_up.summary() | {"origin": {"random_weights": True}}
+    (only_summary / "summary.json").write_text(json.dumps(content))
+    assert main(["table", "1", "2", "3"]) == main(["numbers"]) == 0
+    for name in ("numbers.tex", *(f"tables/table_{n}.tex" for n in "123")):
+        assert "random weights: these numbers mean nothing" in (root / "paper" / name).read_text(), name
+    capsys.readouterr()
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out.startswith("RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING\n")
+
+
 @pytest.mark.parametrize("command", [["figure", "pie"], ["table", "7"]])
 def test_unknown_names_end_with_2_and_one_sentence(command, only_summary, capsys):
     assert main(command) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import colorsys
+import json
 import os
 import subprocess
 import sys
@@ -239,6 +240,66 @@ def test_saved_files_are_the_same_bytes_in_another_process_and_hold_no_date(tmp_
 def test_every_registered_figure_builds_from_a_run_folder(run):
     for name in figures.FIGURES:
         assert figures.build(name, run).axes
+
+
+def rewrite(run, **changes):
+    """Change entries of a run folder's summary."""
+    path = run / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+STAND_IN = {"path": "/w.pth", "revision": None, "sha256": "0" * 64, "random_weights": True}
+
+
+def stamps(figure) -> list:
+    return [text for text in figure.texts if text.get_text() == style.RANDOM_WEIGHTS]
+
+
+def test_figures_of_random_weights_say_so_across_all_they_show(run):
+    rewrite(run, origin=STAND_IN)
+    for name in figures.FIGURES:
+        figure = figures.build(name, run)
+        (stamp,) = stamps(figure)
+        box, (width, height) = stamp.get_window_extent(), figure.get_size_inches() * figure.dpi
+        assert 0 <= box.x0 < 0.35 * width and 0.65 * width < box.x1 <= width, name
+        assert 0 < (box.y0 + box.y1) / 2 < height
+
+
+@pytest.mark.parametrize("origin", [STAND_IN | {"random_weights": False}, {"sha256": "0"}, None])
+def test_figures_of_other_weights_are_not_stamped(run, origin):
+    rewrite(run, origin=origin)
+    assert not stamps(figures.build("prompts", run))
+
+
+def test_a_stamped_file_differs_from_an_unstamped_one(run, tmp_path):
+    plain = style.save(figures.build("prompts", run), "plain", tmp_path)
+    rewrite(run, origin=STAND_IN)
+    stamped = [style.save(figures.build("prompts", run), name, tmp_path) for name in ("one", "two")]
+    for a, b, c in zip(plain, *stamped, strict=True):
+        assert a.read_bytes() != b.read_bytes() == c.read_bytes()
+
+
+def test_curves_of_a_run_that_trained_no_compared_model_say_so():
+    """A published base has no history, and a job may train readouts alone."""
+    nothing = made_up.history().iloc[:0]
+    readout = made_up.history().assign(model="readout-residual-segments")
+    for history in (nothing, readout):
+        (text,) = pictures.figure_curves(history).texts
+        assert text.get_text() == "No training of the compared models to show."
+    # With an empty history of the base beside the others, those are shown.
+    assert pictures.figure_curves(made_up.history().query("model != 'clap'")).axes[1].lines
+
+
+def test_readouts_of_published_models_have_points_of_their_own(summary):
+    entry = made_up.entry
+    summary["readouts"] = {
+        "published": {"1": entry(60.0, 5.0), "3": entry(33.0, 33.3)},
+        "residual-segments": {"1": entry(61.0, 5.0), "3": entry(90.0, 33.3)},
+    }
+    figure = charts.figure_readouts(summary)
+    assert [y for _, y, *_ in intervals(figure.axes[0], "y")] == [60.0, 61.0, 33.0, 90.0]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["as published", "residual segments"]
 
 
 def test_unknown_and_missing_are_told_in_one_sentence(tmp_path):

@@ -32,6 +32,36 @@ def test_macros_are_letters_and_unique(summary):
     assert len(pairs) == len(names), "no two parts may define the same macro"
 
 
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ({"random_weights": True}, r"\textbf{random weights: these numbers mean nothing}"),
+        ({"random_weights": False}, ""),
+        (None, ""),
+    ],
+)
+def test_the_paper_warns_of_random_weights(summary, origin, expected):
+    summary["origin"] = origin
+    assert numbers.macros(summary)["weightswarning"] == expected
+    line = rf"\newcommand{{\weightswarning}}{{{expected}}}"
+    assert line in numbers.numbers_tex(summary).splitlines()
+    # It stands where every reader sees it, in the first lines of the paper's text.
+    assert r"\weightswarning" in TEX.split(r"\section")[0]
+
+
+def test_names_of_several_words_are_joined(summary):
+    summary["readouts"] = {"residual-segments": {"3": made_up.entry(90.0, 33.3)}}
+    macros = numbers.macros(summary)
+    assert macros["ReadoutResidualSegmentsTaskThree"] == "90.0"
+    assert macros["ReadoutPublishedTaskThree"] == "--"
+    assert macros["TClapClothoTextToAudioROne"] == macros["TClapAudiocapsAudioToTextMedianRank"] == "--"
+    gallery = {"text_to_audio": {"R@1": 12.5, "median_rank": 7.0}}
+    summary["models"]["t-clap"]["retrieval"]["clotho"] = gallery
+    macros = numbers.macros(summary)
+    assert macros["TClapClothoTextToAudioROne"] == "12.5"
+    assert macros["TClapClothoTextToAudioMedianRank"] == "7.0"
+
+
 def test_values(summary):
     macros = numbers.macros(summary)
     assert macros["TClapTaskThree"] == "92.2"

@@ -101,6 +101,38 @@ def test_table_3_has_both_directions(summary):
     assert row[1:] == ["CLAP", "42.0", "72.0", "80.0", "4.0", "43.0", "72.0", "80.0", "4.0", "400"]
 
 
+def test_captioned_data_sets_have_rows_where_they_were_searched(summary):
+    assert "Clotho &" not in tables.table_3(summary, read.draft())
+    way = {"R@1": 12.5, "R@5": 30.0, "R@10": 41.0, "median_rank": 14.0}
+    found = {"text_to_audio": way | {"n": 5225}, "audio_to_text": way | {"n": 1045}}
+    for model in ("clap", "t-clap"):
+        summary["models"][model]["retrieval"]["clotho"] = found
+    text = tables.table_3(summary, read.draft())
+    check_latex(text)
+    row = cells(text, "Clotho &")
+    assert row[1:] == ["CLAP", *2 * ["12.5", "30.0", "41.0", "14.0"], "5225 / 1045"]
+    assert "AudioCaps &" not in text
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_tables_of_random_weights_say_so_first(summary, name):
+    plain = tables.build(name, summary, read.draft())
+    assert plain == tables.TABLES[name](summary, read.draft())
+    for origin in ({"random_weights": False}, None):
+        assert tables.build(name, summary | {"origin": origin}, read.draft()) == plain
+    stamped = tables.build(name, summary | {"origin": {"random_weights": True}}, read.draft())
+    check_latex(stamped)
+    first, rest = stamped.split("\n", 1)
+    assert first == r"\textbf{random weights: these numbers mean nothing}\par\smallskip" and rest == plain
+
+
+def test_the_text_table_of_random_weights_says_so_first(summary):
+    plain = tables.text_table(summary)
+    stamped = tables.text_table(summary | {"origin": {"random_weights": True}})
+    assert stamped == "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING\n" + plain
+    assert tables.text_table(summary | {"origin": {"random_weights": False}}) == plain
+
+
 def test_a_task_that_does_not_apply_is_a_dash(summary):
     for groups in summary["models"].values():
         groups["zste"]["4"] = None
