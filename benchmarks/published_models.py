@@ -199,7 +199,8 @@ def main() -> None:
     options = parser.parse_args()
     missing = [name for name in ("ESC50_ROOT", "TCLAP_HUB") if not os.environ.get(name)]
     if missing:
-        sys.exit(f"published_models.py: {' and '.join(missing)} must be set, to real clips and tokenizers.")
+        sys.stdout.write(f"Left out: {' and '.join(missing)} must be set, to real clips and tokenizers.\n")
+        return
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         weights = options.weights or str(random_weights.write(options.name, Path(folder) / "weights.pth"))
