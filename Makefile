@@ -7,7 +7,7 @@ CORES ?= 2
 PYTHON ?= python3
 # Notebooks run in their own folder, where a relative path would mean something else.
 FOLDERS := ESC50_ROOT CLOTHO_ROOT AUDIOCAPS_ROOT TCLAP_HUB
-$(foreach name,$(FOLDERS),$(if $($(name)),$(eval export $(name) := $(abspath $($(name))))))
+$(foreach name,$(FOLDERS),$(if $($(name)),$(eval export override $(name) := $(abspath $($(name))))))
 
 BIN := .venv/bin
 SETTINGS := profile=$(PROFILE) base=$(BASE) $(if $(TEST_FOLD),test_fold=$(TEST_FOLD)) \
@@ -50,8 +50,8 @@ paper: reproduce ## build paper/main.pdf from the run (needs TeX)
 bench: .venv/ready ## run the benchmarks
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-clean: ## remove what runs made (results, figures, data); the virtual environment stays
-	rm -rf runs data .snakemake figures/*.pdf paper/tables paper/numbers.tex
+clean: ## remove what runs made (results, figures, kept features, synthetic sounds); downloads and .venv stay
+	rm -rf runs data/features data/synthetic-* .snakemake figures/*.pdf paper/tables paper/numbers.tex
 	find figures -name "*.png" ! -name "readme_*" -delete
 	cd paper && rm -f main.pdf main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out
 

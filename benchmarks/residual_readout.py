@@ -11,6 +11,7 @@ first, so that the audio side alone is in question. Writes a table to standard o
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -100,6 +101,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
+    if not os.environ.get("TCLAP_HUB"):
+        sys.stdout.write("Left out: TCLAP_HUB must be set, to a folder with BERT's tokenizer.\n")
+        return
     torch.set_num_threads(1)
     clips = load_clips("synthetic", labels=LABELS, clips_per_class=CLIPS)
     with tempfile.TemporaryDirectory() as folder:

@@ -85,11 +85,14 @@ class AudioFeatures:
         if self.store is not None:
             return self.store.fetch([self._key(item) for item in items], make, what=what, batch=batch)
         starts = range(0, len(items), batch)
-        blocks = [
-            make(range(n, min(n + batch, len(items)))) for n in progress(starts, what, quiet=len(items) < 512)
-        ]
-        # Joined out here, because autograd takes no inference tensors.
-        return torch.cat(blocks)
+        rows = torch.empty(0)
+        for n in progress(starts, what, quiet=len(items) < 512):
+            block = make(range(n, min(n + batch, len(items))))
+            if n == 0:
+                # Filled in place: joining blocks at the end would take the memory twice.
+                rows = torch.empty(len(items), *block.shape[1:])
+            rows[n : n + len(block)] = block
+        return rows
 
     def _waveform(self, item: Item) -> np.ndarray:
         if isinstance(item, str):

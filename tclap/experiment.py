@@ -54,6 +54,7 @@ TRAINING_CODE = (
     "losses.py",
     "models",
     "pool.py",
+    "store.py",
     "training.py",
 )
 
@@ -252,6 +253,7 @@ class Experiment:
                 "post_pretraining": asdict(post),
                 "crop_energy": self.config.crop_energy,
                 "variant": asdict(variant(name)),
+                "features": self.config.features if base.is_published else None,
                 "base_weights": provenance.hash_state(base.own_state()),
                 "data": self._data_hash,
                 "code": provenance.hash_code(*TRAINING_CODE),

@@ -69,7 +69,7 @@ def fine_tune(
         if most == 0:
             raise ValueError(f"the {stage} clips have one label only, and pairs need two.")
     batch = min(batch, counts["post"])
-    audio = ClipAudio(clips, model.sample_rate)
+    audio = ClipAudio(clips, model.sample_rate, keep=200)
     features = AudioFeatures(model, clips, audio, store)
     pools = {
         stage: make_waveform_pool(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,10 @@ from tclap.config import load_config, plain_values
 from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import ClipAudio, draw_pairs, place
 from tclap.evaluation import prompts, zste
+from tclap.evaluation.captioned import load_captioned
 from tclap.experiment import Experiment, load_reference, write_table
+
+log = logging.getLogger(__name__)
 
 
 def prepare(
@@ -59,6 +63,11 @@ def prepare(
     for name, table in tables.items():
         write_table(folder / f"{name}.parquet", table)
     provenance.write_json(folder / "config.json", plain_values(config))
+    # A data set that is broken shall say so before hours of training, not after.
+    for name, captioned in load_captioned(config.retrieval_sets).items():
+        missing = list(captioned.attrs.get("missing", ()))
+        provenance.write_json(folder / f"{name}-missing.json", missing)
+        log.info("retrieval on %s: n = %d clips, %d have no audio file", name, len(captioned), len(missing))
     run = Experiment(profile, base, model)
     run.text  # noqa: B018 (encodes the captions)
     return run

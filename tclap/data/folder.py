@@ -35,13 +35,13 @@ def load(
 ) -> pd.DataFrame:
     """The clips table (see ``tclap.data.clips``) of the folder ``root``, described by its file ``csv``.
 
-    Without captions a clip's label is its caption; without labels a clip is its own label. A clip's id
-    is its path relative to ``root``.
+    Without captions a clip's label is its caption; without labels a clip is its own label, or that of the
+    first clip with the same captions. A clip's id is its path relative to ``root``.
 
     Without a column ``split``, the shares ``validation`` and ``test`` (each at least 0, below 1 together)
     of the sources are drawn from ``seed``, label by label, and the others are for training. A label with
     more sources than there are splits to fill is in every split; one with fewer is in training only, which
-    is logged. The order of the rows does not matter.
+    is logged. Clips without labels are at least two in each split. The order of the rows does not matter.
 
     Raises FileNotFoundError where the csv or audio files are missing, ValueError for a broken csv, a path
     that leaves ``root``, a file with two labels, splits or sources, an unreadable file, or too few
@@ -59,7 +59,9 @@ def load(
     if "split" not in clips:
         clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, root / csv)
     if "label" not in clips:
-        clips["label"] = clips["clip_id"]
+        # Clips that are captioned alike cannot be told apart by a caption: they are one event.
+        said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
+        clips["label"] = clips.groupby(said)["clip_id"].transform("first")
     clips["path"] = [str(path) for path in paths]
     clips["fold"] = 0
     clips["duration"] = tables.durations(paths, str(root))
@@ -117,7 +119,7 @@ def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: 
     drawn, scarce = {}, []
     for label, sources in labels.groupby(labels):
         order = rng.permutation(sources.index)
-        counts = _held_out(len(order), shares)
+        counts = _held_out(len(order), shares, least=1 if "label" in clips else 2)
         if shares and not counts:
             scarce.append(label)
         splits = [split for split, count in counts.items() for _ in range(count)]
@@ -132,11 +134,14 @@ def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: 
     return clips["source"].map(drawn).fillna("train")
 
 
-def _held_out(n: int, shares: dict[str, float]) -> dict[str, int]:
-    """How many of ``n`` sources each split gets: its share, at least one, and one is left; else none."""
-    if n <= len(shares):
+def _held_out(n: int, shares: dict[str, float], least: int) -> dict[str, int]:
+    """How many of ``n`` sources each split gets: its share, at least ``least``, as training does; else none.
+
+    Clips without labels need two in a split, or they make no pair.
+    """
+    if n < least * (len(shares) + 1):
         return {}
-    counts = {split: max(1, round(share * n)) for split, share in shares.items()}
-    while sum(counts.values()) >= n:
+    counts = {split: max(least, round(share * n)) for split, share in shares.items()}
+    while sum(counts.values()) > n - least:
         counts[max(counts, key=counts.get)] -= 1
     return counts

@@ -7,6 +7,7 @@ clip is among the first k, an audio query when any of its captions is.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
@@ -65,14 +66,22 @@ class CaptionedSet:
         )
 
 
-def captioned_sets(experiment: Experiment) -> list[CaptionedSet]:
-    """The profile's captioned data sets that are there; the log says which are not."""
-    found = []
-    for name in experiment.config.retrieval_sets:
+def load_captioned(names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The clips tables of those captioned data sets that are there; the log says which are not.
+
+    Raises:
+        ValueError: when one is there and broken.
+    """
+    found = {}
+    for name in names:
         try:
-            clips = load_clips(name)
+            found[name] = load_clips(name)
         except FileNotFoundError as error:
             log.warning("no retrieval on %s: %s", name, error)
-            continue
-        found.append(CaptionedSet(experiment, name, clips))
     return found
+
+
+def captioned_sets(experiment: Experiment) -> list[CaptionedSet]:
+    """The profile's captioned data sets that are there."""
+    tables = load_captioned(experiment.config.retrieval_sets)
+    return [CaptionedSet(experiment, name, clips) for name, clips in tables.items()]

@@ -200,9 +200,6 @@ class AudioTextModel(nn.Module):
             batches = []
             for batch in windowed.batches(waveforms_or_paths, sample_rate, batch_size or self.batch_size):
                 waveforms = torch.from_numpy(batch).to(device)
-                batches = []
-            for batch in windowed.batches(waveforms_or_paths, sample_rate, batch_size or self.batch_size):
-                waveforms = torch.from_numpy(batch).to(device)
                 with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
                     features = self.audio_trunk(waveforms)
                 batches.append(self.embed_audio(features.float()))

@@ -79,7 +79,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("path", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    write(options.name, options.path, options.seed)
+    try:
+        sys.stdout.write(f"{write(options.name, options.path, options.seed)}\n")
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     return 0
 
 

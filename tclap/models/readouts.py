@@ -115,8 +115,9 @@ class PublishedHead(nn.Module):
         """
         if readout not in PUBLISHED:
             raise ValueError(f"readout must be one of {', '.join(PUBLISHED)}, got {readout!r}.")
+        device = next(self.projection.parameters()).device
         residual = readout == "residual-segments"
-        self.order = ResidualSegments(self.width, self.dim) if residual else None
+        self.order = ResidualSegments(self.width, self.dim).to(device) if residual else None
 
     def forward(self, features: Tensor) -> Tensor:
         published = self.projection(self.pooled(features))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,5 +84,7 @@ class Windows:
                 "a waveform must be a mono array [samples] of finite floats in [-1, 1] and not empty, "
                 f"got {waveform.dtype} of shape {waveform.shape}."
             )
+        if not waveform.any():
+            warnings.warn("a waveform is silent: all its samples are zero.", UserWarning, stacklevel=2)
         given = self.sample_rate if sample_rate is None else sample_rate
         return audio.resample(waveform, given, self.sample_rate)

@@ -162,3 +162,9 @@ def test_options_are_those_of_where_the_weights_come_from(published, tmp_path):
     with pytest.raises(ValueError, match="no option 'depth', expected among width, pretrained"):
         load_model("published", tmp_path / "m.safetensors", depth=3)
     assert load_model("published", tmp_path / "m.safetensors").origin == {"path": None, "sha256": "abc"}
+
+
+def test_a_silent_waveform_is_embedded_with_a_warning(tiny_model):
+    with pytest.warns(UserWarning, match="a waveform is silent"):
+        found = tiny_model.encode_audio([np.zeros(4000, np.float32)])
+    assert torch.isfinite(found).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tclap.models.readouts import READOUTS, make_readout
+from tclap.models.readouts import READOUTS, PublishedHead, make_readout
 
 LENGTHS = [7, 1, 2, 3, 4, 5, 10]
 
@@ -134,3 +134,13 @@ def test_gradients_reach_the_values_but_not_the_padding(name):
 def test_an_unknown_name():
     with pytest.raises(ValueError, match="readout must be one of mean, segments, ends, got 'max'"):
         make_readout("max", 3, 5)
+
+
+def test_an_order_head_is_made_where_the_head_is():
+    head = PublishedHead(torch.nn.Linear(4, 3, device="meta"), width=4, dim=3)
+    head.set_readout("residual-segments")
+    assert {p.device.type for p in head.order.parameters()} == {"meta"}
+    head.set_readout("published")
+    assert head.order is None
+    with pytest.raises(ValueError, match="readout must be one of published, residual-segments, got 'mean'"):
+        head.set_readout("mean")
