@@ -157,7 +157,7 @@ def test_a_missing_checkpoint_gets_one_sentence_before_the_graph_starts(esc50_ro
     done = graph(tmp_path, *settings)
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert line == f"error: WEIGHTS={missing} is no file, expected a checkpoint of msclap-2022."
+    assert line == f"error: WEIGHTS={missing} does not exist, expected weights of msclap-2022."
     assert not (tmp_path / "runs").exists()
 
 
