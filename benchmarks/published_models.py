@@ -38,8 +38,10 @@ from tclap.models import random_weights
 from tclap.models.base import AudioTextModel
 from tclap.pool import PAIRS as CAPTION_PART
 from tclap.pool import batch_rows, make_waveform_pool
+from tclap.post_pretraining import post_pretrain
+from tclap.schedule import Schedule
 from tclap.store import FeatureStore
-from tclap.training import Schedule, optimise, post_pretrain
+from tclap.training import optimise
 from tclap.variants import variant
 
 CAPTIONS, TIMED_CAPTIONS = 500, 40
@@ -134,7 +136,8 @@ def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
     Without dropout, whose draws would differ between the two.
     """
     clip_audio, settings = ClipAudio(clips, model.sample_rate), variant("t-clap-no-replay")
-    schedule = Schedule.published(EPOCHS, PAIRS // BATCH)
+    epoch = PAIRS // BATCH
+    schedule = Schedule.of("published", EPOCHS * epoch, 1e-3, epoch=epoch, validate_every=epoch)
     ours = model.with_own_heads()
     for module in ours.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -30,9 +30,11 @@ from tclap.models import random_weights
 from tclap.models.compact import TextHead, TextTrunk
 from tclap.models.msclap import Msclap2022
 from tclap.pool import make_waveform_pool
+from tclap.post_pretraining import post_pretrain
 from tclap.reporting import style
+from tclap.schedule import Schedule
 from tclap.store import FeatureStore
-from tclap.training import Schedule, post_pretrain, warm_up_text
+from tclap.training import warm_up_text
 from tclap.variants import variant
 
 READOUTS = {"published": ("as published", "#DDAA33", ":"), "residual-segments": ("residual", "#004488", "-")}

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import yaml
 
 from tclap import paths
+from tclap.schedule import RECIPES
 
 T = TypeVar("T")
 POLICIES = ("fit", "full", "msclap")
-RECIPES = ("cosine", "published")
 RETRIEVAL_SETS = ("clotho", "audiocaps")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
@@ -29,16 +29,17 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 class Phase:
     """One phase of training: number of steps, peak learning rate, items (pairs) a step.
 
-    The recipe ``published`` (T-CLAP's authors') counts an epoch of the pool as one step of its
-    learning rate and ignores ``weight_decay``; see :class:`tclap.training.Schedule`.
+    ``recipe`` is a name of :data:`tclap.schedule.RECIPES`, which says the rest; an epoch is one of the
+    pool. ``precision`` is that of the heads (losses are always float32).
     """
 
     steps: int
     lr: float
     batch: int
     validate_every: int = 25
-    weight_decay: float = 0.0001
+    weight_decay: float | None = None  # None: the recipe's
     recipe: str = "cosine"
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "validate_every", "lr"):
@@ -46,6 +47,8 @@ class Phase:
                 raise ValueError(f"{name} of a training phase is {getattr(self, name)}, expected above 0.")
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe is {self.recipe!r}, expected one of {', '.join(RECIPES)}.")
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is {self.precision!r}, expected fp32 or bf16.")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class PostPretraining(Phase):
     lesson_batch: int = 8  # pairs of captions a step that keep the words for order, without audio
     pool_pairs: int = 3200  # composites whose trunk outputs are kept
     pool_items: int = 6400  # base-type items likewise
+    micro_batch: int | None = None  # pairs that go through the heads at a time; None: all of a batch
+    chunk_size: int | None = None  # anchors whose logits are held at a time; None: all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("micro_batch", "chunk_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} of a training phase is {value}, expected at least 1.")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ Artefacts of a run lie in ``runs/<profile>/<base>/``::
     data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, text-*.safetensors
     seed<k>/clap/   weights.safetensors, weights.json, history.parquet      (the base model)
     seed<k>/<variant>/                                                      (likewise)
+    seed<k>/<model>/checkpoints-<phase>-*/                                  (while it is trained)
     seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
 
-A model that is there already, made in the same way, is not trained again. A published base model is
+A model that is there already, made in the same way, is not trained again, and one whose training was
+cut off goes on from its last checkpoint. A published base model is
 not trained at all: its trunks stay where they were published, its heads are kept as the others' are,
 and what its trunks make of the run's sounds and captions is kept in the feature store.
 """
@@ -15,9 +17,8 @@ and what its trunks make of the run's sounds and captions is kept in the feature
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,50 +33,38 @@ from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
+from tclap.embedding import Embedding
 from tclap.features import StoredText, TextFeatures
 from tclap.language import OrderLesson
+from tclap.model_folder import HISTORY, ModelFolder
 from tclap.models.base import AudioTextModel, load_model, read_checkpoint
 from tclap.pool import Pool, make_pool, make_waveform_pool
+from tclap.post_pretraining import post_pretrain
+from tclap.processes import current
+from tclap.schedule import Schedule
 from tclap.store import FeatureStore
-from tclap.training import Schedule, post_pretrain, train_base, warm_up_text
+from tclap.training import train_base, warm_up_text
 from tclap.variants import BASE, READOUT_PREFIX, variant
-
-log = logging.getLogger(__name__)
 
 # A trained model is a function of these, beside its recipe.
 TRAINING_CODE = (
     "audio.py",
     "audio_features.py",
+    "blockwise.py",
     "data/batches.py",
     "data/captions.py",
     "data/composites.py",
+    "embedding.py",
     "features.py",
     "language.py",
     "losses.py",
     "models",
     "pool.py",
+    "post_pretraining.py",
+    "schedule.py",
     "store.py",
     "training.py",
 )
-
-
-HISTORY = (
-    "step",
-    "loss",
-    "loss_contrast",
-    "loss_slots",
-    "validation_accuracy",
-    "validation_loss",
-    "validation_two_way",
-    "cosine_audio",
-    "cosine_text",
-)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as parquet, all of it or nothing."""
-    with paths.replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
 
 
 def load_reference(config: Config, base: str) -> AudioTextModel:
@@ -92,7 +81,7 @@ def load_reference(config: Config, base: str) -> AudioTextModel:
     else:
         model = load_model(base, config.weights, **options)
     if model.is_published:
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model = model.to(current().device)
     return model
 
 
@@ -109,6 +98,7 @@ class Experiment:
 
     def __init__(self, profile: str, base: str, reference: AudioTextModel | None = None) -> None:
         self.profile, self.base = profile, base
+        self.processes = current()
         if reference is not None:
             self.reference = reference
         self.folder = paths.run(profile, base)
@@ -214,12 +204,19 @@ class Experiment:
             "data": self._data_hash,
             "code": provenance.hash_code(*TRAINING_CODE),
         }
-        if self._is_made(seed, BASE, recipe):
+        folder = self._making(seed, BASE, recipe)
+        if folder.is_made():
             return self.load(seed)
         torch.manual_seed(seed)
         model = load_model(self.base, **self.options)
         lesson = OrderLesson(model, self.text, self.labels, seed)
-        warm_up = warm_up_text(lesson, _schedule(config.warm_up), batch=config.warm_up.batch)
+        warm_up = warm_up_text(
+            lesson,
+            _schedule(config.warm_up),
+            batch=config.warm_up.batch,
+            checkpoints=folder.checkpoints("warm-up"),
+            processes=self.processes,
+        )
         base = train_base(
             model,
             self.text,
@@ -229,17 +226,23 @@ class Experiment:
             _schedule(config.base_training),
             batch=config.base_training.batch,
             seed=seed,
+            embedding=Embedding(self.processes, precision=config.base_training.precision),
+            checkpoints=folder.checkpoints("base"),
         )
         history = pd.concat([warm_up.assign(model="warm-up"), base.assign(model=BASE)], ignore_index=True)
-        self._keep(model, seed, BASE, history, recipe)
+        folder.keep(model, history)
         return model
 
     def _keep_published(self, seed: int) -> AudioTextModel:
         recipe = {"seed": self.config.check_seed(seed), "origin": self.reference.origin}
-        if not self._is_made(seed, BASE, recipe):
+        folder = self._making(seed, BASE, recipe)
+        if not folder.is_made():
             nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
-            self._keep(self.reference, seed, BASE, nothing, recipe)
+            folder.keep(self.reference, nothing)
         return self.load(seed)
+
+    def _making(self, seed: int, name: str, recipe: Mapping[str, Any]) -> ModelFolder:
+        return ModelFolder(self.folder, seed, name, recipe, self.processes)
 
     def train_variants(self, seed: int, names: list[str] | None = None) -> None:
         """Post-pretrain the variants of a seed (notebook 03), those that are not there yet."""
@@ -247,20 +250,19 @@ class Experiment:
             names = [*self.config.variants, *(READOUT_PREFIX + r for r in self.config.readouts)]
         base = self.load(seed)
         post = self.config.post_pretraining
-        recipes = {
-            name: {
-                "seed": self.config.check_seed(seed),
-                "post_pretraining": asdict(post),
-                "crop_energy": self.config.crop_energy,
-                "variant": asdict(variant(name)),
-                "features": self.config.features if base.is_published else None,
-                "base_weights": provenance.hash_state(base.own_state()),
-                "data": self._data_hash,
-                "code": provenance.hash_code(*TRAINING_CODE),
-            }
-            for name in names
+        recipe = {
+            "seed": self.config.check_seed(seed),
+            "post_pretraining": asdict(post),
+            "crop_energy": self.config.crop_energy,
+            "features": self.config.features if base.is_published else None,
+            "base_weights": provenance.hash_state(base.own_state()),
+            "data": self._data_hash,
+            "code": provenance.hash_code(*TRAINING_CODE),
         }
-        wanted = [name for name in names if not self._is_made(seed, name, recipes[name])]
+        folders = {
+            name: self._making(seed, name, recipe | {"variant": asdict(variant(name))}) for name in names
+        }
+        wanted = [name for name in names if not folders[name].is_made()]
         pools: dict[bool, tuple[Pool, Pool]] = {}
         banks = {}
         if wanted and not base.is_published:
@@ -286,9 +288,12 @@ class Experiment:
                 lesson=OrderLesson(model, self.text, self.labels, seed) if post.lesson_batch else None,
                 lesson_batch=post.lesson_batch,
                 seed=seed,
+                chunk_size=post.chunk_size,
+                embedding=Embedding(self.processes, post.micro_batch, post.precision),
+                checkpoints=folders[name].checkpoints("post"),
                 what=name,
             )
-            self._keep(model, seed, name, history.assign(model=name), recipes[name])
+            folders[name].keep(model, history.assign(model=name))
 
     def _pools(self, model, banks: Mapping[str, SegmentBank], seed: int, distinct: bool) -> tuple[Pool, Pool]:
         post = self.config.post_pretraining
@@ -300,14 +305,17 @@ class Experiment:
                 "seed": self.config.data_seed,
             },
         }
+        for size in sizes.values():
+            size["distinct"], size["largest"] = distinct, post.batch
         if model.is_published:
             features = self.audio_features(model)
-            return tuple(
-                make_waveform_pool(features, self.clips, stage=stage, distinct=distinct, **size)
-                for stage, size in sizes.items()
-            )
+            with self.processes.main_first():  # the others find in the store what it has made
+                return tuple(
+                    make_waveform_pool(features, self.clips, stage=stage, **size)
+                    for stage, size in sizes.items()
+                )
         return tuple(
-            make_pool(model, banks[stage], stage=stage, distinct=distinct, augment=stage == "post", **size)
+            make_pool(model, banks[stage], stage=stage, augment=stage == "post", **size)
             for stage, size in sizes.items()
         )
 
@@ -316,29 +324,8 @@ class Experiment:
         names = ("clips.parquet", "pairs-validation.parquet")
         return provenance.hash_json([provenance.sha256_file(self._existing(f"data/{n}")) for n in names])
 
-    def _is_made(self, seed: int, name: str, recipe: Mapping[str, Any]) -> bool:
-        folder = self.model_folder(seed, name)
-        sidecar = folder / "weights.json"
-        if not all(
-            p.is_file() for p in (sidecar, folder / "weights.safetensors", folder / "history.parquet")
-        ):
-            return False
-        made = json.loads(sidecar.read_text()).get("recipe_hash") == provenance.hash_json(recipe)
-        if made:
-            log.info("%s, seed %d: made already", name, seed)
-        return made
-
-    def _keep(self, model, seed: int, name: str, history: pd.DataFrame, recipe: Mapping[str, Any]) -> None:
-        folder = self.model_folder(seed, name)
-        write_table(folder / "history.parquet", history.assign(seed=seed))
-        # The sidecar says that the model is made, so it is written last.
-        facts = {"recipe": recipe, "recipe_hash": provenance.hash_json(recipe)}
-        model.save(folder / "weights.safetensors", provenance=provenance.collect(dict(recipe)), **facts)
-
 
 def _schedule(phase: Phase, epoch: int = 1) -> Schedule:
-    if phase.recipe == "published":
-        return replace(Schedule.published(1, epoch, phase.lr), steps=phase.steps)
-    return Schedule(
-        steps=phase.steps, lr=phase.lr, validate_every=phase.validate_every, weight_decay=phase.weight_decay
-    )
+    changes = {} if phase.weight_decay is None else {"weight_decay": phase.weight_decay}
+    every = epoch if phase.recipe == "published" else phase.validate_every
+    return Schedule.of(phase.recipe, phase.steps, phase.lr, epoch=epoch, validate_every=every, **changes)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
+from tclap import provenance
 from tclap.audio_features import AudioFeatures
-from tclap.config import RECIPES
+from tclap.checkpoints import Checkpoints
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
+from tclap.embedding import Embedding
 from tclap.evaluation.api import possible_pairs
 from tclap.features import StoredText, TextFeatures
 from tclap.models.base import AudioTextModel
 from tclap.pool import make_waveform_pool
+from tclap.post_pretraining import post_pretrain
+from tclap.processes import current
+from tclap.schedule import Schedule
 from tclap.store import FeatureStore
-from tclap.training import Schedule, post_pretrain
 from tclap.variants import variant as variant_of
 
 PAIRS_A_CLIP, MOST_PAIRS = 10, 3200
@@ -32,11 +38,16 @@ def fine_tune(
     pairs: int | None = None,
     seed: int = 0,
     store: FeatureStore | None = None,
+    micro_batch: int | None = None,
+    chunk_size: int | None = None,
+    precision: str = "fp32",
+    checkpoints: str | Path | None = None,
 ) -> pd.DataFrame:
     """Post-pretrain a model's heads on composites of clips.
 
     The trunks stay as they are, so each composite and caption goes through them once. The model ends
-    with the heads of the lowest validation loss.
+    with the heads of the lowest validation loss. Processes started by ``accelerate launch`` share each
+    batch, and then the folder of the checkpoints and the store as well.
 
     Args:
         model: is changed.
@@ -44,23 +55,32 @@ def fine_tune(
             validation clips decide which epoch is kept.
         variant: what is trained: ``t-clap``, or a name of :data:`tclap.variants.VARIANTS`.
         recipe: ``published`` (T-CLAP's authors': Adam, the learning rate times 0.95 an epoch) or ``cosine``
-            (AdamW, see :class:`tclap.training.Schedule`).
+            (AdamW, see :data:`tclap.schedule.RECIPES`).
         epochs: passes over the composites.
         lr: largest learning rate.
         batch: composites a step (in three views each), and replayed items.
         pairs: number of composites; None: ten a clip, at most 3200 and as many as there are.
         seed: of composites, batches and dropout.
         store: keeps trunk outputs between calls; None: they are held in memory.
+        micro_batch: composites that go through the heads at a time, for a batch larger than memory
+            allows; None: all. The loss is that of the whole batch.
+        chunk_size: see :func:`tclap.losses.temporal_nce`.
+        precision: of the heads, ``fp32`` or ``bf16``.
+        checkpoints: a folder in which the state is kept after every epoch; called again with the same
+            arguments and model, the training goes on from there. None: nothing is kept.
 
     Returns:
         The history, a row a step.
 
     Raises:
-        ValueError: on an unknown variant or recipe, or clips that make no pair of different label.
+        ValueError: on an unknown variant, recipe or precision, clips that make no pair of different
+            label, or checkpoints of another training.
+        FloatingPointError: on a loss that is not finite.
     """
     settings = variant_of(variant)
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}.")
+    Schedule.of(recipe, 1, lr)  # an unknown recipe shall be told before any work
+    processes = current()
+    embedding = Embedding(processes, micro_batch, precision)
     counts = {}
     for stage, wanted in (("post", pairs), ("validation", VALIDATION_PAIRS)):
         chosen = for_stage(clips, stage)
@@ -71,37 +91,44 @@ def fine_tune(
     batch = min(batch, counts["post"])
     audio = ClipAudio(clips, model.sample_rate, keep=200)
     features = AudioFeatures(model, clips, audio, store)
-    pools = {
-        stage: make_waveform_pool(
-            features,
-            clips,
-            pairs=count,
-            base_items=count if stage == "post" else 4 * batch,
-            seed=seed,
-            distinct=settings.distinct,
-            stage=stage,
-        )
-        for stage, count in counts.items()
-    }
-    epoch = max(len(pools["post"].composites) // batch, 1)
-    schedule = Schedule.published(epochs, epoch, lr)
-    if recipe == "cosine":
-        schedule = Schedule(epochs * epoch, lr, validate_every=epoch)
+    arguments = (variant, recipe, epochs, lr, batch, counts, seed, precision)
+    identity = provenance.hash_json(
+        [*arguments, provenance.hash_state(model.own_state()), clips["clip_id"].tolist()]
+    )
+    kept = None if checkpoints is None else Checkpoints(Path(checkpoints), identity)
     device = model.log_scale.device
-    captions = {c for pool in pools.values() for c in [*sum(pool.captions, []), *pool.base_captions]}
-    if store is None:
-        text = TextFeatures(model.text_trunk, sorted(captions), device=device)
-    else:
-        text = StoredText(model.text_trunk, store, captions, device=device)
+    with processes.main_first():  # what it has put into the store, the others find there
+        pools = {
+            stage: make_waveform_pool(
+                features,
+                clips,
+                pairs=count,
+                base_items=count if stage == "post" else 4 * batch,
+                seed=seed,
+                distinct=settings.distinct,
+                largest=batch,
+                stage=stage,
+            )
+            for stage, count in counts.items()
+        }
+        captions = {c for pool in pools.values() for c in [*sum(pool.captions, []), *pool.base_captions]}
+        if store is None:
+            text = TextFeatures(model.text_trunk, sorted(captions), device=device)
+        else:
+            text = StoredText(model.text_trunk, store, captions, device=device)
+    epoch = max(len(pools["post"].composites) // (pools["post"].group or batch), 1)
     return post_pretrain(
         model,
         settings,
         text,
         pools["post"],
         pools["validation"],
-        schedule,
+        Schedule.of(recipe, epochs * epoch, lr, epoch=epoch, validate_every=epoch),
         batch=batch,
         replay_batch=batch,
         seed=seed,
+        chunk_size=chunk_size,
+        embedding=embedding,
+        checkpoints=kept,
         what=variant,
     )

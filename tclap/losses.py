@@ -10,6 +10,14 @@ a 0-d tensor with its gradient, never its logarithm. A loss is the mean of its t
 share one id. Wherever an anchor meets another item with its own id, that item is a true match
 and is removed from the anchor's negatives.
 
+Both losses have a plain form, which holds the matrix of all logits, and a blockwise one
+(:mod:`tclap.blockwise`), which does not: given a ``chunk_size``, or where several ``processes`` share
+the batch. Then every process passes its own share of the items, in the order of ranks, and gets the
+loss of the global batch. After ``backward`` the embeddings' gradients are complete, while τ and
+everything before the embeddings have this process's part: the parameters' gradients of the global batch
+are the sums over the processes (:meth:`tclap.processes.Processes.sum_gradients`). Every process must
+call the loss and ``backward``, one with an empty share too.
+
 TNCE stacks three views of a batch of N pairs, in this order: *forward* (the composite and its
 caption), *reversed* (its sequential inversion Π) and *overlap* (both sounds at once, Ω). The
 logits of the 3N texts against the 3N audio are ``S = τ Z_t Z_aᵀ + log A`` with the block matrix
@@ -30,17 +38,25 @@ video-language loss of Bagad et al. (arXiv 2301.02074), extended by the overlap 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+
+from tclap.blockwise import CHUNK_SIZE, at_least_float32, blockwise_nce
+from tclap.processes import Processes
 
 VIEWS = ("forward", "reversed", "overlap")
-OVERLAP = VIEWS.index("overlap")
 
 
 def clip_loss(
-    audio: Tensor, text: Tensor, logit_scale: float | Tensor, events: Tensor | None = None
+    audio: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    events: Tensor | None = None,
+    *,
+    chunk_size: int | None = None,
+    processes: Processes | None = None,
 ) -> Tensor:
     """CLAP's symmetric cross-entropy over a batch of audio-text pairs.
 
@@ -48,24 +64,22 @@ def clip_loss(
         audio, text: ``[N, d]``, L2-normalised; row n of both is a true pair.
         logit_scale: τ > 0.
         events: integer ids ``[N]``; items with equal ids are no negatives of each other.
+        chunk_size: number of text anchors whose logits are held at a time; the backward pass
+            recomputes them. Changes memory, and value and gradient only by rounding.
+        processes: who shares the batch; N is then this process's share, and may be 0.
 
     Returns:
         A scalar, 0 when no negative is left.
 
     Raises:
-        ValueError: on shapes that do not fit.
+        ValueError: on shapes that do not fit, or a chunk size below 1.
     """
-    _check_embeddings(audio, text, dimensions=2, expected="[N, d]")
-    size = audio.shape[0]
-    _check_events(events, (size,))
-    logit_scale = _check_scale(logit_scale, audio)
-    items = torch.arange(size, device=audio.device)
-
-    def direction(anchors: Tensor, candidates: Tensor) -> Tensor:
-        return _anchor_losses(anchors, candidates, logit_scale, items, items, None, events).mean()
-
-    audio, text = _at_least_float32(audio), _at_least_float32(text)
-    return 0.5 * (direction(text, audio) + direction(audio, text))
+    _check_embeddings(audio, text, dimensions=2, expected="[N, d]", processes=processes)
+    _check_events(events, tuple(audio.shape[:1]))
+    _check_chunk_size(chunk_size)
+    events = None if events is None else events[None]
+    scale = _check_scale(logit_scale, audio)
+    return _nce(audio[None], text[None], scale, [[(0.0, 0.0)]], [1.0], events, chunk_size, processes)
 
 
 def temporal_nce(
@@ -80,6 +94,7 @@ def temporal_nce(
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     events: Tensor | None = None,
     chunk_size: int | None = None,
+    processes: Processes | None = None,
 ) -> Tensor:
     """Temporal noise-contrastive estimation over the three views of N composites.
 
@@ -96,8 +111,10 @@ def temporal_nce(
         view_weights: weight of each view's anchors (1, β, γ), ≥ 0, not all 0. A view of weight 0
             has no anchors; its items stay negatives of the others unless their α are 0.
         events: integer ids ``[3, N]`` of the canonical events.
-        chunk_size: number of anchors whose logits are held at a time; the backward pass
+        chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
+        processes: who shares the batch; N is then this process's share, and may be 0. Means are
+            over the global batch.
 
     Returns:
         A scalar, 0 when no negative is left.
@@ -106,12 +123,12 @@ def temporal_nce(
         ValueError: on shapes that do not fit, a negative or non-finite weight, weights that sum
             to 0, or a chunk size below 1.
     """
-    _check_embeddings(audio, text, dimensions=3, expected="[3, N, d]")
-    views, size, width = audio.shape
+    _check_embeddings(audio, text, dimensions=3, expected="[3, N, d]", processes=processes)
+    views, size, _ = audio.shape
     if views != len(VIEWS):
         raise ValueError(f"audio and text need 3 views (forward, reversed, overlap), got {views}.")
     _check_events(events, (views, size))
-    logit_scale = _check_scale(logit_scale, audio)
+    scale = _check_scale(logit_scale, audio)
     alphas = {
         "alpha_same": alpha_same,
         "alpha_cross": alpha_cross,
@@ -125,78 +142,97 @@ def temporal_nce(
         raise ValueError(f"view_weights must be 3 finite numbers of at least 0, got {view_weights}.")
     if sum(view_weights) == 0:
         raise ValueError(f"view_weights must not all be 0, got {view_weights}.")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}.")
+    _check_chunk_size(chunk_size)
 
-    # [ordered or overlap][other pair or same pair] -> log α
-    log_alpha = torch.tensor(
-        [[alpha_cross, alpha_same], [alpha_cross_overlap, alpha_same_overlap]],
-        dtype=torch.float64,
-        device=audio.device,
-    ).log()
-    items = torch.arange(views * size, device=audio.device)
-    flat_events = None if events is None else events.reshape(-1)
-    anchored = torch.tensor([w > 0 for w in view_weights], device=audio.device)
-    anchors_used = items[anchored[items // size]]
-    weights = torch.tensor(view_weights, dtype=torch.float64, device=audio.device)
-    weights = (weights / weights.sum() / size)[anchors_used // size]
+    within = (0.0, 0.0)
+    ordered = (_log(alpha_cross), _log(alpha_same))
+    mixed = (_log(alpha_cross_overlap), _log(alpha_same_overlap))
+    log_alpha = [[within, ordered, mixed], [ordered, within, mixed], [mixed, mixed, within]]
+    weights = [weight / sum(view_weights) for weight in view_weights]
 
-    def direction(anchors: Tensor, candidates: Tensor) -> Tensor:
-        total = anchors.new_zeros(())
-        step = chunk_size or len(anchors_used)
-        for start in range(0, len(anchors_used), step):
-            rows = anchors_used[start : start + step]
-            arguments = (anchors[rows], candidates, logit_scale, rows, items, log_alpha, flat_events)
-            if chunk_size is None:
-                losses = _anchor_losses(*arguments)
-            else:
-                losses = checkpoint(_anchor_losses, *arguments, use_reentrant=False)
-            total = total + (losses * weights[start : start + step].to(losses.dtype)).sum()
-        return total
-
-    flat_audio = _at_least_float32(audio.reshape(views * size, width))
-    flat_text = _at_least_float32(text.reshape(views * size, width))
-    return 0.5 * (direction(flat_text, flat_audio) + direction(flat_audio, flat_text))
+    # A view that is neither anchor nor negative of any would only add removed rows and columns.
+    anchored = [v for v in range(views) if weights[v] > 0]
+    used = [v for v in range(views) if any(max(log_alpha[u][v]) > -math.inf for u in anchored)]
+    if len(used) < views:
+        audio, text = audio[used], text[used]
+        events = None if events is None else events[used]
+        log_alpha = [[log_alpha[u][v] for v in used] for u in used]
+        weights = [weights[v] for v in used]
+    return _nce(audio, text, scale, log_alpha, weights, events, chunk_size, processes)
 
 
-def _anchor_losses(
-    anchors: Tensor,
-    candidates: Tensor,
-    logit_scale: Tensor,
-    rows: Tensor,
-    items: Tensor,
-    log_alpha: Tensor | None,
+def _nce(
+    audio: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    log_alpha: Sequence[Sequence[tuple[float, float]]],
+    weights: Sequence[float],
+    events: Tensor | None,
+    chunk_size: int | None,
+    processes: Processes | None,
+) -> Tensor:
+    """Cross-entropy of V views ``[V, N, d]``; the arguments are those of ``blockwise_nce``."""
+    shared = processes is not None and processes.count > 1
+    if chunk_size is None and not shared:
+        return _dense_nce(audio, text, scale, log_alpha, weights, events)
+    return blockwise_nce(
+        audio,
+        text,
+        scale,
+        log_alpha=log_alpha,
+        weights=weights,
+        events=events,
+        chunk_size=chunk_size or CHUNK_SIZE,
+        processes=processes,
+    )
+
+
+def _dense_nce(
+    audio: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    log_alpha: Sequence[Sequence[tuple[float, float]]],
+    weights: Sequence[float],
     events: Tensor | None,
 ) -> Tensor:
-    """Negative log-probability of each anchor's match: ``[rows]``.
-
-    ``rows`` are the anchors' positions among ``items``, the candidates' positions. The block
-    matrix A and the events are symmetric, so one function serves both directions.
-    """
-    logits = logit_scale * anchors @ candidates.T
-    match = rows[:, None] == items[None, :]
-    if log_alpha is not None:
-        size = len(items) // len(VIEWS)
-        row_view, item_view = rows // size, items // size
-        same_pair = (rows[:, None] % size) == (items[None, :] % size)
-        overlap = (row_view == OVERLAP)[:, None] | (item_view == OVERLAP)[None, :]
-        log_weight = log_alpha[overlap.long(), same_pair.long()].to(logits.dtype)
-        logits = logits + log_weight.masked_fill(row_view[:, None] == item_view[None, :], 0.0)
+    """The definition: rows and columns of ``S = τ T Aᵀ + log A`` against its diagonal."""
+    views, size, _ = audio.shape
+    audio, text = (at_least_float32(x.flatten(0, 1)) for x in (audio, text))
+    with torch.autocast(audio.device.type, enabled=False):
+        logits = scale * text @ audio.T
+    log_weight = logits.new_empty(views, size, views, size)
+    for u, row in enumerate(log_alpha):
+        for v, (cross, same) in enumerate(row):
+            log_weight[u, :, v] = cross
+            log_weight[u, :, v].fill_diagonal_(same)
+    logits = logits + log_weight.reshape(logits.shape)
     if events is not None:
-        true_match = (events[rows][:, None] == events[None, :]) & ~match
+        ids = events.flatten()
+        true_match = (ids[:, None] == ids[None, :]).fill_diagonal_(False)
         logits = logits.masked_fill(true_match, -math.inf)
-    return torch.logsumexp(logits, dim=1) - logits.gather(1, rows[:, None]).squeeze(1)
+    losses = -0.5 * (logits.log_softmax(1).diagonal() + logits.log_softmax(0).diagonal())
+    return (losses * losses.new_tensor(weights).repeat_interleave(size)).sum() / size
 
 
-def _at_least_float32(embeddings: Tensor) -> Tensor:
-    # Half-precision logits at τ = 100 are off by whole units.
-    return embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
+def _log(alpha: float) -> float:
+    return math.log(alpha) if alpha > 0 else -math.inf
 
 
-def _check_embeddings(audio: Tensor, text: Tensor, dimensions: int, expected: str) -> None:
-    if audio.shape != text.shape or audio.dim() != dimensions or audio.numel() == 0:
+def _check_embeddings(
+    audio: Tensor, text: Tensor, dimensions: int, expected: str, processes: Processes | None
+) -> None:
+    sizes = list(audio.shape)
+    if processes is not None and processes.count > 1:
+        # The share's items may be none: blockwise_nce refuses an empty global batch.
+        del sizes[-2:-1]
+    if audio.shape != text.shape or audio.dim() != dimensions or 0 in sizes:
         shapes = f"audio {list(audio.shape)} and text {list(text.shape)}"
         raise ValueError(f"audio and text must both be {expected} and not empty, got {shapes}.")
+
+
+def _check_chunk_size(chunk_size: int | None) -> None:
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}.")
 
 
 def _check_events(events: Tensor | None, shape: tuple[int, ...]) -> None:

@@ -71,12 +71,16 @@ def make_pool(
     base_items: int,
     seed: int,
     distinct: bool = False,
+    largest: int | None = None,
     augment: bool = True,
     stage: str = "post",
 ) -> Pool:
-    """Draw composites and base-type items and run them through the frozen audio trunk once."""
+    """Draw composites and base-type items and run them through the frozen audio trunk once.
+
+    Args as of :func:`make_waveform_pool`; ``augment`` says whether segments vary.
+    """
     to_log, trunk = model.audio_trunk.mel.log, model.audio_trunk.from_log_mel
-    manifest, group = _draw_composites(bank.clips, stage, pairs, seed, distinct)
+    manifest, group = _draw_composites(bank.clips, stage, pairs, seed, distinct, largest)
     pairs = len(manifest)
     pool = Pool([], [], [], [], [], [], group)
     model.eval()
@@ -112,6 +116,7 @@ def make_waveform_pool(
     base_items: int,
     seed: int,
     distinct: bool = False,
+    largest: int | None = None,
     stage: str = "post",
 ) -> Pool:
     """A pool of rendered waveforms' trunk outputs, for a trunk that takes nothing else; unaugmented.
@@ -122,9 +127,10 @@ def make_waveform_pool(
         pairs, base_items: numbers of composites and of base-type items.
         seed: of the draws.
         distinct: composites in groups in which every class occurs at most once.
+        largest: bound on the pairs in such a group; None: half of the classes.
         stage: whose clips are used.
     """
-    manifest, group = _draw_composites(clips, stage, pairs, seed, distinct)
+    manifest, group = _draw_composites(clips, stage, pairs, seed, distinct, largest)
     window, clip_audio = features.model.window, features.clip_audio
     manifest = place(manifest, clip_audio, window)
     part = DISTINCT_PAIRS if distinct else PAIRS
@@ -155,19 +161,22 @@ def make_waveform_pool(
 
 
 def _draw_composites(
-    clips: pd.DataFrame, stage: str, pairs: int, seed: int, distinct: bool
+    clips: pd.DataFrame, stage: str, pairs: int, seed: int, distinct: bool, largest: int | None
 ) -> tuple[pd.DataFrame, int | None]:
-    group = for_stage(clips, stage)["label"].nunique() // 2 if distinct else None
+    group = None
     if distinct:
+        most = for_stage(clips, stage)["label"].nunique() // 2
+        group = min(most, largest or most)
         pairs = max(pairs // group, 1) * group
-    return draw_pairs(clips, stage, pairs, seed=seed, distinct=distinct), group
+    return draw_pairs(clips, stage, pairs, seed=seed, distinct=distinct, group=group), group
 
 
 def batch_rows(size: int, batch: int, step: int, seed: int, whole: bool = False) -> np.ndarray:
     """Rows of a pool of ``size`` that a step uses: every row once an epoch, in seeded order.
 
     The last batch of an epoch is filled from the next epoch's order. With ``whole``, consecutive
-    groups of ``batch`` rows stay together.
+    groups of ``batch`` rows stay together: the batches of the distinct-class sampler. An epoch's order
+    comes from (seed, epoch) alone, so that it is the same however many processes share the batches.
     """
     units, unit = (size // batch, batch) if whole else (size, 1)
     need = batch // unit

@@ -16,7 +16,8 @@ from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import ClipAudio, draw_pairs, place
 from tclap.evaluation import prompts, zste
 from tclap.evaluation.captioned import load_captioned
-from tclap.experiment import Experiment, load_reference, write_table
+from tclap.experiment import Experiment, load_reference
+from tclap.model_folder import write_table
 
 log = logging.getLogger(__name__)
 

@@ -30,16 +30,31 @@ def set_up(threads: int) -> None:
             logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def progress(items: Iterable[T], what: str, *, quiet: bool = False) -> Iterator[T]:
-    """Iterate over ``items`` and show how far it is; ``quiet`` for work too short to show."""
-    if quiet:
-        yield from items
-    elif is_batch():
-        yield from _logged(items, what)
-    else:
-        from tqdm.auto import tqdm
+class Progress(Iterator[T]):
+    """An iterator over items that shows how far it is."""
 
-        yield from tqdm(items, desc=what)
+    def __init__(self, items: Iterable[T], what: str, quiet: bool) -> None:
+        self._bar = None
+        if not quiet and is_batch():
+            items = _logged(items, what)
+        elif not quiet:
+            from tqdm.auto import tqdm
+
+            items = self._bar = tqdm(items, desc=what)
+        self._items = iter(items)
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def note(self, text: str) -> None:
+        """Show a short text beside the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+
+
+def progress(items: Iterable[T], what: str, *, quiet: bool = False) -> Progress[T]:
+    """Iterate over ``items`` and show how far it is; ``quiet`` for work too short to show."""
+    return Progress(items, what, quiet)
 
 
 def _logged(items: Iterable[T], what: str) -> Iterator[T]:

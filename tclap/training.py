@@ -1,97 +1,45 @@
-"""Training: one loop, and the three phases that use it.
+"""Training: one loop, and the phases that make a base model.
 
 1. **Warm-up** of the text head on captions alone. "A before B" and "B after A" mean the same; a
    text tower that has to learn this from audio stays on an order-blind plateau (loss log 2 an
    inversion pair, 2-way accuracy 50 %).
 2. **Base training** with CLAP's own loss on single sounds and "X and Y": nothing in it tells order.
-3. **Post-pretraining** of the heads on composites with :func:`tclap.losses.temporal_nce`, mixed
-   with replay of base-type items so that prior capability is kept.
 
-Every draw comes from (seed, phase, step); no layer mixes the items of a batch.
+:mod:`tclap.post_pretraining` is the third phase, the one this project is about.
+
+Every draw comes from (seed, phase, step), and no layer mixes the items of a batch. So a training that
+was killed goes on from its last checkpoint to the same bits, and several processes that share a batch
+compute what one would.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from tclap.checkpoints import Checkpoints, State
 from tclap.data.batches import Batch, SegmentBank, base_batch, composite_batch
 from tclap.data.captions import event_ids
+from tclap.embedding import Embed, Embedding
 from tclap.features import TextFeatures
 from tclap.language import OrderLesson
-from tclap.losses import clip_loss, temporal_nce
+from tclap.losses import clip_loss
 from tclap.models.base import AudioTextModel
-from tclap.pool import Pool, batch_rows
+from tclap.processes import Processes
 from tclap.progress import progress
-from tclap.variants import Variant
+from tclap.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
-BASE_ITEMS, BASE_CHECK, DROPOUT = 0, 1, 2  # parts of a draw's seed
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast.
-
-    ``cosine`` (ours): AdamW, the learning rate falls along a cosine after a linear warm-up.
-    ``published`` (T-CLAP's authors): Adam, the learning rate times 0.95 an epoch, the loss times
-    0.8, the gradient norm at most 0.5.
-
-    Attributes:
-        steps: number of updates.
-        lr: largest learning rate.
-        recipe: ``cosine`` or ``published``.
-        epoch: steps an epoch, which only ``published`` knows.
-    """
-
-    steps: int
-    lr: float
-    warmup: float = 0.1  # share of the steps
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    validate_every: int = 25
-    recipe: str = "cosine"
-    epoch: int = 1
-
-    @classmethod
-    def published(cls, epochs: int, epoch: int, lr: float = 1e-3) -> Schedule:
-        """The authors' recipe for ``epochs`` of ``epoch`` steps, validated after each."""
-        return cls(
-            epochs * epoch,
-            lr,
-            weight_decay=0.0,
-            clip_norm=0.5,
-            validate_every=epoch,
-            recipe="published",
-            epoch=epoch,
-        )
-
-    @property
-    def loss_scale(self) -> float:
-        """What the loss is multiplied by; with Adam it acts through the bound on the gradient only."""
-        return 0.8 if self.recipe == "published" else 1.0
-
-    def optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The recipe's optimiser."""
-        kind = torch.optim.Adam if self.recipe == "published" else torch.optim.AdamW
-        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, as a share of ``lr``."""
-        if self.recipe == "published":
-            return 0.95 ** (step // self.epoch)
-        ramp = max(round(self.warmup * self.steps), 1)
-        if step < ramp:
-            return (step + 1) / ramp
-        return 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(self.steps - ramp, 1)))
+BASE_ITEMS, BASE_CHECK = 0, 1  # parts of a draw's seed
+BASE_DROPOUT = 5  # likewise; 2 to 4 are those of post-pretraining
 
 
 def optimise(
@@ -100,70 +48,160 @@ def optimise(
     schedule: Schedule,
     what: str,
     *,
+    module: nn.Module | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
-    best: nn.Module | None = None,
+    keep_best: bool = False,
     after_step: Callable[[], None] | None = None,
+    items: int | None = None,
+    items_of: Callable[[int], str] | None = None,
+    checkpoints: Checkpoints | None = None,
+    processes: Processes | None = None,
 ) -> pd.DataFrame:
     """Minimise ``losses(step)["loss"]`` and return a row a step.
 
     Args:
         parameters: what is trained.
-        losses: the loss and its terms at a step.
+        losses: the loss and its terms at a step. Of several processes each takes the gradient of its
+            share; what is summed over them is the gradient of the whole.
         schedule: how.
         what: shown beside the progress.
+        module: holds all that is trained; needed for ``keep_best`` and ``checkpoints``.
         validate: facts on validation data, every ``validate_every`` steps and after the last.
-        best: a module that ends with the weights of its lowest ``validation_loss``.
+        keep_best: the module ends with the weights of the lowest ``validation_loss``.
         after_step: called after every update.
+        items: number of items a step, of which the rate is written to the history.
+        items_of: names the items of a step, for the message when its loss is not finite.
+        checkpoints: keeps the state after every validation, and gives back the last good one: a training
+            that is started again goes on from there.
+        processes: that train together, in lockstep; None: this one alone.
+
+    Returns:
+        The history: ``step, lr, grad_norm``, the terms, and where there was a validation its facts; also
+        ``items_per_second``, validation and checkpoint not counted.
 
     Raises:
-        FloatingPointError: on a loss or gradient that is not finite, naming the step.
+        FloatingPointError: on a loss or gradient that is not finite, naming the step, the items and the
+            last good checkpoint. The weights are then those before the step.
     """
     parameters = list(parameters)
-    optimiser = schedule.optimiser(parameters)
-    rows, lowest, kept = [], math.inf, None
-    for step in progress(range(schedule.steps), what):
+    processes = processes or Processes()
+    optimiser = schedule.make_optimiser(parameters)
+    rows, lowest, kept, start = [], math.inf, None, 0
+    if checkpoints is not None:
+        with processes.main_first():
+            state = checkpoints.load()
+        if state is not None:
+            start, lowest, kept = state.step, state.lowest, state.best
+            rows = _rows_of(state.history)
+            _restore(state, module, optimiser)
+            log.info("%s: goes on after step %d", what, start)
+    processes.broadcast([*parameters])
+    bar = progress(range(start, schedule.steps), what)
+    for step in bar:
+        began = time.perf_counter()
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr * schedule.rate(step)
         terms = losses(step)
         optimiser.zero_grad(set_to_none=True)
-        (schedule.loss_scale * terms["loss"]).backward()
+        if terms["loss"].requires_grad:  # a process may have no part in a loss
+            (schedule.loss_scale * terms["loss"]).backward()
+        processes.sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip_norm)
         if not (torch.isfinite(terms["loss"]) and torch.isfinite(norm)):
             raise FloatingPointError(
-                f"{what}: loss {terms['loss'].item()} and gradient norm {norm.item()} at step {step}, "
-                "expected finite numbers."
+                f"{what}: loss {terms['loss'].item()} and gradient norm {norm.item()} at step {step}"
+                + (f" ({items_of(step)})" if items_of else "")
+                + ", expected finite numbers"
+                + (f"; the last good state is {checkpoints.newest}." if checkpoints else ".")
             )
         optimiser.step()
         if after_step is not None:
             after_step()
         row = {"step": step, "lr": optimiser.param_groups[0]["lr"], "grad_norm": float(norm)}
-        row |= {name: float(value.detach()) for name, value in terms.items()}
+        row |= {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
+        if items is not None:
+            row["items_per_second"] = items / (time.perf_counter() - began)
+        rows.append(row)
         last = step == schedule.steps - 1
-        if validate is not None and (last or (step + 1) % schedule.validate_every == 0):
+        if not (last or (step + 1) % schedule.validate_every == 0):
+            continue
+        if validate is not None:
             with torch.no_grad():
                 row |= validate()
-            if best is not None and row["validation_loss"] < lowest:
+            if keep_best and row["validation_loss"] < lowest:
                 lowest = row["validation_loss"]
-                kept = {name: tensor.clone() for name, tensor in best.state_dict().items()}
+                kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}
             facts = ", ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("step", "lr"))
             log.info("%s, step %d: %s", what, step + 1, facts)
-        rows.append(row)
+            bar.note(", ".join(f"{k} {row[k]:.3g}" for k in SHOWN if k in row))
+        if checkpoints is not None and processes.is_main:
+            history, generators = pd.DataFrame(rows), _generators()
+            checkpoints.save(
+                State(
+                    step + 1, module.state_dict(), optimiser.state_dict(), kept, lowest, history, generators
+                )
+            )
     if kept is not None:
-        best.load_state_dict(kept)
+        module.load_state_dict(kept)
     return pd.DataFrame(rows)
 
 
-def warm_up_text(lesson: OrderLesson, schedule: Schedule, *, batch: int) -> pd.DataFrame:
-    """Teach the text head what the words for order mean, from captions alone."""
+SHOWN = ("loss", "validation_loss", "validation_two_way", "validation_accuracy")
+
+
+def _rows_of(history: pd.DataFrame) -> list[dict[str, float]]:
+    return [
+        {name: value for name, value in row.items() if not pd.isna(value)}
+        for row in history.to_dict("records")
+    ]
+
+
+def _generators() -> dict[str, Tensor]:
+    states = {"torch": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _restore(state: State, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    module.load_state_dict(state.module)
+    optimiser.load_state_dict(state.optimiser)
+    torch.set_rng_state(state.generators["torch"])
+    if "cuda" in state.generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state.generators["cuda"])
+
+
+def warm_up_text(
+    lesson: OrderLesson,
+    schedule: Schedule,
+    *,
+    batch: int,
+    checkpoints: Checkpoints | None = None,
+    processes: Processes | None = None,
+) -> pd.DataFrame:
+    """Teach the text head what the words for order mean, from captions alone.
+
+    It is little work, which the main one of several ``processes`` does for all.
+    """
 
     def losses(step: int) -> dict[str, Tensor]:
+        if processes is not None and not processes.is_main:
+            return {"loss": torch.zeros(())}
         terms = lesson.losses(step, batch)
         return {"loss": sum(terms.values())} | terms
 
     def validate() -> dict[str, float]:
         return {"validation_accuracy": lesson.accuracy()}
 
-    return optimise(lesson.model.text_head.parameters(), losses, schedule, "text warm-up", validate=validate)
+    head = lesson.model.text_head
+    return optimise(
+        head.parameters(),
+        losses,
+        schedule,
+        "text warm-up",
+        module=head,
+        validate=validate,
+        checkpoints=checkpoints,
+        processes=processes,
+    )
 
 
 def order_facts(audio: Tensor, text: Tensor) -> dict[str, float]:
@@ -191,145 +229,57 @@ def train_base(
     *,
     batch: int,
     seed: int,
+    embedding: Embedding | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> pd.DataFrame:
     """Train the audio tower and the text head with CLAP's own loss on base-type items."""
+    embedding = embedding or Embedding()
+    processes, device = embedding.processes, model.log_scale.device
+    nothing = model.log_scale.new_zeros(0, model.dim)
     to_log = model.audio_trunk.mel.log
     rng = np.random.default_rng([seed, BASE_CHECK])
     check = base_batch(validation, 256, to_log, rng, augment=False)
     order = composite_batch(validation, validation_pairs, to_log, None)
 
-    def loss_of(items: Batch) -> Tensor:
-        audio = model.embed_audio(model.audio_trunk.from_log_mel(items.log_mel))
-        ids = torch.from_numpy(event_ids(items.events))
-        return clip_loss(audio, model.embed_text(text(items.captions)), model.logit_scale, ids)
+    def embed(items: Batch) -> Embed:
+        def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+            audio = model.embed_audio(model.audio_trunk.from_log_mel(items.log_mel[rows].to(device)))
+            return audio, model.embed_text(text([items.captions[r] for r in rows]))
+
+        return of
+
+    def ids_of(items: Batch) -> Tensor:
+        return torch.from_numpy(event_ids(items.events)).to(device)
 
     def losses(step: int) -> dict[str, Tensor]:
+        model.train()
         items = base_batch(bank, batch, to_log, np.random.default_rng([seed, BASE_ITEMS, step]))
-        return {"loss": loss_of(items), "logit_scale": model.logit_scale}
+        dropout = (seed, BASE_DROPOUT, step)
+        audio, words = embedding.of_share(embed(items), np.arange(batch), nothing, dropout)
+        ids = ids_of(items)[processes.share(batch)]
+        loss = clip_loss(audio, words, model.logit_scale, ids, processes=processes)
+        return {"loss": loss, "logit_scale": model.logit_scale}
 
     def validate() -> dict[str, float]:
-        audio = model.embed_audio(model.audio_trunk.from_log_mel(order.log_mel))
-        words = model.embed_text(text(order.captions))
-        facts = order_facts(audio.unflatten(0, (3, -1)), words.unflatten(0, (3, -1)))
-        return {"validation_loss": float(loss_of(check))} | facts
+        model.eval()
+        sounds, words = embedding.of_all(embed(check), np.arange(len(check.captions)), device)
+        loss = clip_loss(sounds, words, model.logit_scale, ids_of(check))
+        both = embedding.of_all(embed(order), np.arange(len(order.captions)), device)
+        facts = order_facts(*(side.unflatten(0, (3, -1)) for side in both))
+        return {"validation_loss": float(loss)} | facts
 
-    return optimise(
+    history = optimise(
         [*model.audio_trunk.parameters(), *model.head_parameters()],
         losses,
         schedule,
         "base training",
+        module=model,
         validate=validate,
-        best=model,
+        keep_best=True,
         after_step=model.clamp_scale,
-    )
-
-
-def post_pretrain(
-    model: AudioTextModel,
-    variant: Variant,
-    text: TextFeatures,
-    pool: Pool,
-    validation: Pool,
-    schedule: Schedule,
-    *,
-    batch: int,
-    replay_batch: int,
-    seed: int,
-    lesson: OrderLesson | None = None,
-    lesson_batch: int = 0,
-    what: str = "post-pretraining",
-) -> pd.DataFrame:
-    """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
-
-    A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and
-    ``lesson_batch`` pairs of captions. The control (``loss="clip"``) takes as many items a step,
-    all of them base-type, with CLAP's own loss, and the same captions. The weights of the lowest
-    validation loss are kept. Trunk outputs and embeddings of captions go to the model's device.
-    """
-    control = variant.loss == "clip"
-    base_items = 3 * batch + replay_batch if control else replay_batch
-
-    device = model.log_scale.device
-
-    def ids_of(events: list[str]) -> Tensor:
-        return torch.from_numpy(event_ids(events)).to(device)
-
-    def views(pool: Pool, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        audio = model.embed_audio(pool.composites[rows].transpose(0, 1).flatten(0, 1).to(device))
-        words = model.embed_text(text([pool.captions[r][v] for v in range(3) for r in rows]))
-        return audio.unflatten(0, (3, -1)), words.unflatten(0, (3, -1))
-
-    def temporal(audio: Tensor, words: Tensor, events: list[list[str]]) -> Tensor:
-        ids = ids_of([pair[v] for v in range(3) for pair in events])
-        return temporal_nce(
-            audio,
-            words,
-            model.logit_scale,
-            alpha_same=variant.alpha_same,
-            alpha_cross=variant.alpha_cross,
-            alpha_same_overlap=variant.alpha_same_overlap,
-            alpha_cross_overlap=variant.alpha_cross_overlap,
-            view_weights=variant.view_weights,
-            events=ids.reshape(3, -1),
-        )
-
-    def base(pool: Pool, rows: np.ndarray) -> Tensor:
-        words = model.embed_text(text([pool.base_captions[r] for r in rows]))
-        ids = ids_of([pool.base_events[r] for r in rows])
-        return clip_loss(model.embed_audio(pool.base[rows].to(device)), words, model.logit_scale, ids)
-
-    def total(composites: Callable[[], Tensor], items: Callable[[], Tensor]) -> dict[str, Tensor]:
-        if control:
-            return {"loss": items()}
-        terms = {"loss_temporal": composites()}
-        terms["loss"] = terms["loss_temporal"]
-        if variant.replay:
-            terms["loss_replay"] = items()
-            terms["loss"] = terms["loss"] + variant.replay * terms["loss_replay"]
-        return terms
-
-    def losses(step: int) -> dict[str, Tensor]:
-        # Dropout in the heads: a step's draw is the step's own.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(np.random.default_rng([seed, DROPOUT, step]).integers(2**62)))
-            model.train()
-            return terms_of(step)
-
-    def terms_of(step: int) -> dict[str, Tensor]:
-        size, whole = pool.group or batch, pool.group is not None
-        rows = batch_rows(len(pool.composites), size, step, seed, whole)
-        terms = total(
-            lambda: temporal(*views(pool, rows), [pool.events[r] for r in rows]),
-            lambda: base(pool, batch_rows(len(pool.base), base_items, step, seed)),
-        )
-        if lesson_batch:
-            terms["loss_lesson"] = sum(lesson.losses(step, lesson_batch).values())
-            terms["loss"] = terms["loss"] + terms["loss_lesson"]
-        return terms | {"logit_scale": model.logit_scale}
-
-    def validate() -> dict[str, float]:
-        model.eval()
-        audio, words = views(validation, np.arange(len(validation.composites)))
-        size = min(pool.group or batch, len(validation.composites))
-        blocks = [slice(n, n + size) for n in range(0, len(validation.composites) - size + 1, size)]
-        terms = total(
-            lambda: torch.stack(
-                [temporal(audio[:, b], words[:, b], validation.events[b]) for b in blocks]
-            ).mean(),
-            lambda: base(validation, np.arange(min(base_items, len(validation.base)))),
-        )
-        return {"validation_loss": float(terms["loss"])} | order_facts(audio, words)
-
-    heads = nn.ModuleList([model.audio_head, model.text_head])
-    heads.register_parameter("log_scale", model.log_scale)
-    history = optimise(
-        model.head_parameters(),
-        losses,
-        schedule,
-        what,
-        validate=validate,
-        best=heads,
-        after_step=model.clamp_scale,
+        items=batch,
+        checkpoints=checkpoints,
+        processes=processes,
     )
     model.eval()
     return history

@@ -110,6 +110,18 @@ def tiny_audio():
     return Audio()
 
 
+@pytest.fixture
+def banks(tiny_model, tiny_clips, tiny_audio):
+    """Mel power of the clips of ``tiny_clips``, by split."""
+    from tclap.data.batches import SegmentBank
+
+    mel = tiny_model.audio_trunk.mel
+    return {
+        stage: SegmentBank(tiny_clips[tiny_clips["split"] == stage], tiny_audio, mel, tiny_model.window)
+        for stage in ("base", "post", "validation")
+    }
+
+
 def _captions_root(variable: str, name: str, csv: str) -> Path:
     root = Path(os.environ.get(variable) or CHECKOUT.parent / "shared" / name)
     if not (root / csv).is_file():

@@ -24,8 +24,9 @@ from tclap.features import StoredText
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import ResidualSegments
 from tclap.pool import make_waveform_pool
+from tclap.post_pretraining import post_pretrain
+from tclap.schedule import Schedule
 from tclap.store import FeatureStore, StoredRows
-from tclap.training import Schedule, post_pretrain
 from tclap.variants import variant
 
 LABELS = ("bell", "crow", "dog", "rain")
@@ -328,10 +329,10 @@ def whole_path(clips: pd.DataFrame, name: str, features, text) -> tuple[pd.DataF
     pool = make_waveform_pool(features, clips, pairs=12, base_items=10, stage="post", **sizes)
     check = make_waveform_pool(features, clips, pairs=6, base_items=8, stage="validation", **sizes)
     start = model.with_own_heads()
-    schedule = Schedule.published(2, 3, lr=0.01)
+    schedule = Schedule.of("published", 6, 0.01, epoch=3, validate_every=3)
     history = post_pretrain(
         start, variant(name), text, pool, check, schedule, batch=4, replay_batch=3, seed=5
-    )
+    ).drop(columns="items_per_second")
     pairs = place(draw_pairs(clips, "test", 6, seed=0), features.clip_audio, model.window)
     test = clips[clips["split"] == "test"]
     questions = [

@@ -14,12 +14,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tclap import paths, provenance
+from tclap import paths, progress, provenance
+from tclap.__main__ import main as command
+from tclap.checkpoints import Checkpoints
 from tclap.config import load_config
 from tclap.data.captions import vocabulary
 from tclap.evaluation.suite import evaluate_seed
 from tclap.evaluation.summary import summarise_run
-from tclap.experiment import HISTORY, TRAINING_CODE, Experiment
+from tclap.experiment import TRAINING_CODE, Experiment
+from tclap.model_folder import HISTORY
 from tclap.models import base as models
 from tclap.models import compact
 from tclap.preparation import prepare
@@ -138,12 +141,69 @@ def test_what_a_trained_model_leaves(experiment):
 def test_what_is_missing_is_made_again_with_the_same_bits(experiment, monkeypatch, missing):
     folder = experiment.model_folder(0, "clap")
     before, history = (folder / "weights.safetensors").read_bytes(), experiment.history(0)
+    history = history.drop(columns="items_per_second")
     (folder / missing).unlink()
     torch.manual_seed(12345)  # the state that is found does not matter
     monkeypatch.setattr(compact, "_minilm", refuse)  # every caption has been through it
     experiment.train_base(0)
     assert (folder / "weights.safetensors").read_bytes() == before
-    pd.testing.assert_frame_equal(experiment.history(0), history, check_exact=True)
+    again = experiment.history(0).drop(columns="items_per_second")
+    pd.testing.assert_frame_equal(again, history, check_exact=True)
+
+
+@pytest.mark.parametrize("phase", ["warm-up", "base", "post"])
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkeypatch, phase):
+    name = "t-clap" if phase == "post" else "clap"
+    folder = experiment.model_folder(0, name)
+
+    def train() -> None:
+        experiment.train_base(0)
+        experiment.train_variants(0, ["t-clap"])
+
+    train()
+    before = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.json").unlink()
+    written = []
+
+    def cut_off(self, state) -> bool:
+        if f"checkpoints-{phase}" in self.folder.name:
+            written.append(state.step)
+            if len(written) == 2:
+                raise KeyboardInterrupt
+        return save(self, state)
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    (kept,) = folder.glob(f"checkpoints-{phase}-*")
+    assert sorted(path.name for path in kept.iterdir())[-1] == f"step-{written[0]:08d}"
+    (folder / "checkpoints-of-another-recipe").mkdir()
+    resumed = []
+
+    def note(self, state) -> bool:
+        resumed.extend([state.step] if f"checkpoints-{phase}" in self.folder.name else [])
+        return save(self, state)
+
+    monkeypatch.setattr(Checkpoints, "save", note)
+    train()
+    assert resumed == [written[1]]
+    assert (folder / "weights.safetensors").read_bytes() == before
+    assert not list(folder.glob("checkpoints-*"))
+
+
+def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "set_up", lambda threads: None)  # it is the whole process's
+    sidecar = experiment.model_folder(0, "t-clap") / "weights.json"
+    experiment.train_variants(0, ["t-clap"])
+    weights = weights_hash(experiment, "t-clap")
+    sidecar.unlink()
+    command(["train", "--profile", "smoke", "--base", "compact", "--seed", "0", "--variants", "t-clap"])
+    assert sidecar.is_file() and weights_hash(experiment, "t-clap") == weights
+    with pytest.raises(SystemExit):
+        command(["train", "--profile", "smoke", "--variants", "t-clip"])
+    assert "error: unknown variant 't-clip', expected one of" in capsys.readouterr().err
 
 
 def test_another_recipe_or_other_data_train_again(experiment):

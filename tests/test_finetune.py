@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import tclap
-from tclap import audio, paths, provenance
+from tclap import audio, finetune, paths, post_pretraining, provenance
 from tclap.evaluation.api import possible_pairs
 from tclap.evaluation.statistics import summarise
 from tclap.evaluation.zste import TASKS
 from tclap.store import FeatureStore
+from tclap.training import order_facts
 
 RATE = 8000
 PITCHES = {"low hum": 200, "flute": 700, "whistle": 1900}
@@ -41,7 +42,8 @@ def recordings(tmp_path):
 
 def tune(model, clips, **options) -> tuple[torch.nn.Module, pd.DataFrame]:
     model = copy.deepcopy(model)
-    return model, tclap.fine_tune(model, clips, epochs=2, batch=8, pairs=20, **options)
+    history = tclap.fine_tune(model, clips, **{"epochs": 2, "batch": 8, "pairs": 20} | options)
+    return model, history.drop(columns="items_per_second")
 
 
 def test_heads_learn_and_trunks_stay(tiny_model, recordings):
@@ -65,6 +67,61 @@ def test_a_store_changes_nothing_and_makes_nothing_twice(tiny_model, recordings,
     monkeypatch.setattr(type(tiny_model.audio_trunk), "forward", lambda *_: pytest.fail("not stored"))
     again, _ = tune(tiny_model, clips, store=FeatureStore(tmp_path / "store", torch.float32))
     assert provenance.hash_state(again.own_state()) == provenance.hash_state(plain.own_state())
+
+
+def test_a_run_that_was_cut_off_goes_on(tiny_model, recordings, tmp_path, monkeypatch):
+    clips, folder = tclap.load_clips("folder", recordings), tmp_path / "checkpoints"
+    whole, history = tune(tiny_model, clips)
+    validated = []
+
+    def cut_off(*embeddings) -> dict[str, float]:
+        validated.append(1)
+        if len(validated) == 2:
+            raise KeyboardInterrupt
+        return order_facts(*embeddings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(post_pretraining, "order_facts", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tune(tiny_model, clips, checkpoints=folder)
+    assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+    resumed, again = tune(tiny_model, clips, checkpoints=str(folder))
+    pd.testing.assert_frame_equal(again, history)
+    assert provenance.hash_state(resumed.own_state()) == provenance.hash_state(whole.own_state())
+    with pytest.raises(ValueError, match="choose another folder or remove it"):
+        tune(tiny_model, clips, checkpoints=folder, lr=0.1)
+
+
+def test_micro_batches_and_chunks_give_the_same_training(tiny_model, recordings):
+    clips = tclap.load_clips("folder", recordings)
+    _, history = tune(tiny_model, clips)
+    _, pieces = tune(tiny_model, clips, micro_batch=3, chunk_size=5)
+    pd.testing.assert_frame_equal(pieces, history, rtol=1e-3, atol=1e-4)
+    assert pieces["loss"].iloc[0] == pytest.approx(history["loss"].iloc[0], abs=1e-5)
+
+
+def test_half_precision_learns_as_well(tiny_model, recordings):
+    clips = tclap.load_clips("folder", recordings)
+    model, history = tune(tiny_model, clips, lr=3e-3, epochs=6, precision="bf16")
+    _, full = tune(tiny_model, clips, lr=3e-3, epochs=6)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    last, first = history["loss"].iloc[-2:].mean(), history["loss"].iloc[:2].mean()
+    assert last < first - 0.1
+    assert last == pytest.approx(full["loss"].iloc[-2:].mean(), abs=0.1)
+    assert history["loss"].iloc[0] != full["loss"].iloc[0]
+
+
+@pytest.mark.parametrize(("limit", "group"), [(8, 1), (1, 1)])
+def test_a_distinct_batch_holds_no_class_twice_nor_more_than_asked_for(
+    tiny_model, recordings, monkeypatch, limit, group
+):
+    clips = tclap.load_clips("folder", recordings)
+    seen = []
+    monkeypatch.setattr(finetune, "post_pretrain", lambda *args, **options: seen.append(args[3].group))
+    tclap.fine_tune(tiny_model, clips, variant="t-clap-distinct", batch=limit, pairs=12)
+    many = tclap.load_clips("folder", recordings, csv="captions.csv")  # each clip a class of its own
+    tclap.fine_tune(tiny_model, many, variant="t-clap-distinct", batch=limit, pairs=12)
+    assert seen == [group, min(limit, len(many[many["split"] == "train"]) // 2)]
 
 
 def test_captioned_clips_and_few_of_them(tiny_model, recordings):

@@ -11,7 +11,8 @@ from torch.nn.functional import normalize
 
 from tclap.features import TextFeatures
 from tclap.language import OrderLesson
-from tclap.training import Schedule, warm_up_text
+from tclap.schedule import Schedule
+from tclap.training import warm_up_text
 
 LABELS = ["crow", "dog", "rain"]
 

@@ -15,8 +15,9 @@ from tclap import provenance
 from tclap.audio_features import AudioFeatures
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render
 from tclap.pool import Pool, Views, make_waveform_pool
+from tclap.post_pretraining import post_pretrain
+from tclap.schedule import Schedule
 from tclap.store import FeatureStore
-from tclap.training import Schedule, post_pretrain
 from tclap.variants import variant
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -173,7 +174,7 @@ def test_post_pretraining_leaves_published_weights_alone(tiny_published, pools):
     base = tiny_published
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     trained = base.with_readout("residual-segments")
-    schedule = Schedule.published(2, 3, lr=0.01)
+    schedule = Schedule.of("published", 6, 0.01, epoch=3, validate_every=3)
     post_pretrain(
         trained, variant("t-clap"), base.text_trunk, *pools, schedule, batch=4, replay_batch=4, seed=0
     )

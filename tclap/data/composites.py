@@ -109,7 +109,13 @@ def clip_text(clips: pd.DataFrame, row: int, generator: np.random.Generator) -> 
 
 
 def draw_pairs(
-    clips: pd.DataFrame, stage: str, count: int, *, seed: int, distinct: bool = False
+    clips: pd.DataFrame,
+    stage: str,
+    count: int,
+    *,
+    seed: int,
+    distinct: bool = False,
+    group: int | None = None,
 ) -> pd.DataFrame:
     """Draw ordered pairs of clips of different label from one split.
 
@@ -118,8 +124,9 @@ def draw_pairs(
         stage: ``base``, ``post``, ``validation`` or ``test``.
         count: number of pairs.
         seed: of the draw.
-        distinct: draw pairs in consecutive groups of ⌊classes / 2⌋ in which every class occurs
-            at most once. Then a pair may occur in several groups; without it all pairs differ.
+        distinct: draw pairs in consecutive groups in which every class occurs at most once. Then a
+            pair may occur in several groups; without it all pairs differ.
+        group: pairs in such a group; None: ⌊classes / 2⌋, which is the most there can be.
 
     Returns:
         One row a pair: ``pair_id, stage, clip_i, clip_j, label_i, label_j, source_i, source_j,
@@ -137,7 +144,7 @@ def draw_pairs(
         raise ValueError(f"pairs need two labels; the {stage} clips have only {pool['label'].iloc[0]!r}.")
     generator = np.random.default_rng(seed)
     if distinct:
-        first, second = _distinct_pairs(label, count, generator)
+        first, second = _distinct_pairs(label, count, group, generator)
     else:
         first, second = _different_pairs(label, stage, count, generator)
     pairs = pd.DataFrame({"pair_id": [f"{stage}-{n:06d}" for n in range(count)], "stage": stage})
@@ -178,9 +185,11 @@ def _different_pairs(label: np.ndarray, stage: str, count: int, generator: np.ra
     return np.divmod(np.fromiter(chosen, dtype=np.int64), size)
 
 
-def _distinct_pairs(label: np.ndarray, count: int, generator: np.random.Generator):
+def _distinct_pairs(label: np.ndarray, count: int, group: int | None, generator: np.random.Generator):
     members = [np.flatnonzero(label == k) for k in range(label.max() + 1)]
-    group = len(members) // 2
+    group = group or len(members) // 2
+    if not 1 <= group <= len(members) // 2:
+        raise ValueError(f"{len(members)} classes make no group of {group} pairs in which none occurs twice.")
     first, second = [], []
     while len(first) < count:
         classes = generator.permutation(len(members))[: 2 * group]

@@ -21,7 +21,8 @@ from tclap.data.clips import for_stage
 from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases, place, render
 from tclap.evaluation import retrieval, zste
 from tclap.evaluation.captioned import captioned_sets
-from tclap.experiment import Experiment, write_table
+from tclap.experiment import Experiment
+from tclap.model_folder import write_table
 from tclap.models.base import AudioTextModel
 from tclap.progress import progress
 from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX

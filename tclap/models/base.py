@@ -153,12 +153,12 @@ class AudioTextModel(nn.Module):
             self.log_scale.clamp_(max=self.max_log_scale)
 
     def embed_audio(self, features: Tensor) -> Tensor:
-        """Embeddings ``[N, d]``, L2-normalised, from trunk outputs ``[N, T, D]``."""
-        return nn.functional.normalize(self.audio_head(features), dim=-1)
+        """Embeddings ``[N, d]``, L2-normalised, float32 at least, from trunk outputs ``[N, T, D]``."""
+        return _normalised(self.audio_head(features))
 
     def embed_text(self, tokens: Tokens) -> Tensor:
-        """Embeddings ``[N, d]``, L2-normalised, from text trunk outputs."""
-        return nn.functional.normalize(self.text_head(tokens), dim=-1)
+        """Embeddings ``[N, d]``, L2-normalised, float32 at least, from text trunk outputs."""
+        return _normalised(self.text_head(tokens))
 
     @torch.no_grad()
     def encode_audio(
@@ -280,6 +280,12 @@ class AudioTextModel(nn.Module):
             save_file(state, temporary)
         sidecar = {"model": self.name, "config": self.config, "weights_hash": provenance.hash_state(state)}
         provenance.write_json(path.with_suffix(".json"), sidecar | facts)
+
+
+def _normalised(outputs: Tensor) -> Tensor:
+    # What a head makes under autocast is bfloat16, whose unit vectors are off by up to 0.4 %.
+    outputs = outputs.float() if outputs.dtype == torch.bfloat16 else outputs
+    return nn.functional.normalize(outputs, dim=-1)
 
 
 def load_model(
