@@ -200,11 +200,9 @@ def _dense_nce(
     audio, text = (at_least_float32(x.flatten(0, 1)) for x in (audio, text))
     with torch.autocast(audio.device.type, enabled=False):
         logits = scale * text @ audio.T
-    log_weight = logits.new_empty(views, size, views, size)
-    for u, row in enumerate(log_alpha):
-        for v, (cross, same) in enumerate(row):
-            log_weight[u, :, v] = cross
-            log_weight[u, :, v].fill_diagonal_(same)
+    table = logits.new_tensor(log_alpha)
+    log_weight = table[:, None, :, None, 0].repeat(1, size, 1, size)
+    log_weight.diagonal(dim1=1, dim2=3).copy_(table[:, :, 1, None])
     logits = logits + log_weight.reshape(logits.shape)
     if events is not None:
         ids = events.flatten()

@@ -1,4 +1,7 @@
-"""The processes that train together: one, unless started by ``accelerate launch`` or ``torchrun``.
+"""The processes that train together: one, unless ``accelerate launch`` or ``torchrun`` started more.
+
+``accelerate launch --multi_gpu --num_processes K`` starts K processes, without GPUs too (then they talk
+through gloo); with ``--cpu`` it would start a single one.
 
 A global batch is cut into contiguous shares, one a process (:meth:`Processes.share`). A loss over the
 whole batch gathers what its candidates need; afterwards :meth:`Processes.sum_gradients` adds up the
@@ -144,8 +147,8 @@ class Processes:
 def current() -> Processes:
     """The processes this one was started with, by the environment the launcher sets.
 
-    With ``WORLD_SIZE`` above 1, joins the others through ``accelerate.PartialState`` (NCCL on GPUs; gloo
-    on the CPU or with ``accelerate launch --cpu``); otherwise a single process.
+    With ``WORLD_SIZE`` above 1, joins the others through ``accelerate.PartialState``: NCCL on GPUs, gloo on
+    the CPU, which is taken without GPUs or with ``ACCELERATE_USE_CPU=true``. Otherwise a single process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Processes()

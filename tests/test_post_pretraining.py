@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tclap import provenance
+from tclap import post_pretraining, provenance
 from tclap.features import TextFeatures
 from tclap.language import OrderLesson
 from tclap.models.compact import Compact
@@ -249,6 +249,49 @@ def test_the_same_seed_the_same_history(setting):
     assert provenance.hash_state(setting.model.own_state()) == weights_of_first
     other = setting.run(settings, steps=3, seed=6)
     assert (other["loss_temporal"] != first["loss_temporal"]).all()
+
+
+# A loss that is not finite
+
+
+def test_items_that_are_not_finite_are_named(setting):
+    pool, _ = setting.pools[False]
+    rows = batch_rows(len(pool.composites), 3, 2, 5)
+    pool.composites = pool.composites.clone()
+    pool.composites[rows[1], 2, 0, 0] = math.nan  # the overlap view of a pair that the third step takes first
+    with pytest.raises(FloatingPointError) as caught:
+        setting.run(variant("t-clap-no-replay"), steps=4)
+    drawn = [step for step in range(3) if rows[1] in batch_rows(len(pool.composites), 3, step, 5)]
+    caption = pool.captions[rows[1]][2]
+    assert f"at step {drawn[0]} (1 item(s) without a finite embedding: {caption!r} (audio))" in str(
+        caught.value
+    )
+    assert all(torch.isfinite(parameter).all() for parameter in setting.model.parameters())
+
+
+def test_captions_that_are_not_finite_are_named(setting):
+    real = setting.text
+
+    def text(captions: list[str]):
+        tokens = real(captions)
+        bad = torch.tensor(["bell" in caption for caption in captions])
+        return tokens._replace(values=tokens.values.masked_fill(bad[:, None, None], math.inf))
+
+    setting.text = text
+    with pytest.raises(
+        FloatingPointError, match=r"at step 0 \(\d+ item\(s\) without a finite embedding: .*bell.* \(text\)"
+    ):
+        setting.run(variant("clap-continued"), lesson_batch=0)
+
+
+def test_when_only_the_loss_is_not_finite_the_batch_is_named(setting, monkeypatch):
+    pool, _ = setting.pools[False]
+    monkeypatch.setattr(post_pretraining, "temporal_nce", lambda audio, *_, **__: audio.sum() * math.nan)
+    caption = pool.captions[batch_rows(len(pool.composites), 3, 0, 5)[0]][0]
+    with pytest.raises(FloatingPointError) as caught:
+        setting.run(variant("t-clap-no-replay"))
+    assert f"(all embeddings are finite; items {caption!r}, " in str(caught.value)
+    assert " and 6 more)" in str(caught.value)
 
 
 # Dropout in the heads, and devices
