@@ -2,8 +2,8 @@
 
 Peak memory beyond the inputs, and time, of value and gradient of T-CLAP's loss with the 3N × 3N logits at
 once (dense) and in blocks of rows (chunked), each measurement in a process of its own. Beside them what
-theory predicts: the dense form holds 4 such matrices, the chunked one 2 blocks of them, and both hold the
-gradients of the embeddings. A dense form that would not fit is estimated and left out. Where others use
+theory predicts: the dense form holds 4 such matrices and a mask of bytes, the chunked one 2 blocks and the
+mask of one, and both hold the gradients of the embeddings. A dense form that would not fit is estimated and left out. Where others use
 the machine too, the seconds of processor time tell more than those of the clock. Writes a table to
 standard output and, if asked, a figure.
 
@@ -40,7 +40,7 @@ ENOUGH_SECONDS, MOST_RUNS = 3.0, 5
 def predicted(form: str, size: int, width: int, chunk: int, dtype: str) -> float:
     """MB beyond the inputs."""
     candidates = 3 * size
-    matrices = 4 * candidates**2 if form == "dense" else 2 * min(chunk, size) * candidates
+    matrices = 4.25 * candidates**2 if form == "dense" else 2.25 * min(chunk, size) * candidates
     # Gradients in the embeddings' type; half precision also has float32 copies.
     copies = 2 * 4 if dtype == "float32" else 2 * 2 + (4 * 4 if form == "dense" else 2 * 4)
     return (4 * matrices + copies * candidates * width) / MB

@@ -39,8 +39,7 @@ class OrderLesson:
 
     def __init__(self, model: AudioTextModel, text: TextFeatures, labels: list[str], seed: int) -> None:
         self.model, self.text, self.labels, self.seed = model, text, labels, seed
-        slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
-        self._slot_tokens = text(slots)
+        self._slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
 
     def losses(self, step: int, batch: int) -> dict[str, Tensor]:
         """The lesson's terms ``loss_contrast`` and ``loss_slots`` on ``batch`` pairs."""
@@ -50,7 +49,9 @@ class OrderLesson:
         single = rng.integers(count, size=max(batch // 2, 1))
         captions = self._wordings(pairs, rng) + self._wordings(pairs, rng)
         captions += [SINGLE[rng.integers(len(SINGLE))].format(a=self.labels[k]) for k in single]
-        embeddings = self.model.embed_text(self.text(captions))
+        # In one call, because a recurrent head takes its steps in time whatever the number of captions.
+        found = self.model.embed_text(self.text(captions + self._slots))
+        embeddings, prompts = found[: len(captions)], found[len(captions) :]
         views = embeddings[: 6 * batch].reshape(2, 3, batch, -1)
         events = [p.events for view in self._phrases(pairs) for p in view]
         ids = torch.from_numpy(event_ids(events)).reshape(3, batch)
@@ -60,7 +61,6 @@ class OrderLesson:
         i, j = one_hot[pairs[:, 0]], one_hot[pairs[:, 1]]
         alone, both = one_hot[single], (i + j) / 2
         first, second = torch.cat([i, j, both, i, j, both, alone]), torch.cat([j, i, both, j, i, both, alone])
-        prompts = self.model.embed_text(self._slot_tokens)
         slots = cross_entropy(SCALE * embeddings @ prompts.T, torch.cat([first, second], dim=1) / 2)
         return {"loss_contrast": contrast, "loss_slots": slots}
 
