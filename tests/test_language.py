@@ -95,8 +95,8 @@ def test_the_slots_loss_by_hand():
     embed = made.model.embed_text
     made.model.embed_text = lambda captions: asked.append(captions) or embed(captions)
     found = float(made.losses(3, 4)["loss_slots"])
-    captions, prompts = asked
-    assert len(captions) == 2 * 3 * 4 + 2
+    (together,) = asked
+    captions, prompts = together[: 2 * 3 * 4 + 2], together[2 * 3 * 4 + 2 :]
     assert prompts == [
         f"In this concatenated sound, the {place} sound is {label}"
         for place in ("first", "second")
