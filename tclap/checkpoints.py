@@ -133,7 +133,7 @@ class Checkpoints:
                 state.step,
                 self.folder,
                 error,
-                self.newest,
+                self.newest or "none",
             )
             return False
         self.newest = path

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 BASE_ITEMS, BASE_CHECK = 0, 1  # parts of a draw's seed
 BASE_DROPOUT = 5  # likewise; 2 to 4 are those of post-pretraining
+SHOWN = ("loss", "validation_loss", "validation_two_way", "validation_accuracy")  # beside a progress bar
 
 
 def optimise(
@@ -112,7 +113,7 @@ def optimise(
                 f"{what}: loss {terms['loss'].item()} and gradient norm {norm.item()} at step {step}"
                 + (f" ({items_of(step)})" if items_of else "")
                 + ", expected finite numbers"
-                + (f"; the last good state is {checkpoints.newest}." if checkpoints else ".")
+                + (f"; the last good state is {checkpoints.newest}." if _kept(checkpoints) else ".")
             )
         optimiser.step()
         if after_step is not None:
@@ -146,7 +147,8 @@ def optimise(
     return pd.DataFrame(rows)
 
 
-SHOWN = ("loss", "validation_loss", "validation_two_way", "validation_accuracy")
+def _kept(checkpoints: Checkpoints | None) -> bool:
+    return checkpoints is not None and checkpoints.newest is not None
 
 
 def _rows_of(history: pd.DataFrame) -> list[dict[str, float]]:
