@@ -2,10 +2,10 @@
 
 Peak memory beyond the inputs, and time, of value and gradient of T-CLAP's loss with the 3N × 3N logits at
 once (dense) and in blocks of rows (chunked), each measurement in a process of its own. Beside them what
-theory predicts: the dense form holds 4 such matrices and a mask of bytes, the chunked one 2 blocks and the
-mask of one, and both hold the gradients of the embeddings. A dense form that would not fit is estimated and left out. Where others use
-the machine too, the seconds of processor time tell more than those of the clock. Writes a table to
-standard output and, if asked, a figure.
+theory predicts: the dense form holds 4 such matrices and a mask of bytes, the chunked one 2 blocks and
+the mask of one, and both hold the gradients of the embeddings. A dense form that would not fit is
+estimated and left out. Where others use the machine too, the seconds of processor time tell more than
+those of the clock. Writes a table to standard output and, if asked, a figure.
 
     python benchmarks/chunked_loss.py [--full] [--chunk 512] [--figure chunked_loss.png]
 

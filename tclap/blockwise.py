@@ -10,7 +10,7 @@ blocks again (as in gradient checkpointing: Chen et al., arXiv 1604.06174) with 
     ∂T = τ G A,   ∂A = τ Gᵀ T,   ∂τ = Σ T ∘ (G A),
 
 in which an entry with log A = −∞ is exactly 0. ∂τ is taken from the products, not from S, so that no
-0 · ∞ arises. Memory is two matrices of a block's rows by all candidates, and vectors.
+0 · ∞ arises. Memory is two matrices of a block's rows by all candidates, a mask of bytes, and vectors.
 
 Several processes each hold the rows of their own share against all candidates. They exchange the audio,
 the columns' logsumexps, the value, and the audio's gradient.

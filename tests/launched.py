@@ -1,7 +1,7 @@
 """One step of post-pretraining, for one process or for several started by ``accelerate launch``.
 
-``python -m accelerate.commands.launch --cpu --num_processes 2 launched.py FOLDER`` writes what the main
-process found, a file a case. See ``test_several_processes.py``.
+``accelerate launch --multi_gpu --num_processes 2 launched.py FOLDER`` writes what the main process found,
+a file a case, and how many processes there were. See ``test_several_processes.py``.
 """
 
 from __future__ import annotations
@@ -97,9 +97,12 @@ def made_pool(size: int, dtype: torch.dtype, seed: int) -> Pool:
 def compute(case: Case, processes: Processes, checkpoints: Checkpoints | None = None) -> dict[str, Tensor]:
     """Losses of all steps, the last gradients and the final weights of a training."""
     dtype = torch.float32 if case.lesson_batch else torch.float64
-    torch.manual_seed(processes.rank)  # the main process's weights are what counts
+    torch.manual_seed(0)
     sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
     model: AudioTextModel = load_model("compact", **sizes, width=WIDTH, hidden=8, dim=12).to(dtype)
+    with torch.no_grad():  # the main process's weights are what counts
+        for parameter in model.head_parameters():
+            parameter += 0.1 * processes.rank
     text = Words(dtype)
     history = post_pretrain(
         model,
@@ -128,6 +131,8 @@ def main() -> None:
     """Compute every case, in the processes that were launched."""
     torch.set_num_threads(1)
     folder, processes = Path(sys.argv[1]), current()
+    if processes.is_main:
+        (folder / "count").write_text(str(processes.count))
     for name, case in CASES.items():
         checkpoints = Checkpoints(folder / "checkpoints", "here") if name == "steps" else None
         found = compute(case, processes, checkpoints)

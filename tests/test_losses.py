@@ -79,7 +79,7 @@ def test_temporal_nce_equals_the_double_loop(size, kind):
         options = dict(zip(NAMES, alphas, strict=True), view_weights=weights, events=events)
         value = temporal_nce(audio, text, 7.5, **options)
         assert value.item() == pytest.approx(expected, abs=1e-12)
-        for chunk in (1, 2, 1000):
+        for chunk in (2, 1000):
             chunked = temporal_nce(audio, text, 7.5, chunk_size=chunk, **options)
             assert chunked.item() == pytest.approx(expected, abs=1e-12)
 

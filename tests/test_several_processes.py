@@ -23,12 +23,14 @@ def launched(request, tmp_path_factory) -> Path:
     """The folder of what ``accelerate launch`` found with 2 and with 4 processes."""
     folder = tmp_path_factory.mktemp(f"processes-{request.param}")
     script = Path(__file__).with_name("launched.py")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    # Without a GPU this is how Accelerate starts several processes on one machine; --cpu starts one.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
     command += ["--num_processes", str(request.param), "--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["--main_process_port", "0", str(script), str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / "count").read_text() == str(request.param)
     return folder
 
 
