@@ -46,6 +46,28 @@ def smoke(tmp_path_factory) -> Path:
     return root
 
 
+def test_a_run_keeps_the_kernels_own_socket_errors_to_itself(tmp_path):
+    """The kernel may log through tornado that its socket has gone while it stops."""
+    cells = [
+        nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "import logging\nlogging.basicConfig()\n"
+            "logging.getLogger('tornado.general').error('socket gone')\n"
+            "logging.getLogger('somebody').error('worth reading')"
+        ),
+    ]
+    notebook = tmp_path / "quiet.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
+    output = tmp_path / "out.ipynb"
+    done = subprocess.run(
+        [sys.executable, str(RUNNER), str(notebook), str(output)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    text = output.read_text(encoding="utf-8")
+    assert "ERROR:somebody:worth reading" in text
+    assert "ERROR:tornado" not in text + done.stderr
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_committed_clean(path):
     notebook = nbformat.read(path, as_version=4)

@@ -27,6 +27,13 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 
+# The kernel logs warnings of its socket and of being interrupted, and at times, while it stops, that
+# its socket has gone (tornado.general, on stderr): errors of the notebook come by the notebook itself.
+QUIET_KERNEL = [
+    "--log-level=CRITICAL",
+    "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel('CRITICAL')",
+]
+
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
     """Execute and convert; raises what papermill raises."""
@@ -40,8 +47,7 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
         kernel_name="python3",
         progress_bar=False,
         log_output=True,
-        # The kernel logs warnings of its socket and of being interrupted; errors reach the notebook.
-        extra_arguments=["--log-level=CRITICAL"],
+        extra_arguments=QUIET_KERNEL,
     )
     body, _ = HTMLExporter(embed_images=True).from_filename(str(failed))
     with paths.replacing(output.with_suffix(".html")) as temporary:
