@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tclap.evaluation.retrieval import median_rank, query_rows, ranks, recall
+from tclap.evaluation.retrieval import Found, median_rank, query_rows, ranks, recall, search
 
 
 def brute_force_ranks(scores, relevant):
@@ -105,7 +105,8 @@ def test_query_rows_against_loops():
         gallery="singles",
         audio_sources=[f"clip{i}" for i in range(9)],
     )
-    expected = ["gallery", "direction", "query", "source_a", "source_b", "rank", "relevant", "gallery_size"]
+    expected = ["gallery", "direction", "query", "source_a", "source_b", "rank"]
+    expected += ["average_precision", "relevant", "gallery_size"]
     assert rows.columns.tolist() == expected
     assert (rows["gallery"] == "singles").all()
     forth, back = (rows[rows["direction"] == name] for name in ("text_to_audio", "audio_to_text"))
@@ -157,12 +158,82 @@ def test_tensors_give_what_arrays_give():
 def test_query_rows_refuses_mismatches():
     x = np.eye(3)
     cases = [
-        ((x, x[:, :2], range(3), range(3)), {}, "3-, audio embeddings 2-dimensional"),
-        ((x, x, range(2), range(3)), {}, "text_events has shape"),
-        ((x[0], x, range(3), range(3)), {}, "text embeddings have shape"),
+        ((x, x[:, :2], range(3), range(3)), {}, "3-, gallery items 2-dimensional"),
+        ((x, x, range(2), range(3)), {}, "query events have shape"),
+        ((x[0], x, range(3), range(3)), {}, "query embeddings have shape"),
         ((x, x, range(3), range(3)), {"text_sources": ["a"]}, "sources of text_to_audio"),
         ((x, x, [0, 1, 2], [0, 1, 1]), {}, "no relevant item"),
     ]
     for arguments, options, message in cases:
         with pytest.raises(ValueError, match=message):
             query_rows(*arguments, gallery="g", **options)
+
+
+def brute_force_search(queries, gallery, query_events, gallery_events, depth, tolerance) -> Found:
+    """One query at a time: sort the gallery, each irrelevant item lifted over what it ties with."""
+    found = []
+    for query, event in zip(queries, query_events, strict=True):
+        scored = [
+            (-float(np.dot(query, item)) - (0 if other == event else tolerance), other == event)
+            for item, other in zip(gallery, gallery_events, strict=True)
+        ]
+        hits = [hit for _, hit in sorted(scored)]
+        precisions = [sum(hits[:n]) / n for n in range(1, min(depth, len(hits)) + 1) if hits[n - 1]]
+        found.append((1 + hits.index(True), sum(precisions) / min(depth, sum(hits)), sum(hits)))
+    return Found(*(np.array(column) for column in zip(*found, strict=True)))
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (7, 5), (64, 3), (1000, 1000)])
+@pytest.mark.parametrize("events", [1, 4, 30])
+def test_search_in_blocks_against_sorting(blocks, events):
+    rng = np.random.default_rng(events)
+    # Small whole numbers: many exact ties, and dot products without rounding.
+    queries, gallery = rng.integers(-2, 3, (50, 3)), rng.integers(-2, 3, (40, 3))
+    query_events = rng.integers(events, size=50)
+    gallery_events = np.concatenate([np.arange(events), rng.integers(events, size=40 - events)])
+    got = search(queries, gallery, query_events, gallery_events, depth=6, tolerance=0.5, blocks=blocks)
+    expected = brute_force_search(queries, gallery, query_events, gallery_events, 6, 0.5)
+    assert got.rank.tolist() == expected.rank.tolist()
+    assert got.relevant.tolist() == expected.relevant.tolist()
+    np.testing.assert_allclose(got.average_precision, expected.average_precision, rtol=1e-12)
+
+
+def test_average_precision_by_hand():
+    gallery = np.array([[0.9], [0.8], [0.7], [0.6], [0.5]])
+    # Relevant at ranks 1, 3 and 5: (1 + 2/3 + 3/5) / 3; at depth 4 the third counts nothing.
+    for depth, expected in ((10, (1 + 2 / 3 + 3 / 5) / 3), (4, (1 + 2 / 3) / 3), (2, 1 / 2), (1, 1.0)):
+        found = search(np.ones((1, 1)), gallery, ["x"], list("xyxyx"), depth=depth)
+        assert found.average_precision.tolist() == pytest.approx([expected])
+    # All alike: the two others are ahead.
+    tied = search(np.ones((1, 1)), np.ones((5, 1)), ["x"], list("xyxyx"))
+    assert (tied.rank.tolist(), tied.relevant.tolist()) == ([3], [3])
+    assert tied.average_precision.tolist() == pytest.approx([(1 / 3 + 2 / 4 + 3 / 5) / 3])
+
+
+def test_search_of_random_embeddings_is_at_chance():
+    rng = np.random.default_rng(4)
+    found = search(unit(rng, 3000, 8), unit(rng, 20, 8), rng.integers(20, size=3000), np.arange(20))
+    # One relevant in 20: rank uniform, and AP@10 is 1/rank up to 10: (1 + 1/2 + ... + 1/10) / 20.
+    assert recall(found.rank)["R@5"] == pytest.approx(25, abs=2.5)
+    assert found.average_precision.mean() == pytest.approx(sum(1 / n for n in range(1, 11)) / 20, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("queries", "gallery", "events", "message"),
+    [
+        (np.zeros((2, 3)), np.zeros((2, 4)), "ab", "3-, gallery items 4-dimensional"),
+        (np.zeros(3), np.zeros((2, 3)), "ab", r"query embeddings have shape \(3,\)"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), "abc", r"gallery events have shape \(3,\); expected \(2,\)"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), "ac", "1 queries have no relevant item, the first is query 1"),
+        (np.array([[0.0], [np.nan]]), np.zeros((2, 1)), "ab", r"query .* not finite in 1 row\(s\), first 1"),
+        (
+            np.zeros((2, 1)),
+            np.array([[np.inf], [0.0]]),
+            "ab",
+            r"gallery .* not finite in 1 row\(s\), first 0",
+        ),
+    ],
+)
+def test_search_refusals(queries, gallery, events, message):
+    with pytest.raises(ValueError, match=message):
+        search(queries, gallery, list("ab"), list(events))
