@@ -1,9 +1,12 @@
 # `make` explains the targets. Settings: PROFILE, BASE, WEIGHTS, DOWNLOAD, ESC50_ROOT, TEST_FOLD, VAL_FOLD,
-# CLASSES, CORES, PYTHON.
+# CLASSES, CORES, PYTHON; of `make evaluate` also DATA, SUITE, PAIRS.
 
 PROFILE ?= synthetic
 BASE ?= $(if $(filter paper%,$(PROFILE)),msclap-2022,compact)
 CORES ?= 2
+DATA ?= synthetic
+SUITE ?= full
+PAIRS ?= 400
 PYTHON ?= python3
 # Notebooks run in their own folder, where a relative path would mean something else.
 FOLDERS := ESC50_ROOT CLOTHO_ROOT AUDIOCAPS_ROOT TCLAP_HUB
@@ -17,7 +20,7 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --
 REFERENCE := configs/reference/$(PROFILE)-$(BASE).json
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint lab paper bench clean clean-features
+.PHONY: help reproduce evaluate test lint lab paper bench clean clean-features
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -32,6 +35,10 @@ help: ## explain the targets
 reproduce: .venv/ready ## run notebooks 01 to 05 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
 	@$(SNAKEMAKE) --quiet rules host
 	@$(BIN)/python -m tclap.reporting report --profile $(PROFILE) --base $(BASE) --reference $(REFERENCE)
+
+evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [WEIGHTS=...] [DATA=esc50] [SUITE=full] [PAIRS=400])
+	@$(BIN)/python -m tclap evaluate --base $(BASE) --data $(DATA) --suite $(SUITE) --pairs $(PAIRS) \
+		--threads $(CORES) $(if $(WEIGHTS),--weights $(abspath $(WEIGHTS)))
 
 test: .venv/ready lint ## run the test suite
 	$(BIN)/python -m pytest

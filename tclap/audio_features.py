@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tclap import provenance
 from tclap.data.composites import ClipAudio, render, render_single
+from tclap.data.conditions import Arrangement
 from tclap.models.base import AudioTextModel
 from tclap.models.windows import Windows
 from tclap.progress import progress
@@ -35,7 +36,7 @@ class Whole(NamedTuple):
 
 
 Features = Tensor | StoredRows
-Item = str | tuple[Mapping, str] | Whole
+Item = str | tuple[Mapping, str] | Whole | Arrangement
 
 
 class AudioFeatures:
@@ -57,6 +58,7 @@ class AudioFeatures:
     ) -> None:
         self.model, self.clip_audio, self.store = model, clip_audio, store
         self._code = provenance.hash_code("audio.py", "data/composites.py", "models")
+        self._conditions_code = provenance.hash_code("data/conditions.py")
         self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
         self._file_hash = lru_cache(maxsize=None)(
             lambda clip_id: provenance.sha256_file(self._files[clip_id])
@@ -68,7 +70,8 @@ class AudioFeatures:
         Args:
             items: a clip id is that clip as :func:`tclap.data.composites.render_single` plays it;
                 a row of a placed manifest with the name of a view is that composite; a
-                :class:`Whole` is a clip as it is, of which the model hears one window.
+                :class:`Whole` is a clip as it is, of which the model hears one window; an
+                :class:`~tclap.data.conditions.Arrangement` is itself.
             what: shown beside the progress.
 
         Raises:
@@ -99,6 +102,8 @@ class AudioFeatures:
             return render_single(self.clip_audio(item), self.model.window, self.model.sample_rate)
         if isinstance(item, Whole):
             return Windows(self.model.sample_rate, self.model.window).fitted(self.clip_audio(item.clip_id))
+        if isinstance(item, Arrangement):
+            return item.render(self.clip_audio)
         return render(*item, self.clip_audio)
 
     def _key(self, item: Item) -> str:
@@ -107,6 +112,9 @@ class AudioFeatures:
             kind, clip_id = ("single", item) if isinstance(item, str) else ("whole", item.clip_id)
             played = (self.model.window, self.model.sample_rate)
             return content_key(*made_by, kind, self._file_hash(clip_id), *played)
+        if isinstance(item, Arrangement):
+            files = [self._file_hash(clip_id) for clip_id in item.clip_ids]
+            return content_key(*made_by, self._conditions_code, "arrangement", *files, item.described())
         row, view = item
         placement = {name: row[name] for name in (*PLACEMENT, *ENDS)}
         return content_key(*made_by, view, *(self._file_hash(row[f"clip_{end}"]) for end in "ij"), placement)

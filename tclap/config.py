@@ -85,6 +85,7 @@ class Config:
     warm_up: Phase | None = None  # these two make a base model; a published one has been made
     base_training: Phase | None = None
     dataset_options: dict = field(default_factory=dict)
+    control_pairs: int = 0  # the first test pairs, of which the controls ask too
     readouts: list[str] = field(default_factory=list)
     window_policies: list[str] = field(default_factory=lambda: ["fit"])
     crop_energy: float = 1.0  # of training's segments, see SegmentBank
@@ -204,6 +205,10 @@ def _check(config: Config, where: str) -> None:
         for value in values:
             if value not in known:
                 raise ValueError(f"{where}: {key} has {value!r}, expected among {', '.join(known)}.")
+    if not 0 <= config.control_pairs <= config.test_pairs:
+        raise ValueError(
+            f"{where}: control_pairs is {config.control_pairs}, expected 0 to {config.test_pairs}."
+        )
     if not config.seeds:
         raise ValueError(f"{where}: seeds is empty, expected at least one number.")
     for seed in config.seeds:

@@ -31,7 +31,7 @@ from tclap.audio_features import AudioFeatures
 from tclap.config import Config, Phase, from_plain_values
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
-from tclap.data.clips import for_stage
+from tclap.data.clips import for_stage, half_of_labels
 from tclap.data.composites import ClipAudio
 from tclap.embedding import Embedding
 from tclap.features import StoredText, TextFeatures
@@ -44,7 +44,7 @@ from tclap.processes import current
 from tclap.schedule import Schedule
 from tclap.store import FeatureStore
 from tclap.training import train_base, warm_up_text
-from tclap.variants import BASE, READOUT_PREFIX, variant
+from tclap.variants import BASE, READOUT_PREFIX, Variant, variant
 
 # A trained model is a function of these, beside its recipe.
 TRAINING_CODE = (
@@ -53,6 +53,7 @@ TRAINING_CODE = (
     "blockwise.py",
     "data/batches.py",
     "data/captions.py",
+    "data/clips.py",
     "data/composites.py",
     "embedding.py",
     "features.py",
@@ -263,16 +264,17 @@ class Experiment:
             name: self._making(seed, name, recipe | {"variant": asdict(variant(name))}) for name in names
         }
         wanted = [name for name in names if not folders[name].is_made()]
-        pools: dict[bool, tuple[Pool, Pool]] = {}
+        pools: dict[tuple[bool, bool], tuple[Pool, Pool]] = {}
         banks = {}
         if wanted and not base.is_published:
             banks = {stage: self.bank(base, stage) for stage in ("post", "validation")}
         for name in wanted:
             settings = variant(name)
-            if settings.distinct not in pools:
+            kind = (settings.distinct, settings.half)
+            if kind not in pools:
                 pools.clear()
-                pools[settings.distinct] = self._pools(base, banks, seed, settings.distinct)
-            pool, validation = pools[settings.distinct]
+                pools[kind] = self._pools(base, banks, seed, settings)
+            pool, validation = pools[kind]
             # One start for all variants: a fresh audio head is drawn from the seed alone.
             torch.manual_seed(seed)
             model = self.load(seed) if settings.readout is None else base.with_readout(settings.readout)
@@ -295,7 +297,9 @@ class Experiment:
             )
             folders[name].keep(model, history.assign(model=name))
 
-    def _pools(self, model, banks: Mapping[str, SegmentBank], seed: int, distinct: bool) -> tuple[Pool, Pool]:
+    def _pools(
+        self, model: AudioTextModel, banks: Mapping[str, SegmentBank], seed: int, settings: Variant
+    ) -> tuple[Pool, Pool]:
         post = self.config.post_pretraining
         sizes = {
             "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": seed},
@@ -306,7 +310,8 @@ class Experiment:
             },
         }
         for size in sizes.values():
-            size["distinct"], size["largest"] = distinct, post.batch
+            size["distinct"], size["largest"] = settings.distinct, post.batch
+            size["labels"] = self.seen_labels if settings.half else None
         if model.is_published:
             features = self.audio_features(model)
             with self.processes.main_first():  # the others find in the store what it has made
@@ -318,6 +323,11 @@ class Experiment:
             make_pool(model, banks[stage], stage=stage, augment=stage == "post", **size)
             for stage, size in sizes.items()
         )
+
+    @property
+    def seen_labels(self) -> list[str]:
+        """The classes whose composites the variant ``t-clap-half`` is trained on, in every seed."""
+        return half_of_labels(self.labels, self.config.data_seed)
 
     @cached_property
     def _data_hash(self) -> str:

@@ -51,18 +51,24 @@ class TextFeatures:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._trunk, self._device, self._dtype = text_trunk, device, dtype
-        wanted = sorted(set(captions))
+        self._folder = folder
+        self._rows: dict[str, Tensor] = {}
+        self.path = self.add(captions)
+
+    def add(self, captions: Iterable[str]) -> Path | None:
+        """Make the rows of a list's captions that are not there yet, or read them; the file they are in."""
+        wanted = sorted(set(captions) - self._rows.keys())
         # A file a list, and all of it encoded again when any of it is damaged: a trunk's last bits
         # depend on what shares the batch, so rows of several lists would depend on which came first.
-        key = provenance.hash_json([text_trunk.fingerprint, wanted, dtype_name(dtype)])
-        self.path = None if folder is None else folder / f"text-{key[:16]}.safetensors"
-        self._rows: dict[str, Tensor] = {}
-        if self.path is not None and self._read(wanted):
-            return
+        key = provenance.hash_json([self._trunk.fingerprint, wanted, dtype_name(self._dtype)])
+        path = None if self._folder is None else self._folder / f"text-{key[:16]}.safetensors"
+        if path is not None and self._read(path, wanted):
+            return path
         self._encode(wanted)
-        if self.path is not None and wanted:
-            RowFile.write(self.path, {caption: self._rows[caption] for caption in wanted})
-            log.info("kept %d captions in %s", len(wanted), self.path)
+        if path is not None and wanted:
+            RowFile.write(path, {caption: self._rows[caption] for caption in wanted})
+            log.info("kept %d captions in %s", len(wanted), path)
+        return path
 
     def __call__(self, captions: Sequence[str]) -> Tokens:
         """Right-padded trunk outputs of these captions, float32."""
@@ -82,19 +88,22 @@ class TextFeatures:
             for caption, row, length in zip(batch, values, lengths.tolist(), strict=True):
                 self._rows[caption] = kept(row[:length], self._dtype)
 
-    def _read(self, captions: Sequence[str]) -> bool:
-        if not self.path.is_file():
+    def _read(self, path: Path, captions: Sequence[str]) -> bool:
+        if not path.is_file():
             return False
         try:
-            file = RowFile(self.path, self._dtype)
+            file = RowFile(path, self._dtype)
             whole = len(file.sound(range(len(file.keys)))) == len(file.keys)
         except ValueError:
             whole = False
         if not whole:
-            log.warning("%s is damaged; its captions are encoded again", self.path)
+            log.warning("%s is damaged; its captions are encoded again", path)
             return False
-        self._rows = {key: file.row(row) for row, key in enumerate(file.keys)}
-        return set(captions) <= self._rows.keys()
+        rows = {key: file.row(row) for row, key in enumerate(file.keys)}
+        if not set(captions) <= rows.keys():
+            return False
+        self._rows |= rows
+        return True
 
 
 class StoredText:

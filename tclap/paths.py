@@ -48,6 +48,11 @@ def run(profile: str, base: str | None = None, seed: int | None = None, model: s
     return path
 
 
+def evaluations() -> Path:
+    """What ``make evaluate`` keeps: ``runs/evaluate``."""
+    return root() / "runs" / "evaluate"
+
+
 def figures() -> Path:
     """Folder of the generated figures."""
     return root() / "figures"

@@ -5,6 +5,7 @@ The trunk is frozen, so each item goes through it once, and all variants share t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from tclap.data.batches import (
 )
 from tclap.data.captions import view_captions, view_events
 from tclap.data.clips import for_stage
-from tclap.data.composites import VIEWS, draw_pairs, place
+from tclap.data.composites import VIEWS, draw_pairs, place, possible_pairs
 from tclap.models.base import AudioTextModel
 from tclap.progress import progress
 
@@ -72,6 +73,7 @@ def make_pool(
     seed: int,
     distinct: bool = False,
     largest: int | None = None,
+    labels: Sequence[str] | None = None,
     augment: bool = True,
     stage: str = "post",
 ) -> Pool:
@@ -80,7 +82,7 @@ def make_pool(
     Args as of :func:`make_waveform_pool`; ``augment`` says whether segments vary.
     """
     to_log, trunk = model.audio_trunk.mel.log, model.audio_trunk.from_log_mel
-    manifest, group = _draw_composites(bank.clips, stage, pairs, seed, distinct, largest)
+    manifest, group = _draw_composites(bank.clips, stage, pairs, seed, distinct, largest, labels)
     pairs = len(manifest)
     pool = Pool([], [], [], [], [], [], group)
     model.eval()
@@ -117,6 +119,7 @@ def make_waveform_pool(
     seed: int,
     distinct: bool = False,
     largest: int | None = None,
+    labels: Sequence[str] | None = None,
     stage: str = "post",
 ) -> Pool:
     """A pool of rendered waveforms' trunk outputs, for a trunk that takes nothing else; unaugmented.
@@ -128,9 +131,10 @@ def make_waveform_pool(
         seed: of the draws.
         distinct: composites in groups in which every class occurs at most once.
         largest: bound on the pairs in such a group; None: half of the classes.
+        labels: of the clips that composites are made of; base-type items are of all. None: all.
         stage: whose clips are used.
     """
-    manifest, group = _draw_composites(clips, stage, pairs, seed, distinct, largest)
+    manifest, group = _draw_composites(clips, stage, pairs, seed, distinct, largest, labels)
     window, clip_audio = features.model.window, features.clip_audio
     manifest = place(manifest, clip_audio, window)
     part = DISTINCT_PAIRS if distinct else PAIRS
@@ -161,9 +165,18 @@ def make_waveform_pool(
 
 
 def _draw_composites(
-    clips: pd.DataFrame, stage: str, pairs: int, seed: int, distinct: bool, largest: int | None
+    clips: pd.DataFrame,
+    stage: str,
+    pairs: int,
+    seed: int,
+    distinct: bool,
+    largest: int | None,
+    labels: Sequence[str] | None,
 ) -> tuple[pd.DataFrame, int | None]:
     group = None
+    if labels is not None:
+        clips = clips[clips["label"].isin(list(labels))]
+        pairs = min(pairs, possible_pairs(for_stage(clips, stage)))
     if distinct:
         most = for_stage(clips, stage)["label"].nunique() // 2
         group = min(most, largest or most)

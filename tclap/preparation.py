@@ -14,7 +14,7 @@ from tclap import paths, provenance
 from tclap.config import load_config, plain_values
 from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import ClipAudio, draw_pairs, place
-from tclap.evaluation import prompts, zste
+from tclap.evaluation import controls, prompts, zste
 from tclap.evaluation.captioned import load_captioned
 from tclap.experiment import Experiment, load_reference
 from tclap.model_folder import write_table
@@ -61,6 +61,10 @@ def prepare(
         ],
         ignore_index=True,
     )
+    asked = tables["pairs-test"].head(config.control_pairs)
+    tables["controls"] = controls.build_items(
+        test if len(asked) else test.head(0), asked, seed=config.data_seed
+    )
     for name, table in tables.items():
         write_table(folder / f"{name}.parquet", table)
     provenance.write_json(folder / "config.json", plain_values(config))
@@ -70,5 +74,5 @@ def prepare(
         provenance.write_json(folder / f"{name}-missing.json", missing)
         log.info("retrieval on %s: n = %d clips, %d have no audio file", name, len(captioned), len(missing))
     run = Experiment(profile, base, model)
-    run.text  # noqa: B018 (encodes the captions)
+    run.text.add(c for candidates in tables["controls"]["candidates"] for c in candidates)
     return run

@@ -25,6 +25,7 @@ class Variant:
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     replay: float = 1.0  # weight of CLAP's own loss on base-type items
     distinct: bool = False  # every class at most once in a batch
+    half: bool = False  # composites of half of the classes only; replay is of all
     readout: str | None = None  # a fresh audio head with this readout instead of the base's own
 
 
@@ -37,6 +38,7 @@ VARIANTS: dict[str, Variant] = {
     "t-clap-no-replay": Variant(replay=0.0),
     "t-clap-no-overlap": Variant(view_weights=(1.0, 1.0, 0.0), **_NO_OVERLAP),
     "t-clap-no-time": Variant(view_weights=(1.0, 0.0, 0.0), **_NO_TIME),
+    "t-clap-half": Variant(half=True),
     "t-clap-distinct": Variant(distinct=True),
     "t-clap-alpha-same-0": Variant(distinct=True, alpha_same=0.0),
     "t-clap-alpha-cross-0": Variant(distinct=True, alpha_cross=0.0),

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tclap import audio, provenance
 from tclap.audio_features import AudioFeatures, Whole
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
+from tclap.data.conditions import Condition, arrange
 from tclap.evaluation import prompts, zste
 from tclap.evaluation.suite import Encoded, TestAudio
 from tclap.features import StoredText
@@ -295,6 +296,29 @@ def test_rows_are_known_by_what_they_were_made_of(tiny_published, clips, tmp_pat
     assert made_again(TinyPublished(seed=1), clips, store, items) == 7
     tiny_published.window = 0.25
     assert made_again(tiny_published, clips, store, [clip, Whole(clip)]) == 2
+
+
+def test_arrangements_are_played_and_known_by_what_is_heard(tiny_published, clips, tmp_path):
+    store = FeatureStore(tmp_path / "store", torch.float32)
+    reader = ClipAudio(clips, tiny_published.sample_rate)
+    first, second = clips["clip_id"].iloc[0], clips["clip_id"].iloc[5]
+
+    def arranged(*ends, seed=(1,), **changes):
+        window, rate = tiny_published.window, tiny_published.sample_rate
+        return arrange(*ends, Condition(**changes), reader, window, rate, seed)
+
+    plain = arranged(first, second)
+    assert made_again(tiny_published, clips, store, [plain]) == 1
+    assert made_again(tiny_published, clips, store, [arranged(first, second)]) == 0
+    others = [arranged(second, first), arranged(first, second, boundary=0.3)]
+    others += [arranged(first, second, first_db=3), arranged(first, second, near=(True, False))]
+    others += [arranged(first, second, snr_db=10), arranged(first, second, snr_db=10, seed=(2,))]
+    assert made_again(tiny_published, clips, store, others) == 6
+    found = features_of(tiny_published, clips, store).outputs([plain, *others], "test")
+    with torch.no_grad():
+        expected = [tiny_published.audio_trunk(torch.from_numpy(a.render(reader))[None])[0]
+                    for a in (plain, *others)]  # fmt: skip
+    torch.testing.assert_close(found[np.arange(7)], torch.stack(expected), atol=1e-5, rtol=0)
 
 
 def test_waveforms_of_two_lengths_in_a_batch_are_refused(tiny_published, clips):

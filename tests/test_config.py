@@ -231,7 +231,7 @@ def test_variants_by_name():
     # Those of the paper, all there.
     assert set(VARIANTS) == {
         "clap-continued", "t-clap", "t-clap-no-replay", "t-clap-no-overlap", "t-clap-no-time",
-        "t-clap-distinct", "t-clap-alpha-same-0", "t-clap-alpha-cross-0",
+        "t-clap-half", "t-clap-distinct", "t-clap-alpha-same-0", "t-clap-alpha-cross-0",
     }  # fmt: skip
 
 

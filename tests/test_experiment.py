@@ -85,7 +85,9 @@ def test_what_preparing_leaves(experiment, run_root):
     assert set(splits[pairs["clip_i"]]) | set(splits[pairs["clip_j"]]) == {"validation"}
     assert (pairs["window"] == 64000).all() and (pairs["length_i"] + pairs["length_j"] == 64000).all()
     assert len(experiment.table("data/items.parquet"))
-    assert len(list(folder.glob("text-*.safetensors"))) == 1
+    assert len(experiment.table("data/controls.parquet"))
+    # The vocabulary, and what the controls ask beyond it.
+    assert len(list(folder.glob("text-*.safetensors"))) == 2
     assert all(Path(path).is_relative_to(run_root) for path in experiment.clips["path"])
 
 

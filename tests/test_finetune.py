@@ -12,7 +12,7 @@ import torch
 
 import tclap
 from tclap import audio, finetune, paths, post_pretraining, provenance
-from tclap.evaluation.api import possible_pairs
+from tclap.data.composites import possible_pairs
 from tclap.evaluation.statistics import summarise
 from tclap.evaluation.zste import TASKS
 from tclap.store import FeatureStore

@@ -125,6 +125,16 @@ def test_distinct_groups_hold_every_class_once(tiny_model, bank):
         assert sorted(labels) == ["bell", "crow", "dog", "rain"]
 
 
+def test_composites_of_some_labels_and_replay_of_all(tiny_model, bank):
+    made = make_pool(tiny_model, bank, pairs=1000, base_items=60, seed=0, labels=["crow", "rain"])
+    heard = {label for events in made.events for label in events[0].split(" > ")}
+    assert heard == {"crow", "rain"}
+    # Three clips of each make 18 ordered pairs; there are no more.
+    assert len(made.composites) == 18
+    replayed = {label for events in made.base_events for label in events.split(" + ")}
+    assert replayed == {"bell", "crow", "dog", "rain"}
+
+
 def test_the_pool_is_a_function_of_the_seed(tiny_model, bank):
     def made(seed: int) -> Pool:
         return make_pool(tiny_model, bank, pairs=6, base_items=6, seed=seed)

@@ -33,6 +33,18 @@ SIMULTANEOUS = (
     PROMPT.format("{a} while {b}"),
     PROMPT.format("{b} while {a}"),
 )
+# Of these nothing is trained on: what they mean has to come from the text trunk.
+UNSEEN_ORDERED = (
+    "{a}, then {b}",
+    "{a} and then {b}",
+    "{a} precedes {b}",
+    "{b} follows {a}",
+    "{b} preceded by {a}",
+    "{a} prior to {b}",
+    "after {a}, {b}",
+    "before {b}, {a}",
+)
+SEEN_WORDINGS = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, then {b}")
 CONJUNCTION = ("{a} and {b}", PROMPT.format("{a} and {b}"))
 FIRST_SLOT = "In this concatenated sound, the first sound is {a}"
 SECOND_SLOT = "In this concatenated sound, the second sound is {a}"

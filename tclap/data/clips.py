@@ -20,6 +20,7 @@ import importlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tclap import audio
@@ -27,6 +28,7 @@ from tclap import audio
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
+HALF = 40  # part of a draw's seed
 DATASETS = {name: f"tclap.data.{name}" for name in ("synthetic", "esc50", "clotho", "audiocaps", "folder")}
 
 
@@ -134,3 +136,15 @@ def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
         present = listing(sorted(clips["split"].astype(str).unique())) or "none"
         raise ValueError(f"no clips for stage {stage!r}; the splits present are {present}")
     return rows
+
+
+def has_labels(clips: pd.DataFrame) -> bool:
+    """Whether the clips have labels; a data set without them names each clip's event after the clip."""
+    return not set(clips["label"]) <= set(clips["clip_id"])
+
+
+def half_of_labels(labels: Iterable[str], seed: int) -> list[str]:
+    """Half of the labels (at least two), drawn from the seed: the classes that a hold-out trains on."""
+    ordered = sorted(set(labels))
+    drawn = np.random.default_rng([seed, HALF]).permutation(len(ordered))[: max(len(ordered) // 2, 2)]
+    return [ordered[n] for n in sorted(drawn)]

@@ -165,9 +165,15 @@ def draw_pairs(
     return pairs
 
 
+def possible_pairs(clips: pd.DataFrame) -> int:
+    """Number of ordered pairs of clips of different label."""
+    counts = clips["label"].value_counts()
+    return int(counts.sum() ** 2 - (counts**2).sum())
+
+
 def _different_pairs(label: np.ndarray, stage: str, count: int, generator: np.random.Generator):
     size = len(label)
-    available = size * size - int((np.bincount(label) ** 2).sum())
+    available = possible_pairs(pd.DataFrame({"label": label}))
     if count > available:
         raise ValueError(
             f"{count} {stage} pairs were asked for, but {size} clips make only {available} "
@@ -273,7 +279,7 @@ def place(
         row = dict(pair, gap=gap, policy=policy, window=window_samples, sample_rate=rate, cut=-1)
         for end, clip, length in (("i", first, lengths[0]), ("j", second, lengths[1])):
             start = audio.most_energetic_start(clip, length)
-            level = audio.rms(_segment(clip, start, length))
+            level = audio.rms(cut_event(clip, start, length))
             row |= {f"start_{end}": start, f"length_{end}": length}
             row[f"gain_{end}"] = TARGET_RMS / level if level > 0 else 1.0
         total = sum(lengths) + gap
@@ -283,7 +289,8 @@ def place(
     return pd.DataFrame(rows)
 
 
-def _segment(clip: np.ndarray, start: int, length: int) -> np.ndarray:
+def cut_event(clip: np.ndarray, start: int, length: int) -> np.ndarray:
+    """``length`` samples of a clip from ``start`` on; a shorter clip is repeated."""
     return audio.repeat_to(clip, length) if len(clip) < length else audio.crop(clip, start, length)
 
 
@@ -295,7 +302,7 @@ def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> 
     gives nothing away; silence stays silence.
     """
     events = [
-        _segment(clip_audio(row[f"clip_{end}"]), row[f"start_{end}"], row[f"length_{end}"])
+        cut_event(clip_audio(row[f"clip_{end}"]), row[f"start_{end}"], row[f"length_{end}"])
         * np.float32(row[f"gain_{end}"])
         for end in ("i", "j")
     ]
@@ -323,7 +330,7 @@ def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> 
 def render_single(clip: np.ndarray, window: float, sample_rate: int) -> np.ndarray:
     """A single clip as the ``fit`` policy plays it: half a window of it, repeated to the whole."""
     samples = round(window * sample_rate)
-    segment = _segment(clip, audio.most_energetic_start(clip, samples // 2), samples // 2)
+    segment = cut_event(clip, audio.most_energetic_start(clip, samples // 2), samples // 2)
     return audio.scale_to_rms(audio.repeat_to(segment, samples), TARGET_RMS)
 
 

@@ -8,6 +8,7 @@ belong to a clip and of clips to a caption; the matrix of all similarities is ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -167,6 +168,22 @@ def recall(ranks: Sequence[int] | np.ndarray, ks: Sequence[int] = (1, 5, 10)) ->
     """Percent of queries with a hit among the first k, as ``{"R@1": ..., ...}``."""
     ranks = _checked(ranks)
     return {f"R@{k}": 100 * float(np.mean(ranks <= k)) for k in ks}
+
+
+def chance(gallery: int, relevant: int, k: int) -> float:
+    """Probability that k items drawn at random from a gallery hold one of the ``relevant``."""
+    return 1 - comb(int(gallery - relevant), k) / comb(int(gallery), k) if k < gallery else 1.0
+
+
+def chance_precision(gallery: int, relevant: int, depth: int = DEPTH) -> float:
+    """Expected average precision at ``depth`` of a random order.
+
+    The item at rank i is relevant with probability R / G, and then (i - 1)(R - 1) / (G - 1) of those
+    ahead of it are.
+    """
+    ranks = np.arange(1, min(depth, gallery) + 1)
+    before = (ranks - 1) * (relevant - 1) / max(gallery - 1, 1)
+    return float(np.sum(relevant / gallery * (1 + before) / ranks) / min(depth, relevant))
 
 
 def median_rank(ranks: Sequence[int] | np.ndarray) -> float:

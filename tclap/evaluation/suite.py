@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from torch import Tensor
 from tclap import paths, provenance
 from tclap.audio_features import Features
 from tclap.data.clips import for_stage
-from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases, place, render
-from tclap.evaluation import retrieval, zste
+from tclap.data.composites import VIEWS, Phrase, place, render
+from tclap.evaluation import controls, zste
 from tclap.evaluation.captioned import captioned_sets
+from tclap.evaluation.embedded import Embedded
+from tclap.evaluation.galleries import retrieval_rows
 from tclap.experiment import Experiment
 from tclap.model_folder import write_table
 from tclap.models.base import AudioTextModel
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
 POLICY_MODELS = (BASE, "t-clap")
+CONTROL_MODELS = (BASE, "clap-continued", "t-clap", "t-clap-half")
 SIMILARITY_PAIRS = 6
 BLOCK = 256
 
@@ -50,6 +54,24 @@ class TestAudio:
             [*self.clips["clip_id"], *composites.values()], "test audio through the trunk"
         )
         self._policies: dict[str, dict[str, Tensor]] = {}
+    @cached_property
+    def control_pairs(self) -> pd.DataFrame:
+        """The pairs of which the controls ask."""
+        return self.pairs.head(self.experiment.config.control_pairs)
+
+    @cached_property
+    def controls(self) -> tuple[list[str], Features]:
+        """Names and trunk outputs of the controls' audio."""
+        experiment = self.experiment
+        sounds = controls.arrangements(
+            self.clips,
+            self.control_pairs,
+            experiment.audio,
+            self.model.window,
+            seed=experiment.config.data_seed,
+        )
+        features = experiment.audio_features(self.model)
+        return list(sounds), features.outputs(list(sounds.values()), "controls' audio through the trunk")
 
     def under_policy(self, policy: str, wanted: set[str]) -> dict[str, Tensor]:
         """Trunk outputs ``[1, T, D]`` of the same pairs under another window policy, by name."""
@@ -84,16 +106,14 @@ def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict,
     return {f"{row['pair_id']}/{view}": (row, view) for row in pairs.to_dict("records") for view in views}
 
 
-class Encoded:
-    """One model's embeddings of the run's captions and of test audio."""
+class Encoded(Embedded):
+    """One model's embeddings of the run's captions and of test audio, from trunk outputs."""
 
     def __init__(
         self, experiment: Experiment, model: AudioTextModel, features: Features, rows: dict[str, int]
     ) -> None:
-        self.experiment, self.model, self.audio_rows = experiment, model, rows
-        self.audio = self.embed_audio(features)
-        self.text_rows: dict[str, int] = {}
-        self.text = torch.empty(0, model.dim)
+        self.experiment, self.model = experiment, model
+        super().__init__(rows, self.embed_audio(features))
 
     def embed_audio(self, features: Features) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU, from trunk outputs."""
@@ -106,28 +126,11 @@ class Encoded:
                 ]
             )
 
-    def add_captions(self, captions: Sequence[str]) -> None:
-        """Embed the captions that are not there yet."""
-        new = sorted(set(captions) - self.text_rows.keys())
+    def embed_captions(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings ``[N, d]`` on the CPU, from the run's text features."""
+        blocks = [captions[n : n + BLOCK] for n in range(0, len(captions), BLOCK)]
         with torch.inference_mode():
-            blocks = [new[n : n + BLOCK] for n in range(0, len(new), BLOCK)]
-            embedded = [self.model.embed_text(self.experiment.text(block)).cpu() for block in blocks]
-        self.text_rows |= {caption: len(self.text_rows) + n for n, caption in enumerate(new)}
-        self.text = torch.cat([self.text, *embedded])
-
-    def captions(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings of captions, in order."""
-        self.add_captions(captions)
-        return self.text[[self.text_rows[c] for c in captions]]
-
-    def sounds(self, names: Sequence[str]) -> Tensor:
-        """Embeddings of test audio by name, in order."""
-        return self.audio[[self.audio_rows[n] for n in names]]
-
-    def answers(self, items: pd.DataFrame) -> pd.DataFrame:
-        """Rows of :func:`tclap.evaluation.zste.score_items`."""
-        self.add_captions([c for candidates in items["candidates"] for c in candidates])
-        return zste.score_items(items, self.audio_rows, self.audio, self.text_rows, self.text)
+            return torch.cat([self.model.embed_text(self.experiment.text(b)).cpu() for b in blocks])
 
 
 def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -155,8 +158,13 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
         encoded = Encoded(experiment, model, test.features, test.rows)
         results.append(encoded.answers(items).assign(model=name, seed=seed))
         if name not in readouts:
-            rows = [retrieval_rows(encoded, test), *(found.query_rows(model) for found in searched)]
+            rows = [
+                retrieval_rows(encoded, test.clips, test.pairs),
+                *(found.query_rows(model) for found in searched),
+            ]
             queries += [part.assign(model=name, seed=seed) for part in rows]
+        if name in CONTROL_MODELS and len(test.control_pairs):
+            results.append(all_control_rows(encoded, test, results[-1]).assign(model=name, seed=seed))
         if name in POLICY_MODELS:
             similarities.append(similarity_rows(encoded, test).assign(model=name, seed=seed))
             examples[name] = example_cosines(encoded, test)
@@ -169,6 +177,18 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     write_table(folder / "retrieval.parquet", pd.concat(queries, ignore_index=True))
     write_table(folder / "similarity.parquet", pd.concat(similarities, ignore_index=True))
     write_example(folder, base, test, examples)
+
+
+def all_control_rows(encoded: Encoded, test: TestAudio, answers: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the controls, and those of the class hold-out, from the answers to the tasks."""
+    experiment = encoded.experiment
+    items = experiment.table("data/controls.parquet")
+    experiment.text.add(caption for asked in items["candidates"] for caption in asked)
+    names, features = test.controls
+    encoded.add_sounds(names, encoded.embed_audio(features))
+    rows = controls.control_rows(encoded, items, test.control_pairs)
+    held_out = controls.hold_out_rows(answers[list(rows.columns)], test.pairs, experiment.seen_labels)
+    return pd.concat([rows, held_out], ignore_index=True)
 
 
 def look(experiment: Experiment, seed: int, names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -188,51 +208,6 @@ def decibels(model: AudioTextModel, waveform: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         batch = torch.from_numpy(waveform)[None].to(model.log_scale.device)
         return model.audio_trunk.decibels(batch)[0].T.cpu().numpy()
-
-
-def retrieval_rows(encoded: Encoded, test: TestAudio) -> pd.DataFrame:
-    """Retrieval among single clips, among overlaps ("X and Y"), and among all views of the pairs."""
-    clips, pairs = test.clips, test.pairs
-    labels = sorted(clips["label"].unique())
-    pair_sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
-
-    def gallery(
-        name: str, captions: dict[str, str], names: list[str], events: list[str], sources
-    ) -> pd.DataFrame:
-        # A text query is its caption: it has no source clip.
-        return retrieval.query_rows(
-            encoded.captions(list(captions)),
-            encoded.sounds(names),
-            list(captions.values()),
-            events,
-            gallery=name,
-            audio_sources=sources,
-        )
-
-    singles = gallery(
-        "singles",
-        {PROMPT.format(label): label for label in labels},
-        list(clips["clip_id"]),
-        list(clips["label"]),
-        clips["source"].to_numpy(dtype=object),
-    )
-    together = [tuple(sorted(p)) for p in zip(pairs["label_i"], pairs["label_j"], strict=True)]
-    overlaps = gallery(
-        "overlaps",
-        {PROMPT.format(f"{a} and {b}"): f"{a} & {b}" for a, b in together},
-        [f"{p}/overlap" for p in pairs["pair_id"]],
-        [f"{a} & {b}" for a, b in together],
-        pair_sources,
-    )
-    captions, names, events, sources = {}, [], [], []
-    for pair, source in zip(pairs.to_dict("records"), pair_sources, strict=True):
-        for view, words in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
-            captions[words.text()] = words.events
-            names.append(f"{pair['pair_id']}/{view}")
-            events.append(words.events)
-            sources.append(source)
-    ordered = gallery("ordered", captions, names, events, np.array(sources, dtype=object))
-    return pd.concat([singles, overlaps, ordered], ignore_index=True)
 
 
 def policy_rows(encoded: Encoded, test: TestAudio, items: pd.DataFrame) -> dict[str, pd.DataFrame]:

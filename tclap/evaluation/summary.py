@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from math import comb
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import pandas as pd
 from tclap import paths, provenance
 from tclap.config import from_plain_values
 from tclap.data.clips import STAGES, for_stage
+from tclap.evaluation.controls import group_of
+from tclap.evaluation.galleries import KS
 from tclap.evaluation.prompts import PREFIX
-from tclap.evaluation.retrieval import median_rank, recall
+from tclap.evaluation.retrieval import DEPTH, chance, chance_precision, median_rank
 from tclap.evaluation.statistics import bootstrap_interval, mcnemar_exact, paired_difference, summarise
 from tclap.evaluation.zste import TASKS
 from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
-KS = (1, 5, 10)
 CONTROL = "clap-continued"
 REFERENCE = "t-clap-distinct"
 COMPARISONS = (
@@ -67,7 +68,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
             shutil.copyfile(file, temporary)
     summary = build_summary(tables["results"], tables["retrieval"])
     clips = pd.read_parquet(folder / "data/clips.parquet")
-    files = ("clips", "pairs-validation", "pairs-test", "items")
+    files = ("clips", "pairs-validation", "pairs-test", "items", "controls")
     summary |= {
         "profile": profile,
         "base": base,
@@ -101,15 +102,17 @@ def _require(files: list[Path], maker: str) -> None:
 def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any]:
     """All numbers, from the item rows and the query rows of all seeds."""
     numbers: dict[str, dict[str, dict]] = {}
+    ties = results.groupby(["model", "task"])["tied"].mean().to_dict()
     for row in summarise(results).to_dict("records"):
         numbers.setdefault(row["model"], {})[row["task"]] = {
             "accuracy": row["accuracy"],
             "ci95": [row["low"], row["high"]],
             "chance": row["chance"],
             "n": int(row["n"]),
+            "tied": 100 * float(ties.get((row["model"], row["task"]), 0.0)),
             "per_seed": list(row["per_seed"]),
         }
-    summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}}
+    summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}, "controls": {}}
     for model, tasks in numbers.items():
         name, _, policy = model.partition(POLICY_SEPARATOR)
         if policy:
@@ -127,6 +130,10 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
                 },
                 "retrieval": _retrieval(queries[queries["model"] == name]),
             }
+            for task, value in tasks.items():
+                if group := group_of(task):
+                    found = summary["controls"].setdefault(name, {}).setdefault(group, {})
+                    found[task.removeprefix(f"{group}: ")] = value
     if summary["windows"]:
         shared = next(iter(summary["windows"].values()))
         summary["windows"]["fit"] = {
@@ -138,41 +145,28 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
 
 
 def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
-    """R@k and median rank by gallery and direction: the mean over seeds, chance, an interval."""
+    """R@k, mAP and median rank by gallery and direction: the mean over seeds, chance, an interval."""
     out: dict[str, Any] = {}
     for (gallery, direction), group in queries.groupby(["gallery", "direction"], sort=False):
-        by_seed = [recall(seed_rows["rank"].to_numpy(), KS) for _, seed_rows in group.groupby("seed")]
-        values: dict[str, Any] = {
-            name: float(np.mean([seed[name] for seed in by_seed])) for name in by_seed[0]
-        }
-        pivot = group.assign(hit=1.0)
         one_seed = group.drop_duplicates("query")
         # A text query comes from no clip: it is its own source.
         own = one_seed["source_a"].isna().all()
-        sources = one_seed["query"] if own else one_seed[["source_a", "source_b"]]
-        intervals, chances = {}, {}
-        for k in KS:
-            pivot["hit"] = (group["rank"] <= k).astype(float)
-            scores = pivot.pivot(index="query", columns="seed", values="hit").mean(axis=1)
-            scores = scores.loc[one_seed["query"]]
-            low, high = bootstrap_interval(scores.to_numpy(), sources.to_numpy(dtype=object))
-            intervals[f"R@{k}"] = [100 * low, 100 * high]
-            chances[f"R@{k}"] = 100 * float(
-                np.mean(
-                    [
-                        _chance(n, r, k)
-                        for n, r in zip(one_seed["gallery_size"], one_seed["relevant"], strict=True)
-                    ]
-                )
-            )
+        sources = (one_seed["query"] if own else one_seed[["source_a", "source_b"]]).to_numpy(dtype=object)
+        scores = {f"R@{k}": (group["rank"] <= k).astype(float) for k in KS}
+        scores[f"mAP@{DEPTH}"] = group["average_precision"]
+        chances = {f"R@{k}": partial(chance, k=k) for k in KS} | {f"mAP@{DEPTH}": chance_precision}
+        sizes = list(zip(one_seed["gallery_size"], one_seed["relevant"], strict=True))
+        values: dict[str, Any] = {"ci95": {}, "chance": {}}
+        for name, score in scores.items():
+            by_query = group.assign(score=score).pivot(index="query", columns="seed", values="score")
+            means = by_query.mean(axis=1).loc[one_seed["query"]].to_numpy()
+            low, high = bootstrap_interval(means, sources)
+            values[name] = 100 * float(by_query.to_numpy().mean())
+            values["ci95"][name] = [100 * low, 100 * high]
+            values["chance"][name] = 100 * float(np.mean([chances[name](n, r) for n, r in sizes]))
         values |= {"median_rank": median_rank(group["rank"].to_numpy()), "n": len(one_seed)}
-        out.setdefault(gallery, {})[direction] = values | {"ci95": intervals, "chance": chances}
+        out.setdefault(gallery, {})[direction] = values
     return out
-
-
-def _chance(gallery: int, relevant: int, k: int) -> float:
-    """Probability of a hit among k drawn at random."""
-    return 1 - comb(int(gallery - relevant), k) / comb(int(gallery), k) if k < gallery else 1.0
 
 
 def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from math import comb
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from tclap.data.captions import FIRST_SLOT, SECOND_SLOT
@@ -38,14 +39,26 @@ TASKS = ("1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap"
 TASK_4_LABELS, TASK_4_CANDIDATES = 7, 50
 
 ITEM_COLUMNS = ("task", "item", "audio", "candidates", "answers", "source_a", "source_b", "chance")
-ROW_COLUMNS = ("task", "item", "source_a", "source_b", "answer", "prediction", "correct", "margin", "chance")
+ROW_COLUMNS = (
+    "task",
+    "item",
+    "source_a",
+    "source_b",
+    "answer",
+    "prediction",
+    "correct",
+    "tied",
+    "margin",
+    "chance",
+)
+GATHERED = 4_000_000  # numbers of captions' embeddings that are held at a time
 
 
 def classification_items(clips: pd.DataFrame, labels: Sequence[str], prompt: str, task: str) -> list[dict]:
     """Items that ask which of ``labels`` a single clip is, in one prompt."""
     candidates = [prompt.format(label) for label in labels]
     return [
-        _item(task, clip.clip_id, clip.clip_id, candidates, [labels.index(clip.label)], clip.source, None)
+        item_of(task, clip.clip_id, clip.clip_id, candidates, [labels.index(clip.label)], clip.source, None)
         for clip in clips.itertuples()
     ]
 
@@ -118,7 +131,7 @@ def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator
 def _items(pair: Mapping, questions) -> list[dict]:
     sources = (pair["source_i"], pair["source_j"])
     return [
-        _item(task, pair["pair_id"], f"{pair['pair_id']}/{view}", candidates, answers, *sources)
+        item_of(task, pair["pair_id"], f"{pair['pair_id']}/{view}", candidates, answers, *sources)
         for task, view, candidates, answers in questions
     ]
 
@@ -136,7 +149,8 @@ def _task_4(a, b, labels, generator: np.random.Generator) -> tuple[list[str], li
     return [candidates[k].text() for k in order], [int(np.flatnonzero(order == 0)[0])]
 
 
-def _item(task, item, audio, candidates, answers, source_a, source_b) -> dict:
+def item_of(task, item, audio, candidates, answers, source_a, source_b) -> dict:
+    """One item: the audio's name, the candidates and which of them are right."""
     chance = 1 / comb(len(candidates), len(answers))
     values = (task, item, audio, candidates, answers, source_a, source_b, chance)
     return dict(zip(ITEM_COLUMNS, values, strict=True))
@@ -157,27 +171,42 @@ def score_items(
         text: row of ``text_embeddings [T, d]`` by caption.
 
     ``margin`` is the right caption's cosine minus the best wrong one's; NaN where two are right.
+    ``tied`` says that the worst right and the best wrong caption have one score, which counts as wrong.
     """
-    audio_values = audio_embeddings.double().numpy()
-    text_values = text_embeddings.double().numpy()
-    rows = []
-    for item in items.to_dict("records"):
-        candidates, answers = list(item["candidates"]), list(item["answers"])
-        scores = text_values[[text[c] for c in candidates]] @ audio_values[audio[item["audio"]]]
-        wrong = np.delete(scores, answers)
-        margin = float(scores[answers].min() - wrong.max())
-        top = np.argsort(-scores, kind="stable")[: len(answers)]
-        rows.append(
-            {
-                "task": item["task"],
-                "item": item["item"],
-                "source_a": item["source_a"],
-                "source_b": item["source_b"],
-                "answer": " | ".join(candidates[k] for k in answers),
-                "prediction": " | ".join(candidates[k] for k in sorted(top)),
-                "correct": margin > TIE_TOLERANCE,
-                "margin": margin if len(answers) == 1 else np.nan,
-                "chance": item["chance"],
-            }
-        )
+    audio_values = audio_embeddings.double()
+    text_values = text_embeddings.double()
+    records = items.to_dict("records")
+    scores: list[np.ndarray] = [np.empty(0)] * len(records)
+    # Items with as many candidates are scored together.
+    sizes = np.array([len(item["candidates"]) for item in records], dtype=np.int64)
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        step = max(GATHERED // (int(size) * text_values.shape[1]), 1)
+        for start in range(0, len(alike), step):
+            block = alike[start : start + step]
+            rows = torch.tensor([[text[c] for c in records[n]["candidates"]] for n in block])
+            sounds = audio_values[torch.tensor([audio[records[n]["audio"]] for n in block])]
+            found = torch.einsum("bcd,bd->bc", text_values[rows], sounds).numpy()
+            for n, values in zip(block, found, strict=True):
+                scores[n] = values
+    rows = [answered(item, values) for item, values in zip(records, scores, strict=True)]
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
+
+
+def answered(item: Mapping, scores: np.ndarray) -> dict:
+    """The row of one item whose candidates have these ``scores``."""
+    candidates, answers = list(item["candidates"]), list(item["answers"])
+    margin = float(scores[answers].min() - np.delete(scores, answers).max())
+    top = np.argsort(-scores, kind="stable")[: len(answers)]
+    return {
+        "task": item["task"],
+        "item": item["item"],
+        "source_a": item["source_a"],
+        "source_b": item["source_b"],
+        "answer": " | ".join(candidates[k] for k in answers),
+        "prediction": " | ".join(candidates[k] for k in sorted(top)),
+        "correct": margin > TIE_TOLERANCE,
+        "tied": abs(margin) <= TIE_TOLERANCE,
+        "margin": margin if len(answers) == 1 else np.nan,
+        "chance": item["chance"],
+    }

@@ -45,6 +45,7 @@ MODELS = {
     "t-clap-no-replay": Look("no replay", "NoReplay", "#33A1C9", "v"),
     "t-clap-no-overlap": Look("no overlap view", "NoOverlap", "#228833", "^"),
     "t-clap-no-time": Look("no time inversion", "NoTime", "#882255", "P"),
+    "t-clap-half": Look("half of the classes", "Half", "#999933", "p"),
     "t-clap-distinct": Look("distinct classes", "Distinct", "#332288", "X"),
     "t-clap-alpha-same-0": Look("distinct, $\\alpha_\\mathrm{same} = 0$", "AlphaSameZero", "#117733", "<"),
     "t-clap-alpha-cross-0": Look("distinct, $\\alpha_\\mathrm{cross} = 0$", "AlphaCrossZero", "#AA4499", ">"),

@@ -162,6 +162,19 @@ def table_3(summary: dict, draft: pd.DataFrame) -> str:
     return f"{ours}\n\n\\medskip\n\n{latex.tabular('l' + 'r' * len(columns), theirs)}\n"
 
 
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of cells as lines of text, the first column to the left and the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        name, *cells = (
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([name, *cells]).rstrip())
+    return lines
+
+
 TABLES = {"1": table_1, "2": table_2, "3": table_3}
 
 
@@ -194,11 +207,4 @@ def text_table(summary: dict) -> str:
     ):
         values = [shared(summary, task, key) for task in TASKS]
         rows.append([name, *("-" if value is None else show(value) for value in values)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        name, *cells = (
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        head.append("  ".join([name, *cells]).rstrip())
-    return "\n".join(head) + "\n"
+    return "\n".join(head + aligned(rows)) + "\n"

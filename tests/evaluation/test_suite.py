@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tclap.data.composites import PROMPT, phrases
-from tclap.evaluation.suite import SIMILARITY_PAIRS, retrieval_rows, similarity_rows
+from tclap.evaluation.galleries import retrieval_rows
+from tclap.evaluation.suite import SIMILARITY_PAIRS, similarity_rows
 
 LABELS = ["dog", "rain", "rooster", "waves"]
 # Two pairs mean the same order, one is the inverse of another, and two have the same overlap.
@@ -76,7 +77,7 @@ def blind(meaning):
 
 @pytest.fixture(scope="module")
 def rows():
-    return retrieval_rows(Oracle(made()), made())
+    return retrieval_rows(Oracle(made()), made().clips, made().pairs)
 
 
 def part(rows, gallery, direction):
@@ -124,7 +125,7 @@ def test_audio_queries_have_source_clips_and_text_queries_none(rows):
 
 def test_a_model_without_order_fails_in_the_ordered_gallery_alone():
     test = made()
-    found = retrieval_rows(Oracle(test, blind), test)
+    found = retrieval_rows(Oracle(test, blind), test.clips, test.pairs)
     for gallery in ("singles", "overlaps"):
         assert (found["rank"][found["gallery"] == gallery] == 1).all()
     ordered = part(found, "ordered", "audio_to_text")

@@ -10,6 +10,7 @@ import pytest
 from tclap import paths
 from tclap.config import load_config, plain_values
 from tclap.evaluation.prompts import PREFIX, PROMPTS
+from tclap.evaluation.retrieval import chance_precision
 from tclap.evaluation.summary import build_summary, summarise_run
 from tclap.evaluation.zste import TASKS
 from tclap.provenance import write_json
@@ -45,6 +46,7 @@ def item_rows(scores=SCORES):
                 )
                 rows[-1] |= {"source_b": f"s{(item + 1) % 5}" if task == "3" else None}
                 rows[-1] |= {"correct": bool(answers[item]), "chance": CHANCE[task], "margin": np.nan}
+                rows[-1] |= {"tied": task == "3" and item == 4}
     return pd.DataFrame(rows)
 
 
@@ -63,6 +65,7 @@ def query_rows():
                 rows.append({"model": model, "seed": seed, "gallery": "singles", "direction": direction})
                 rows[-1] |= {"query": query, "source_a": None if text else f"s{query}", "source_b": None}
                 rows[-1] |= {"rank": found[query], "relevant": relevant, "gallery_size": 12}
+                rows[-1] |= {"average_precision": 1 / found[query]}
     return pd.DataFrame(rows)
 
 
@@ -143,18 +146,39 @@ def test_largest_p_of_the_seeds_whichever_it_is():
     assert p == pytest.approx([0.5, 0.5])
 
 
+def test_controls_have_a_place_of_their_own():
+    rows = item_rows({name: {"3": ((1, 1, 0, 0, 0),) * 2} for name in ("clap", "t-clap")})
+    control = rows[rows["model"] == "t-clap"].assign(task="gap: 25%")
+    found = build_summary(pd.concat([rows, control]), query_rows())
+    entry = found["controls"]["t-clap"]["gap"]["25%"]
+    assert (entry["accuracy"], entry["n"], entry["tied"]) == (40, 5, 20)
+    assert found["models"]["t-clap"]["zste"]["3"] == entry and "clap" not in found["controls"]
+
+
 def test_retrieval_by_hand(summary):
     by_way = summary["models"]["clap"]["retrieval"]["singles"]
     text = by_way["text_to_audio"]
     # Ranks 1, 4, 6 and 1, 12, 7.
     assert [text[f"R@{k}"] for k in (1, 5, 10)] == pytest.approx([100 / 3, 50, 250 / 3])
     assert text["median_rank"] == 5 and text["n"] == 3
+    # The best items' 1 / rank stand for average precision.
+    assert text["mAP@10"] == pytest.approx(100 * np.mean([1, 1 / 4, 1 / 6, 1, 1 / 12, 1 / 7]))
+    assert text["ci95"]["mAP@10"][0] < text["mAP@10"] < text["ci95"]["mAP@10"][1]
     assert by_way["audio_to_text"]["R@1"] == pytest.approx(62.5) and by_way["audio_to_text"]["n"] == 4
     assert by_way["audio_to_text"]["R@5"] == 100 and by_way["audio_to_text"]["ci95"]["R@5"] == [100, 100]
     for k in (1, 5, 10):
         low, high = text["ci95"][f"R@{k}"]
         assert 0 <= low <= text[f"R@{k}"] <= high <= 100
     assert summary["models"]["t-clap"]["retrieval"]["singles"]["audio_to_text"]["R@1"] == 0
+
+
+def test_chance_of_average_precision_by_enumeration():
+    for size, relevant, depth in ((5, 1, 10), (5, 2, 3), (6, 4, 2), (4, 4, 10), (1, 1, 10)):
+        found = []
+        for hits in itertools.combinations(range(1, size + 1), relevant):
+            precisions = [n / rank for n, rank in enumerate(hits, 1) if rank <= depth]
+            found.append(sum(precisions) / min(depth, relevant))
+        assert chance_precision(size, relevant, depth) == pytest.approx(np.mean(found))
 
 
 def test_retrieval_chance_by_enumeration(summary):
@@ -198,7 +222,7 @@ def run(project_root):
     write_json(folder / "data/config.json", config)
     clips = pd.DataFrame({"clip_id": list("abcdef"), "label": ["x", "y"] * 3, "fold": [1, 1, 2, 2, 3, 3]})
     clips["split"] = ["train", "train", "validation", "validation", "test", "test"]
-    for name in ("clips", "pairs-validation", "pairs-test", "items"):
+    for name in ("clips", "pairs-validation", "pairs-test", "items", "controls"):
         clips.to_parquet(folder / f"data/{name}.parquet")
     results, queries = item_rows(), query_rows()
     for seed in (0, 1):

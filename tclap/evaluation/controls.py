@@ -1,0 +1,265 @@
+"""Controls: questions that say what an accuracy in the order tasks means.
+
+Every control is a task whose name is ``<group>: <condition>``. All but the last two groups ask "A
+before B" against "B before A" (prompted; chance 1/2) of the composite that the 2-way task plays.
+
+==============  ===========================================================================
+``wording``     other words for the same order, seen in training or not (bare, as trained)
+``words``       captions whose words are shuffled (each candidate by itself), whose relation is
+                swapped (*before* becomes *after*: a model that reads it is wrong), or that are
+                stripped of all but the names in their order
+``baseline``    answers that cannot know the order: ``audio only`` says that the sound it names
+                better comes first; ``captions only`` compares the captions with the mean of all
+                sounds; ``label prior`` takes first the label that comes first more often in the
+                items of other clips; ``always the first`` takes the first candidate
+``gap``         silence between the events, of the window; a negative gap is a cross-fade
+``boundary``    the first event's share of the time
+``level``       of the first event over the second, in dB
+``noise``       pink noise at a signal-to-noise ratio in dB
+``near``        which events lie at the boundary, where each lasts a quarter of the window
+``single``      one sound alone: is "A" preferred to "A before B", "B before A", "A while B"
+                (chance 1/4); and does it say "A before B" rather than "B before A" (no answer is
+                right, 50 is unbiased)
+``three``       three events, all six orders (chance 1/6), worded "A before B before C" or
+                "first A, then B, then C"
+``hold-out``    both wordings of the 2-way task, by how many of the pair's classes the
+                post-pretraining on half of the classes had composites of
+==============  ===========================================================================
+
+``wording: seen`` and ``wording: unseen`` hold the rows of all such wordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+
+from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
+from tclap.data.clips import has_labels
+from tclap.data.composites import PROMPT, ClipAudio, Phrase
+from tclap.data.conditions import Arrangement, Condition, arrange, sequence
+from tclap.evaluation.embedded import Embedded
+from tclap.evaluation.zste import ITEM_COLUMNS, ROW_COLUMNS, answered, item_of
+
+HOLD_OUT = "hold-out"
+GROUPS = (
+    "wording",
+    "words",
+    "baseline",
+    "gap",
+    "boundary",
+    "level",
+    "noise",
+    "near",
+    "single",
+    "three",
+    HOLD_OUT,
+)
+CONDITIONS = {
+    **{f"gap: {gap:.0%}": Condition(gap=gap) for gap in (-0.25, -0.05, 0.05, 0.25)},
+    **{f"boundary: {share:.0%}": Condition(boundary=share) for share in (0.15, 0.25, 0.75, 0.85)},
+    **{f"level: {db:+g}": Condition(first_db=db) for db in (-20, -10, -3, 3, 10, 20)},
+    **{f"noise: {db:g}": Condition(snr_db=db) for db in (20, 10, 0)},
+    "near: both": Condition(near=(True, True)),
+    "near: first": Condition(near=(True, False)),
+    "near: second": Condition(near=(False, True)),
+    "near: neither": Condition(near=(False, False)),
+}
+THREE = {
+    "three: before": "this is a sound of {} before {} before {}",
+    "three: then": "first {}, then {}, then {}",
+}
+NOISE, WORDS, THIRD, OTHER = 30, 31, 32, 33  # parts of a draw's seed
+
+
+def group_of(task: str) -> str | None:
+    """The control group of a task's name; None for other tasks."""
+    group, separator, _ = task.partition(": ")
+    return group if separator and group in GROUPS else None
+
+
+def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The controls' items, with the columns of :func:`tclap.evaluation.zste.build_items`.
+
+    Args:
+        clips: test clips; of clips without labels neither one sound nor three are asked about.
+        pairs: test pairs of theirs.
+        seed: of shuffled words, of third events and of the labels a single sound is asked about.
+    """
+    items = []
+    for index, pair in enumerate(pairs.to_dict("records")):
+        items += _order_items(pair, np.random.default_rng([seed, WORDS, index]))
+        if _has_three(clips):
+            items += _three_items(pair, clips, seed, index)
+    if not has_labels(clips):
+        return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
+    labels = sorted(set(clips["label"]))
+    for index, clip in enumerate(clips.to_dict("records")):
+        others = [label for label in labels if label != clip["label"]]
+        drawn = np.random.default_rng([seed, OTHER, index])
+        items += _single_items(clip, others[drawn.integers(len(others))])
+    return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
+
+
+def _has_three(clips: pd.DataFrame) -> bool:
+    return has_labels(clips) and clips["label"].nunique() > 2
+
+
+def _order_items(pair: Mapping, generator: np.random.Generator) -> list[dict]:
+    a, b = _names(pair)
+    name, played = pair["pair_id"], f"{pair['pair_id']}/{pair['order']}"
+    right = [0] if pair["order"] == "forward" else [1]
+    before = [Phrase(a, "before", b).text(), Phrase(b, "before", a).text()]
+    asked = {
+        f"wording: {wording}": [wording.format(a=a, b=b), wording.format(a=b, b=a)]
+        for wording in (*SEEN_WORDINGS, *UNSEEN_ORDERED)
+    }
+    asked |= {
+        "words: shuffled": [_shuffled(caption, generator) for caption in before],
+        "words: swapped": [Phrase(a, "after", b).text(), Phrase(b, "after", a).text()],
+        "words: names only": [f"{a} {b}", f"{b} {a}"],
+    }
+    sources = (pair["source_i"], pair["source_j"])
+    items = [item_of(task, name, played, candidates, right, *sources) for task, candidates in asked.items()]
+    return items + [
+        item_of(condition, name, f"{name}/{condition}", before, right, *sources) for condition in CONDITIONS
+    ]
+
+
+def _shuffled(caption: str, generator: np.random.Generator) -> str:
+    return " ".join(generator.permutation(caption.split()))
+
+
+def _third(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> tuple[dict, tuple[int, ...]]:
+    """A clip of a third label, and the order in which the three are played."""
+    generator = np.random.default_rng([seed, THIRD, index])
+    rows = np.flatnonzero(~clips["label"].isin([pair["label_i"], pair["label_j"]]))
+    clip = clips.iloc[rows[generator.integers(len(rows))]].to_dict()
+    return clip, tuple(int(n) for n in generator.permutation(3))
+
+
+def _three_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> list[dict]:
+    third, played = _third(pair, clips, seed, index)
+    names = [pair["label_i"], pair["label_j"], third["label"]]
+    orders = list(permutations(range(3)))
+    name = pair["pair_id"]
+    return [
+        item_of(
+            task,
+            name,
+            f"{name}/three",
+            [wording.format(*(names[k] for k in order)) for order in orders],
+            [orders.index(played)],
+            pair["source_i"],
+            pair["source_j"],
+        )
+        for task, wording in THREE.items()
+    ]
+
+
+def _single_items(clip: Mapping, other: str) -> list[dict]:
+    a, name = clip["label"], clip["clip_id"]
+    both = [Phrase(a, "before", other).text(), Phrase(other, "before", a).text()]
+    plain = [PROMPT.format(a), *both, Phrase(a, "while", other).text()]
+    return [
+        item_of(task, name, name, candidates, [0], clip["source"], None)
+        for task, candidates in (("single: plain", plain), ("single: says first", both))
+    ]
+
+
+def arrangements(
+    clips: pd.DataFrame, pairs: pd.DataFrame, clip_audio: ClipAudio, window: float, *, seed: int
+) -> dict[str, Arrangement]:
+    """The sounds of the items that no other task plays, by name; arguments as in :func:`build_items`."""
+    rate, sounds = clip_audio.sample_rate, {}
+    for index, pair in enumerate(pairs.to_dict("records")):
+        ends = (pair["clip_i"], pair["clip_j"])
+        played = ends if pair["order"] == "forward" else ends[::-1]
+        for task, condition in CONDITIONS.items():
+            drawn = (seed, NOISE, index)
+            sounds[f"{pair['pair_id']}/{task}"] = arrange(*played, condition, clip_audio, window, rate, drawn)
+        if _has_three(clips):
+            third, order = _third(pair, clips, seed, index)
+            three = [(*ends, third["clip_id"])[k] for k in order]
+            sounds[f"{pair['pair_id']}/three"] = sequence(three, clip_audio, window, rate)
+    return sounds
+
+
+def _names(pair: Mapping) -> tuple[str, str]:
+    """What captions call the two clips."""
+    return tuple(pair.get(f"text_{end}", pair[f"label_{end}"]) for end in "ij")
+
+
+def control_rows(embedded: Embedded, items: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Answers to all controls: tidy rows with the columns of :func:`tclap.evaluation.zste.score_items`.
+
+    Args:
+        embedded: with the sounds of the items and the forward and reversed views of the pairs.
+        items: from :func:`build_items`.
+        pairs: those that the items were built of.
+    """
+    rows = embedded.answers(items)
+    parts = [rows, baseline_rows(embedded, pairs)]
+    for name, wordings in (("seen", SEEN_WORDINGS), ("unseen", UNSEEN_ORDERED)):
+        of_kind = rows[rows["task"].isin([f"wording: {w}" for w in wordings])]
+        parts.append(of_kind.assign(task=f"wording: {name}", item=of_kind["item"] + " " + of_kind["task"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def baseline_rows(embedded: Embedded, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Answers to the 2-way task (before) that cannot know the order: the tasks ``baseline: ...``."""
+    records = pairs.to_dict("records")
+    names = [_names(pair) for pair in records]
+    captions = [[Phrase(a, "before", b).text(), Phrase(b, "before", a).text()] for a, b in names]
+    sounds = embedded.sounds([f"{pair['pair_id']}/{pair['order']}" for pair in records]).double()
+    mean = sounds.mean(dim=0)
+    rows = []
+    for pair, both, candidates, sound, prior in zip(
+        records, names, captions, sounds, _label_prior(pairs), strict=True
+    ):
+        heard = embedded.captions([PROMPT.format(name) for name in both]).double() @ sound
+        scores = {
+            "audio only": heard.numpy(),
+            "captions only": (embedded.captions(candidates).double() @ mean).numpy(),
+            "label prior": prior,
+            "always the first": np.array([1.0, 0.0]),
+        }
+        right = [0] if pair["order"] == "forward" else [1]
+        where = (pair["pair_id"], f"{pair['pair_id']}/{pair['order']}", candidates, right)
+        sources = (pair["source_i"], pair["source_j"])
+        rows += [
+            answered(item_of(f"baseline: {name}", *where, *sources), score) for name, score in scores.items()
+        ]
+    return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
+
+
+def _label_prior(pairs: pd.DataFrame) -> np.ndarray:
+    """How often each pair's two labels come first in pairs of other clips: shares ``[pairs, 2]``.
+
+    Smoothed by one pair either way, so that a label that no other pair has is at one half.
+    """
+    forward = (pairs["order"] == "forward").to_numpy()
+    ends = [pairs[f"label_{end}"].to_numpy(dtype=object) for end in "ij"]
+    first, second = np.where(forward, *ends), np.where(forward, *ends[::-1])
+    sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
+    shares = np.empty((len(pairs), 2))
+    for n in range(len(pairs)):
+        others = ~np.isin(sources, sources[n]).any(axis=1)
+        for k, label in enumerate((ends[0][n], ends[1][n])):
+            led, followed = (first[others] == label).sum(), (second[others] == label).sum()
+            shares[n, k] = (led + 1) / (led + followed + 2)
+    return shares
+
+
+def hold_out_rows(rows: pd.DataFrame, pairs: pd.DataFrame, seen: Sequence[str]) -> pd.DataFrame:
+    """The 2-way rows of both wordings again, by how many of the pair's labels are among ``seen``."""
+    chosen = rows[rows["task"].isin(("2way_before", "2way_after"))]
+    labels = pairs.set_index("pair_id").loc[chosen["item"], ["label_i", "label_j"]]
+    count = labels.isin(list(seen)).sum(axis=1).to_numpy()
+    kinds = np.array(["none seen", "one seen", "both seen"])[count]
+    return chosen.assign(
+        task=[f"{HOLD_OUT}: {kind}" for kind in kinds], item=chosen["item"] + " " + chosen["task"]
+    )

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tclap import audio
+from tclap.data.composites import TARGET_RMS, ClipAudio, place, render
+from tclap.data.conditions import Arrangement, Condition, Event, arrange, pink_noise, sequence
+
+RATE, WINDOW = 8000, 2.0
+HERTZ = {"low": 200, "high": 1500, "middle": 600}
+
+
+@pytest.fixture
+def clips(tmp_path) -> ClipAudio:
+    """Three tones of 3 s at different levels, the loudest part of each in its middle."""
+    rows = []
+    time = np.arange(3 * RATE) / RATE
+    for n, (name, hertz) in enumerate(HERTZ.items()):
+        tone = 0.02 * (n + 1) * np.sin(2 * np.pi * hertz * time)
+        tone[RATE : 2 * RATE] *= 1.5
+        path = tmp_path / f"{name}.wav"
+        audio.write_wav(path, tone.astype(np.float32), RATE, subtype="FLOAT")
+        rows.append({"clip_id": name, "path": str(path)})
+    return ClipAudio(pd.DataFrame(rows), RATE)
+
+
+def played(clips, condition=None, seed=(), **changes) -> np.ndarray:
+    condition = condition or Condition(**changes)
+    return arrange("low", "high", condition, clips, WINDOW, RATE, seed).render(clips)
+
+
+def heard(waveform: np.ndarray) -> list[str | None]:
+    """The tone of each block of 20 ms: the strongest of the three; None in silence."""
+    blocks = waveform.astype(np.float64)[: len(waveform) // 160 * 160].reshape(-1, 160)
+    time = np.arange(160) / RATE
+    parts = {n: np.abs(blocks @ np.exp(-2j * np.pi * h * time)) for n, h in HERTZ.items()}
+    names = np.array(list(parts))[np.argmax(list(parts.values()), axis=0)]
+    return [name if np.any(block) else None for name, block in zip(names, blocks, strict=True)]
+
+
+def runs(blocks: list) -> list[tuple]:
+    """What is heard, with the number of blocks of each run."""
+    found = []
+    for block in blocks:
+        if found and found[-1][0] == block:
+            found[-1][1] += 1
+        else:
+            found.append([block, 1])
+    return [tuple(run) for run in found]
+
+
+def test_without_a_condition_it_is_the_forward_composite(clips):
+    pair = pd.DataFrame([{"pair_id": "p", "clip_i": "low", "clip_j": "high"}])
+    row = place(pair, clips, WINDOW).to_dict("records")[0]
+    np.testing.assert_array_equal(played(clips), render(row, "forward", clips))
+    # And a gap or cross-fade is that of the manifest.
+    for gap in (0.25, -0.25):
+        milliseconds = 1000 * WINDOW * gap
+        row = place(pair, clips, WINDOW, gap_ms=(milliseconds, milliseconds)).to_dict("records")[0]
+        np.testing.assert_array_equal(played(clips, gap=gap), render(row, "forward", clips))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [("low", 50), ("high", 50)]),
+        ({"gap": 0.2}, [("low", 40), (None, 20), ("high", 40)]),
+        ({"boundary": 0.2}, [("low", 20), ("high", 80)]),
+        ({"boundary": 0.85}, [("low", 85), ("high", 15)]),
+        ({"near": (True, True)}, [(None, 25), ("low", 25), ("high", 25), (None, 25)]),
+        ({"near": (True, False)}, [(None, 25), ("low", 25), (None, 25), ("high", 25)]),
+        ({"near": (False, True)}, [("low", 25), (None, 25), ("high", 25), (None, 25)]),
+        ({"near": (False, False)}, [("low", 25), (None, 50), ("high", 25)]),
+    ],
+)
+def test_what_is_heard_when(clips, changes, expected):
+    waveform = played(clips, **changes)
+    assert len(waveform) == WINDOW * RATE and waveform.dtype == np.float32
+    assert audio.rms(waveform) == pytest.approx(TARGET_RMS, rel=1e-5)
+    assert runs(heard(waveform)) == expected
+
+
+def test_a_cross_fade_holds_both_at_once(clips):
+    waveform = played(clips, gap=-0.25)
+    assert len(waveform) == WINDOW * RATE
+    middle = waveform[int(0.99 * RATE) : int(1.01 * RATE)].astype(np.float64)
+    time = np.arange(len(middle)) / RATE
+    low, high = (np.abs(middle @ np.exp(-2j * np.pi * HERTZ[n] * time)) for n in ("low", "high"))
+    assert low == pytest.approx(high, rel=0.25) and min(low, high) > 0
+    # Half a second before and after, each is alone.
+    blocks = heard(waveform)
+    assert set(blocks[:37]) == {"low"} and set(blocks[63:]) == {"high"}
+
+
+@pytest.mark.parametrize("db", [-20, -3, 3, 10])
+def test_levels_in_decibels(clips, db):
+    waveform = played(clips, first_db=db)
+    first, second = waveform[:RATE], waveform[RATE:]
+    assert 20 * np.log10(audio.rms(first) / audio.rms(second)) == pytest.approx(db, abs=0.01)
+    assert audio.rms(waveform) == pytest.approx(TARGET_RMS, rel=1e-5)
+
+
+@pytest.mark.parametrize("snr", [20, 0])
+def test_noise_has_the_level_that_is_asked_for_and_comes_from_the_seed(clips, snr):
+    clean = played(clips).astype(np.float64)
+    noisy = played(clips, snr_db=snr, seed=(1, 2)).astype(np.float64)
+    assert audio.rms(noisy) == pytest.approx(TARGET_RMS, rel=1e-5)
+    noise = pink_noise(len(clean), np.random.default_rng((1, 2))).astype(np.float64)
+    # The share of each in the mixture, by least squares.
+    (signal, floor), *_ = np.linalg.lstsq(np.stack([clean, noise], axis=1), noisy, rcond=None)
+    assert 20 * np.log10(signal * TARGET_RMS / floor) == pytest.approx(snr, abs=0.01)
+    np.testing.assert_allclose(noisy, signal * clean + floor * noise, atol=1e-6)
+    np.testing.assert_array_equal(noisy, played(clips, snr_db=snr, seed=(1, 2)))
+    assert not np.array_equal(noisy, played(clips, snr_db=snr, seed=(1, 3)))
+
+
+def test_pink_noise_has_equal_power_in_every_octave():
+    noise = pink_noise(2**18, np.random.default_rng(0)).astype(np.float64)
+    assert noise.mean() == pytest.approx(0, abs=1e-5) and np.mean(noise**2) == pytest.approx(1)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    octaves = [power[2**k : 2 ** (k + 1)].sum() for k in range(8, 17)]
+    assert max(octaves) / min(octaves) < 1.3
+
+
+def test_three_events_in_the_order_given(clips):
+    names = ["high", "low", "middle"]
+    arranged = sequence(names, clips, WINDOW, RATE)
+    assert arranged.clip_ids == names
+    waveform = arranged.render(clips)
+    length = int(WINDOW * RATE) // 3
+    for n, name in enumerate(names):
+        assert set(heard(waveform[n * length : (n + 1) * length])) == {name}
+        assert audio.rms(waveform[n * length : (n + 1) * length]) == pytest.approx(TARGET_RMS, rel=1e-3)
+
+
+def test_silence_stays_silence(tmp_path):
+    audio.write_wav(tmp_path / "nothing.wav", np.zeros(RATE, np.float32), RATE)
+    silent = ClipAudio(pd.DataFrame([{"clip_id": "n", "path": str(tmp_path / "nothing.wav")}]), RATE)
+    waveform = arrange("n", "n", Condition(snr_db=10), silent, WINDOW, RATE).render(silent)
+    assert not waveform.any()
+
+
+def test_what_decides_the_sound_is_described(clips):
+    arranged = arrange("low", "high", Condition(snr_db=5), clips, WINDOW, RATE, (3,))
+    described = arranged.described()
+    assert "low" not in str(described)  # the files' contents stand for the clips
+    assert described["snr_db"] == 5 and described["seed"] == (3,)
+    other = arrange("low", "high", Condition(boundary=0.4, snr_db=5), clips, WINDOW, RATE, (3,))
+    assert other.described() != described
+
+
+def test_what_does_not_fit_is_refused(clips):
+    for condition in (Condition(gap=1.0), Condition(boundary=0.0), Condition(gap=-1.5)):
+        with pytest.raises(ValueError, match="leaves no room for two events in 2 s"):
+            arrange("low", "high", condition, clips, WINDOW, RATE)
+    with pytest.raises(ValueError, match="1 clip\\(s\\) in 16000 samples make no sequence"):
+        sequence(["low"], clips, WINDOW, RATE)
+    long = Arrangement((Event("low", 0, 900, 1.0),), 1000, RATE, lead=200)
+    with pytest.raises(ValueError, match="900 samples after 200 of silence do not fit in 1000"):
+        long.render(clips)

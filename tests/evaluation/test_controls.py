@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from tclap.data.captions import ORDERED, SEEN_WORDINGS, UNSEEN_ORDERED
+from tclap.data.clips import half_of_labels
+from tclap.evaluation import controls
+from tclap.evaluation.controls import (
+    CONDITIONS,
+    GROUPS,
+    arrangements,
+    build_items,
+    control_rows,
+    group_of,
+    hold_out_rows,
+)
+from tclap.evaluation.embedded import Embedded
+from tclap.evaluation.statistics import summarise
+
+LABELS = ["dog", "rain", "church bells", "hen", "siren"]
+PER_CLASS = 4
+
+
+def made():
+    """Test clips of five labels, and every ordered pair of labels forward and reversed."""
+    clips = pd.DataFrame(
+        [
+            {"clip_id": f"{x} {n}", "label": x, "source": f"s {x} {n}"}
+            for x in LABELS
+            for n in range(PER_CLASS)
+        ]
+    )
+    rows = []
+    for n, ((a, b), order) in enumerate(
+        itertools.product(itertools.permutations(LABELS, 2), ("forward", "reversed"))
+    ):
+        row = {"pair_id": f"p{n}", "sigma": "preceding", "order": order}
+        for end, label, take in (("i", a, n % PER_CLASS), ("j", b, n // 7 % PER_CLASS)):
+            row |= {
+                f"label_{end}": label,
+                f"clip_{end}": f"{label} {take}",
+                f"source_{end}": f"s {label} {take}",
+            }
+        rows.append(row)
+    return clips, pd.DataFrame(rows)
+
+
+class Reader(Embedded):
+    """Stands for a model that hears the events' order and reads captions by rules: one axis a meaning."""
+
+    AXES = [*itertools.permutations(LABELS, 3), *itertools.permutations(LABELS, 2), *((x,) for x in LABELS)]
+
+    def __init__(self, clips, pairs, seed=0, hears=lambda events: events):
+        self.axis = {tuple(events): n for n, events in enumerate(self.AXES)}
+        sounds = {clip.clip_id: (clip.label,) for clip in clips.itertuples()}
+        for index, pair in enumerate(pairs.to_dict("records")):
+            ends = (pair["label_i"], pair["label_j"])
+            played = ends if pair["order"] == "forward" else ends[::-1]
+            sounds[f"{pair['pair_id']}/{pair['order']}"] = played
+            sounds |= {f"{pair['pair_id']}/{name}": played for name in CONDITIONS}
+            third, order = controls._third(pair, clips, seed, index)
+            sounds[f"{pair['pair_id']}/three"] = tuple((*ends, third["label"])[k] for k in order)
+        audio = torch.zeros(len(sounds), len(self.axis))
+        for n, events in enumerate(sounds.values()):
+            audio[n, self.axis[hears(events)]] = 1
+            for event in events:
+                audio[n, self.axis[(event,)]] += 0.1
+        super().__init__(
+            {name: n for n, name in enumerate(sounds)}, torch.nn.functional.normalize(audio, dim=1)
+        )
+
+    def embed_captions(self, captions):
+        text = torch.zeros(len(captions), len(self.axis))
+        for n, caption in enumerate(captions):
+            events = said(caption)
+            if events in self.axis:
+                text[n, self.axis[events]] = 1
+        return text
+
+
+def said(caption: str) -> tuple[str, ...]:
+    """The events of a caption in the order that its words give them; () where they give none."""
+    words = caption.removeprefix("this is a sound of ")
+    forward = r"(.+?) before (.+) before (.+)|first (.+?), then (.+), then (.+)|(.+) before (.+)|"
+    forward += r"(.+) followed by (.+)|first (.+), then (.+)|(.+), then (.+)|(.+) and then (.+)|"
+    forward += r"(.+) precedes (.+)|(.+) prior to (.+)|after (.+), (.+)"
+    backward = r"(.+) preceded by (.+)|(.+) follows (.+)|before (.+), (.+)|(.+) after (.+)"
+    for pattern, turn in ((backward, -1), (forward, 1)):
+        if found := re.fullmatch(pattern, words):
+            events = tuple(x for x in found.groups() if x)[::turn]
+            if set(events) <= set(LABELS):
+                return events
+    return (words,) if words in LABELS else ()
+
+
+@pytest.fixture(scope="module")
+def asked():
+    clips, pairs = made()
+    return clips, pairs, build_items(clips, pairs, seed=0)
+
+
+def accuracies(rows):
+    return rows.groupby("task")["correct"].mean().mul(100).to_dict()
+
+
+def test_unseen_wordings_are_not_trained_on():
+    bare = {template.removeprefix("this is a sound of ") for template in ORDERED}
+    assert not bare & set(UNSEEN_ORDERED)
+    assert set(SEEN_WORDINGS) <= set(ORDERED)
+
+
+def test_items_of_one_pair_by_hand():
+    clips, pairs = made()
+    reversed_pair = pairs[(pairs["label_i"] == "dog") & (pairs["label_j"] == "church bells")].iloc[[1]]
+    name = reversed_pair["pair_id"].iloc[0]
+    items = build_items(clips, reversed_pair, seed=0).set_index("task")
+    before = ["this is a sound of dog before church bells", "this is a sound of church bells before dog"]
+    expected = {
+        "wording: {b} after {a}": ["church bells after dog", "dog after church bells"],
+        "wording: before {b}, {a}": ["before church bells, dog", "before dog, church bells"],
+        "words: swapped": [caption.replace("before", "after") for caption in before],
+        "words: names only": ["dog church bells", "church bells dog"],
+        "gap: -25%": before,
+        "near: neither": before,
+    }
+    for task, candidates in expected.items():
+        row = items.loc[task]
+        assert row["candidates"] == candidates and row["answers"] == [1] and row["chance"] == 0.5
+        assert row["audio"] == (f"{name}/{task}" if task in CONDITIONS else f"{name}/reversed")
+    shuffled = items.loc["words: shuffled"]["candidates"]
+    assert [sorted(c.split()) for c in shuffled] == [sorted(c.split()) for c in before]
+    assert shuffled != before
+    three = items.loc["three: then"]
+    assert len(set(three["candidates"])) == 6 and three["chance"] == pytest.approx(1 / 6)
+    single = items.loc["single: plain"].set_index("item").loc["hen 1"]
+    (other,) = {w for c in single["candidates"][1:] for w in re.split(" before | while ", c[19:])} - {"hen"}
+    assert single["candidates"] == [
+        "this is a sound of hen",
+        f"this is a sound of hen before {other}",
+        f"this is a sound of {other} before hen",
+        f"this is a sound of hen while {other}",
+    ]
+    assert single["answers"] == [0] and single["chance"] == 0.25
+
+
+def test_every_task_belongs_to_a_documented_group(asked):
+    assert {group_of(task) for task in asked[2]["task"]} == set(GROUPS) - {"baseline", "hold-out"}
+    assert group_of("2way_before") is None and group_of("prompt: {}") is None
+    for group in GROUPS:
+        assert f"``{group}``" in controls.__doc__
+
+
+def test_a_model_that_hears_and_reads_order_is_right_and_is_misled_by_swapped_words(asked):
+    clips, pairs, items = asked
+    found = accuracies(control_rows(Reader(clips, pairs), items, pairs))
+    always = [f"wording: {w}" for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)] + list(CONDITIONS)
+    always += ["wording: seen", "wording: unseen", "three: before", "three: then", "single: plain"]
+    assert {task: found[task] for task in always} == dict.fromkeys(always, 100.0)
+    # Names alone tie, and a tie is wrong.
+    assert found["words: swapped"] == 0 and found["words: names only"] == 0
+
+
+def test_a_model_that_hears_the_reverse_is_wrong(asked):
+    clips, pairs, items = asked
+    rows = control_rows(Reader(clips, pairs, hears=lambda events: events[::-1]), items, pairs)
+    found = accuracies(rows)
+    assert all(found[task] == 0 for task in (*CONDITIONS, "wording: seen", "wording: unseen", "three: then"))
+    assert found["words: swapped"] == 100
+
+
+def test_random_embeddings_are_at_chance(asked):
+    clips, pairs, items = asked
+
+    class Random(Embedded):
+        def __init__(self, seed):
+            self.generator = torch.Generator().manual_seed(seed)
+            known = Reader(clips, pairs).audio_rows
+            super().__init__(known, self.draw(len(known)))
+
+        def draw(self, count):
+            drawn = torch.randn(count, 64, generator=self.generator)
+            return torch.nn.functional.normalize(drawn, dim=1)
+
+        def embed_captions(self, captions):
+            return self.draw(len(captions))
+
+    rows = pd.concat([control_rows(Random(seed), items, pairs) for seed in range(10)])
+    tasks = rows.groupby("task")
+    assert len(tasks) == 4 + 8 + 2 + 3 + len(CONDITIONS) + 2 + 2 + 4
+    for task, group in tasks:
+        # These two are no function of the embeddings.
+        if task in ("baseline: always the first", "baseline: label prior"):
+            continue
+        test = binomtest(int(group["correct"].sum()), len(group), group["chance"].iloc[0])
+        assert test.pvalue > 0.0005, (task, group["correct"].mean(), len(group))
+    assert not rows["tied"][~rows["task"].str.startswith("baseline")].any()
+
+
+def test_baselines_by_hand(asked):
+    clips, pairs, items = asked
+    rows = control_rows(Reader(clips, pairs), items, pairs)
+    found = rows.set_index(["task", "item"])
+    first = found.loc["baseline: always the first"]["correct"]
+    np.testing.assert_array_equal(first.loc[pairs["pair_id"]], pairs["order"] == "forward")
+    # Both sounds are heard equally well, and all captions of order equally far from the mean sound.
+    assert found.loc["baseline: audio only"]["tied"].all()
+    assert found.loc["baseline: captions only"]["tied"].all()
+
+
+def test_the_label_prior_by_brute_force():
+    _, pairs = made()
+    pairs = pairs.sample(15, random_state=1).reset_index(drop=True)
+    expected = []
+    for one in pairs.itertuples():
+        shares = []
+        for label in (one.label_i, one.label_j):
+            led = followed = 0
+            for other in pairs.itertuples():
+                if {one.source_i, one.source_j} & {other.source_i, other.source_j}:
+                    continue
+                ends = (other.label_i, other.label_j)
+                lead, follow = ends if other.order == "forward" else ends[::-1]
+                led, followed = led + (lead == label), followed + (follow == label)
+            shares.append((led + 1) / (led + followed + 2))
+        expected.append(shares)
+    np.testing.assert_allclose(controls._label_prior(pairs), expected)
+    assert len(np.unique(expected)) > 3
+
+
+def test_hold_out_by_how_many_classes_were_seen():
+    _, pairs = made()
+    rows = pd.DataFrame(
+        [
+            {"task": task, "item": pair, "correct": True, "chance": 0.5}
+            for task in ("2way_before", "2way_after", "3")
+            for pair in pairs["pair_id"]
+        ]
+    )
+    found = hold_out_rows(rows, pairs, ["dog", "hen"])
+    counts = found["task"].value_counts().to_dict()
+    # Of 20 ordered pairs of labels, each in two orders and two wordings: 2, 12 and 6.
+    expected = {"hold-out: both seen": 8, "hold-out: one seen": 48, "hold-out: none seen": 24}
+    assert counts == expected
+    both = found[found["task"] == "hold-out: both seen"]
+    of = pairs.set_index("pair_id").loc[both["item"].str.split().str[0]]
+    assert set(of["label_i"]) | set(of["label_j"]) == {"dog", "hen"}
+    assert not found.duplicated(["task", "item"]).any()
+
+
+def test_half_of_the_labels():
+    half = half_of_labels([*LABELS, "crow"], 0)
+    assert len(half) == 3 and set(half) < {*LABELS, "crow"} and half == sorted(half)
+    assert half == half_of_labels(["crow", *LABELS], 0)
+    assert len({tuple(half_of_labels([*LABELS, "crow"], s)) for s in range(20)}) > 5
+    assert len(half_of_labels(["a", "b", "c"], 0)) == 2
+
+
+def test_sounds_are_arranged_in_the_order_that_is_right(asked):
+    clips, pairs, items = asked
+
+    def tone(clip_id):
+        return np.ones(4000, np.float32)
+
+    tone.sample_rate = 1000
+    sounds = arrangements(clips, pairs, tone, 2.0, seed=0)
+    plain = {f"{pair}/{view}" for pair in pairs["pair_id"] for view in ("forward", "reversed")}
+    assert set(sounds) == set(items["audio"]) - plain - set(clips["clip_id"])
+    labels = clips.set_index("clip_id")["label"]
+    checked = items[items["audio"].isin(sounds)]
+    assert len(checked) == len(pairs) * (len(CONDITIONS) + 2)
+    for item in checked.itertuples():
+        played = tuple(labels[clip] for clip in sounds[item.audio].clip_ids)
+        assert said(item.candidates[item.answers[0]]) == played
+
+
+def test_items_are_the_seeds_and_survive_parquet(asked, tmp_path):
+    clips, pairs, items = asked
+    pd.testing.assert_frame_equal(items, build_items(clips, pairs, seed=0))
+    other = build_items(clips, pairs, seed=1)
+    differ = items["candidates"] != other["candidates"]
+    assert set(items["task"][differ]) == {
+        "words: shuffled",
+        "three: before",
+        "three: then",
+        "single: plain",
+        "single: says first",
+    }
+    items.to_parquet(tmp_path / "controls.parquet", index=False)
+    back = pd.read_parquet(tmp_path / "controls.parquet")
+    reader = Reader(clips, pairs)
+    pd.testing.assert_frame_equal(control_rows(reader, items, pairs), control_rows(reader, back, pairs))
+
+
+def test_clips_without_labels_are_asked_about_two_events_only(asked):
+    clips, pairs, _ = asked
+    unlabelled = clips.assign(label=clips["clip_id"])
+    named = pairs.assign(
+        label_i=pairs["clip_i"], label_j=pairs["clip_j"], text_i="A dog barks", text_j="rain falls"
+    )
+    items = build_items(unlabelled, named, seed=0)
+    assert {group_of(task) for task in items["task"]} == {*GROUPS[:9]} - {"baseline", "single"}
+    assert (
+        "A dog barks, then rain falls"
+        in items.set_index("task").loc["wording: {a}, then {b}"]["candidates"].iloc[0]
+    )
+
+
+def test_rows_can_be_summarised(asked):
+    clips, pairs, items = asked
+    rows = control_rows(Reader(clips, pairs), items, pairs).assign(model="m", seed=0)
+    summary = summarise(rows, resamples=50).set_index("task")
+    assert summary.loc["wording: unseen", "n"] == 8 * len(pairs)
+    assert summary.loc["three: then", "chance"] == pytest.approx(100 / 6)
