@@ -12,6 +12,7 @@ before B" against "B before A" (prompted; chance 1/2) of the composite that the 
                 better comes first; ``captions only`` compares the captions with the mean of all
                 sounds; ``label prior`` takes first the label that comes first more often in the
                 items of other clips; ``always the first`` takes the first candidate
+``plain``       the composite as it is: what the conditions below are to be compared with
 ``gap``         silence between the events, of the window; a negative gap is a cross-fade
 ``boundary``    the first event's share of the time
 ``level``       of the first event over the second, in dB
@@ -46,6 +47,7 @@ from tclap.evaluation.zste import ITEM_COLUMNS, ROW_COLUMNS, answered, item_of
 
 HOLD_OUT = "hold-out"
 GROUPS = (
+    "plain",
     "wording",
     "words",
     "baseline",
@@ -118,6 +120,7 @@ def _order_items(pair: Mapping, generator: np.random.Generator) -> list[dict]:
         for wording in (*SEEN_WORDINGS, *UNSEEN_ORDERED)
     }
     asked |= {
+        "plain: before": before,
         "words: shuffled": [_shuffled(caption, generator) for caption in before],
         "words: swapped": [Phrase(a, "after", b).text(), Phrase(b, "after", a).text()],
         "words: names only": [f"{a} {b}", f"{b} {a}"],

@@ -54,6 +54,7 @@ class TestAudio:
             [*self.clips["clip_id"], *composites.values()], "test audio through the trunk"
         )
         self._policies: dict[str, dict[str, Tensor]] = {}
+
     @cached_property
     def control_pairs(self) -> pd.DataFrame:
         """The pairs of which the controls ask."""

@@ -17,10 +17,13 @@ def percentages(summary: dict) -> Iterator[tuple[tuple[str, str], float]]:
             for task, entry in (groups.get(group) or {}).items():
                 if entry and entry.get("accuracy") is not None:
                     yield (model, f"{prefix}{task}"), float(entry["accuracy"])
+        for group, conditions in ((summary.get("controls") or {}).get(model) or {}).items():
+            for condition, entry in conditions.items():
+                yield (model, f"{group}: {condition}"), float(entry["accuracy"])
         for gallery, ways in (groups.get("retrieval") or {}).items():
             for way, entry in (ways or {}).items():
                 for key, value in (entry or {}).items():
-                    if key.startswith("R@") and value is not None:
+                    if key.startswith(("R@", "mAP@")) and value is not None:
                         yield (model, f"{gallery} {way} {key}"), float(value)
 
 

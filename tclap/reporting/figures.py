@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tclap.reporting import charts, pictures, read, style
+from tclap.reporting import charts, controls, pictures, read, style
 
 FIGURES: dict[str, Callable[[Path], Figure]] = {
     "tasks": lambda run: charts.figure_tasks(read.summary(run)),
@@ -15,6 +15,9 @@ FIGURES: dict[str, Callable[[Path], Figure]] = {
     "prompts": lambda run: charts.figure_prompts(read.summary(run)),
     "readouts": lambda run: charts.figure_readouts(read.summary(run)),
     "windows": lambda run: charts.figure_windows(read.summary(run)),
+    "conditions": lambda run: controls.figure_conditions(read.summary(run)),
+    "wordings": lambda run: controls.figure_wordings(read.summary(run)),
+    "hold_out": lambda run: controls.figure_hold_out(read.summary(run)),
     "margins": lambda run: pictures.figure_margins(read.rows(run, "results")),
     "similarity": lambda run: pictures.figure_similarity(read.rows(run, "similarity")),
     "curves": lambda run: pictures.figure_curves(read.rows(run, "history")),

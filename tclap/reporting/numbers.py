@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tclap.reporting import latex
+from tclap.reporting import controls, latex
 from tclap.reporting.charts import POLICIES, READOUTS, WINDOW_TASKS
 from tclap.reporting.read import has_random_weights
 from tclap.reporting.scores import TASKS, better, comparison, score, shared, usable
 from tclap.reporting.style import MAIN, MODELS, RANDOM_WEIGHTS
 from tclap.reporting.tables import DIRECTIONS, GALLERIES
 
-ORDINALS = {"R@1": "ROne", "R@5": "RFive", "R@10": "RTen", "median_rank": "MedianRank"}
+ORDINALS = {
+    "R@1": "ROne",
+    "R@5": "RFive",
+    "R@10": "RTen",
+    "mAP@10": "MeanPrecision",
+    "median_rank": "MedianRank",
+}
 STAGES = ("base", "post", "test")
 OPPONENTS = ("clap", "clap-continued")
 
@@ -28,11 +34,7 @@ def words(text: str) -> str:
 
 def macros(summary: dict) -> dict[str, str]:
     """Macro name (letters only, without backslash) to what it prints."""
-    return dict(
-        pair
-        for part in (of_run, of_tasks, of_comparisons, of_prompts, of_retrieval, of_readouts, of_windows)
-        for pair in part(summary)
-    )
+    return dict(pair for part in PARTS for pair in part(summary))
 
 
 def of_run(summary: dict) -> Iterator[tuple[str, str]]:
@@ -113,6 +115,49 @@ def of_windows(summary: dict) -> Iterator[tuple[str, str]]:
                 entry = ((windows.get(policy) or {}).get(model) or {}).get(task) or {}
                 name = f"Window{policy.capitalize()}{MODELS[model].word}{TASKS[task].word}"
                 yield name, latex.number(entry.get("accuracy"))
+
+
+QUOTED_CONTROLS = {
+    **{("hold-out", condition): f"HoldOut{words(word)}" for condition, word in controls.HOLD_OUT.items()},
+    ("wording", "seen"): "WordingsSeen",
+    ("wording", "unseen"): "WordingsUnseen",
+    ("words", "shuffled"): "WordsShuffled",
+    ("words", "swapped"): "WordsSwapped",
+    ("words", "names only"): "NamesOnly",
+    ("baseline", "audio only"): "AudioOnly",
+    ("baseline", "captions only"): "CaptionsOnly",
+    ("single", "plain"): "SinglePlain",
+    ("three", "before"): "ThreeBefore",
+    ("three", "then"): "ThreeThen",
+    ("plain", "before"): "PlainBefore",
+    ("near", "neither"): "NearNeither",
+    ("boundary", "15%"): "BoundaryFifteen",
+    ("boundary", "85%"): "BoundaryEightyFive",
+    ("level", "-20"): "LevelMinusTwenty",
+    ("level", "+20"): "LevelPlusTwenty",
+    ("noise", "0"): "NoiseZero",
+}
+
+
+def of_controls(summary: dict) -> Iterator[tuple[str, str]]:
+    """Accuracy and interval of the main models and of the hold-out's on the controls that are quoted."""
+    for model in (*MAIN, "t-clap-half"):
+        for where, word in QUOTED_CONTROLS.items():
+            entry = controls.entry(summary, model, *where) or {}
+            yield f"{MODELS[model].word}{word}", latex.number(entry.get("accuracy"))
+            yield f"{MODELS[model].word}{word}Interval", latex.interval(entry.get("ci95"))
+
+
+PARTS = (
+    of_run,
+    of_tasks,
+    of_comparisons,
+    of_prompts,
+    of_retrieval,
+    of_readouts,
+    of_windows,
+    of_controls,
+)
 
 
 def numbers_tex(summary: dict) -> str:

@@ -14,13 +14,13 @@ def test_differences_are_ours_minus_reference(summary):
     assert (row["ours"], row["reference"]) == (84.7, 86.7)
     assert row["difference"] == pytest.approx(-2.0)
     assert (table["difference"] != 0).sum() == 1
-    # 9 models of 10 tasks, 5 prompts and 3 recalls in 2 directions of 3 galleries
-    assert len(table) == 9 * (10 + 5 + 18)
+    # 10 models of 10 tasks, 5 prompts and 4 measures in 2 directions of 3 galleries; 50 controls of 4 models
+    assert len(table) == 10 * (10 + 5 + 24) + 4 * 50
 
 
 def test_report_tells_identical_within_and_different(summary):
     reference = made_up.summary()
-    assert compare.report(summary, reference).startswith("Identical to the reference in all 297")
+    assert compare.report(summary, reference).startswith("Identical to the reference in all 590")
     reference["models"]["clap"]["zste"]["3"]["accuracy"] += 2.0
     reference["models"]["t-clap"]["zste"]["5"]["accuracy"] += 0.5
     text = compare.report(summary, reference, tolerance=2.5)
@@ -41,11 +41,11 @@ def test_a_tolerance_is_inclusive_and_must_not_be_negative(summary):
 def test_models_or_tasks_of_one_side_only_are_counted_not_compared(summary):
     small = made_up.summary(("clap",))
     text = compare.report(summary, small)
-    assert text.startswith("Identical to the reference in all 33 shared numbers.")
-    assert "264 numbers are in only one of the two" in text
-    assert compare.differences(small, summary)["difference"].isna().sum() == 264
+    assert text.startswith("Identical to the reference in all 89 shared numbers.")
+    assert "501 numbers are in only one of the two" in text
+    assert compare.differences(small, summary)["difference"].isna().sum() == 501
     small["models"]["clap"]["zste"]["4"] = None
-    assert "265 numbers" in compare.report(small, summary)
+    assert "502 numbers" in compare.report(small, summary)
 
 
 def test_other_settings_are_told(summary):

@@ -19,16 +19,7 @@ def test_macros_are_letters_and_unique(summary):
     text = numbers.numbers_tex(summary)
     names = defined(text)
     assert len(names) == len(set(names)) == text.count(r"\newcommand")
-    parts = (
-        numbers.of_run,
-        numbers.of_tasks,
-        numbers.of_comparisons,
-        numbers.of_prompts,
-        numbers.of_retrieval,
-        numbers.of_readouts,
-        numbers.of_windows,
-    )
-    pairs = [pair for part in parts for pair in part(summary)]
+    pairs = [pair for part in numbers.PARTS for pair in part(summary)]
     assert len(pairs) == len(names), "no two parts may define the same macro"
 
 
