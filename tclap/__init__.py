@@ -12,6 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "add_slots": "tclap.slots",
     "clip_loss": "tclap.losses",
     "evaluate": "tclap.evaluation.api",
     "fine_tune": "tclap.finetune",

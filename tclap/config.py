@@ -71,6 +71,15 @@ class PostPretraining(Phase):
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Order from text alone: shares of the time that make a slot, and the caption reader's training."""
+
+    parts: list[float] = field(default_factory=lambda: [0.2, 0.5])
+    steps: int = 600
+    pool: int = 4000
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that a run is a function of, beside its seed, its data and the versions."""
 
@@ -87,6 +96,7 @@ class Config:
     dataset_options: dict = field(default_factory=dict)
     control_pairs: int = 0  # the first test pairs, of which the controls ask too
     readouts: list[str] = field(default_factory=list)
+    slots: Slots | None = None  # None: notebook 06 has nothing to do
     window_policies: list[str] = field(default_factory=lambda: ["fit"])
     crop_energy: float = 1.0  # of training's segments, see SegmentBank
     gap_ms: list[float] = field(default_factory=lambda: [0.0, 0.0])

@@ -38,6 +38,7 @@ from tclap.features import StoredText, TextFeatures
 from tclap.language import OrderLesson
 from tclap.model_folder import HISTORY, ModelFolder
 from tclap.models.base import AudioTextModel, load_model, read_checkpoint
+from tclap.models.slots import SlotModel
 from tclap.pool import Pool, make_pool, make_waveform_pool
 from tclap.post_pretraining import post_pretrain
 from tclap.processes import current
@@ -179,6 +180,8 @@ class Experiment:
         if config["origin"]["sha256"] != self.reference.origin["sha256"]:
             raise ValueError(f"{weights} was made on other published weights; train it again.")
         model = self.reference.with_readout(config["readout"])
+        if "slots" in config:
+            model = SlotModel(model, **config["slots"])
         model.load_own_state(state, str(weights))
         return model
 

@@ -47,7 +47,7 @@ class CaptionedSet:
         captions, device = list(texts["captions"]), model.log_scale.device
         with torch.inference_mode():
             words = [
-                model.embed_text(self.experiment.text(captions[n : n + BLOCK])).cpu()
+                model.embed_captions(captions[n : n + BLOCK], self.experiment.text).cpu()
                 for n in range(0, len(captions), BLOCK)
             ]
             sounds = [

@@ -131,7 +131,8 @@ class Encoded(Embedded):
         """Embeddings ``[N, d]`` on the CPU, from the run's text features."""
         blocks = [captions[n : n + BLOCK] for n in range(0, len(captions), BLOCK)]
         with torch.inference_mode():
-            return torch.cat([self.model.embed_text(self.experiment.text(b)).cpu() for b in blocks])
+            text = self.experiment.text
+            return torch.cat([self.model.embed_captions(block, text).cpu() for block in blocks])
 
 
 def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:

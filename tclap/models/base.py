@@ -16,7 +16,7 @@ import importlib
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,6 +159,10 @@ class AudioTextModel(nn.Module):
     def embed_text(self, tokens: Tokens) -> Tensor:
         """Embeddings ``[N, d]``, L2-normalised, float32 at least, from text trunk outputs."""
         return _normalised(self.text_head(tokens))
+
+    def embed_captions(self, captions: Sequence[str], text: Callable[[list[str]], Tokens]) -> Tensor:
+        """Embeddings ``[N, d]`` of captions; ``text`` makes their tokens: the trunk or what keeps them."""
+        return self.embed_text(text(list(captions)))
 
     @torch.no_grad()
     def encode_audio(
@@ -321,7 +325,12 @@ def load_model(
     if ours:
         config, state = read_checkpoint(Path(weights), name)
         pretrained = options.pop("pretrained", None)
+        slots = config.pop("slots", None)
         model = model_class.restored(config | options, pretrained)
+        if slots is not None:
+            from tclap.models.slots import SlotModel
+
+            model = SlotModel(model, **slots)
         model.load_own_state(state, str(weights))
         return model.to(device).eval()
     return model_class.from_pretrained(weights, **options).to(device).eval()

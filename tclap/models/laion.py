@@ -32,6 +32,7 @@ from transformers.models.clap.modeling_clap import ClapAudioEncoder, ClapTextMod
 from tclap import provenance
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import PublishedHead
+from tclap.models.tokenizers import token_offsets, word_tokens
 
 REPOSITORY = "laion/clap-htsat-unfused"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -124,6 +125,7 @@ class TextTrunk(nn.Module):
     def __init__(self, encoder: ClapTextModel, tokenizer: RobertaTokenizerFast) -> None:
         super().__init__()
         self.encoder, self.tokenizer = encoder, tokenizer
+        self.width = encoder.config.hidden_size
         positions = encoder.config.max_position_embeddings - encoder.config.pad_token_id - 1
         self.longest = min(positions, tokenizer.model_max_length)
 
@@ -139,6 +141,14 @@ class TextTrunk(nn.Module):
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
         values = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return Tokens(values.float(), mask.sum(1))
+
+    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
+        """Each token's characters, see :func:`tclap.models.tokenizers.token_offsets`."""
+        return token_offsets(self.tokenizer, captions, self.longest)
+
+    def whole_words(self) -> list[str]:
+        """Tokens of the vocabulary that are words, see :func:`tclap.models.tokenizers.word_tokens`."""
+        return word_tokens(self.tokenizer)
 
 
 class TextHead(nn.Module):

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tclap import provenance
 from tclap.models.base import Tokens
 from tclap.models.readouts import PublishedHead
+from tclap.models.tokenizers import token_offsets, word_tokens
 
 
 class AudioTrunk(nn.Module):
@@ -197,6 +198,14 @@ class TextTrunk(nn.Module):
         encoded = self.tokenize(captions)
         values = self.base(**encoded).last_hidden_state
         return Tokens(values, encoded["attention_mask"].sum(1))
+
+    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
+        """Each token's characters, see :func:`tclap.models.tokenizers.token_offsets`."""
+        return token_offsets(self.tokenizer, captions, self.longest)
+
+    def whole_words(self) -> list[str]:
+        """Tokens of the vocabulary that are words, see :func:`tclap.models.tokenizers.word_tokens`."""
+        return word_tokens(self.tokenizer)
 
 
 class Gpt2Trunk(TextTrunk):
