@@ -32,7 +32,7 @@ help: ## explain the targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-reproduce: .venv/ready ## run notebooks 01 to 05 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
+reproduce: .venv/ready ## run notebooks 01 to 06 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
 	@$(SNAKEMAKE) --quiet rules host
 	@$(BIN)/python -m tclap.reporting report --profile $(PROFILE) --base $(BASE) --reference $(REFERENCE)
 

@@ -8,13 +8,15 @@ caption's weight is T-CLAP's own embedding of it. Nothing here hears a composite
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
 import torch
 
 from tclap import provenance
+from tclap.data.composites import PROMPT, VIEWS
 from tclap.data.event_captions import WORDINGS, closed_class
 from tclap.evaluation.galleries import retrieval_rows
 from tclap.evaluation.suite import Encoded, TestAudio, all_control_rows
@@ -28,7 +30,7 @@ from tclap.variants import BASE
 log = logging.getLogger(__name__)
 SLOTS = {"clap-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
 CODE = ("data/captions.py", "data/event_captions.py", "models", "slots.py")
-SWAPPED = "clap-slots-swapped"
+SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 
 
 def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
@@ -67,8 +69,8 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
 def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """Ask the seed's models with slots what all others are asked, and write their tables.
 
-    Returns the item rows; ``clap-slots-swapped`` is the base model with slots whose sounds' first and last
-    slots have changed places, a control that has to answer 2-way questions the other way round.
+    Returns the item rows. In the tasks ``slots: swapped, ...`` the sounds' first and last slots have changed
+    places: a control that has to answer 2-way questions the other way round.
     """
     test = TestAudio(experiment, experiment.load(seed))
     items = experiment.table("data/items.parquet")
@@ -79,9 +81,8 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         queries.append(retrieval_rows(encoded, test.clips, test.pairs).assign(model=name, seed=seed))
         if len(test.control_pairs):
             rows.append(all_control_rows(encoded, test, rows[0]))
+        rows.append(_swapped(encoded, items))
         answers += [part.assign(model=name, seed=seed) for part in rows]
-        if name == "clap-slots":
-            answers.append(_swapped(encoded, items).assign(model=SWAPPED, seed=seed))
     folder = experiment.folder / f"seed{seed}"
     found = pd.concat(answers, ignore_index=True)
     write_table(folder / "slots-results.parquet", found)
@@ -94,13 +95,33 @@ def _swapped(encoded: Encoded, items: pd.DataFrame) -> pd.DataFrame:
     whole, first, last, rest = encoded.audio.split([width, width, width, 1], dim=1)
     kept, encoded.audio = encoded.audio, torch.cat([whole, last, first, rest], dim=1)
     try:
-        return encoded.answers(items[items["task"].isin(("2way_before", "2way_after"))])
+        rows = encoded.answers(items[items["task"].isin(SWAPPED)])
+        return rows.assign(task=rows["task"].map(SWAPPED))
     finally:
         encoded.audio = kept
 
 
+def slot_cosines(experiment: Experiment, model: SlotModel, pair: Mapping) -> pd.DataFrame:
+    """Cosines of one composite's slots with the names of its events: ``view, slot, event, cosine``."""
+    names = [PROMPT.format(pair[f"label_{end}"]) for end in "ij"]
+    features = experiment.audio_features(model).outputs([(pair, view) for view in VIEWS[:2]], "a composite")
+    with torch.inference_mode():
+        device = model.log_scale.device
+        sounds = model.embed_audio(features[[0, 1]].to(device))[:, :-1].unflatten(1, (3, -1)) * math.sqrt(3)
+        words = model.plain_text(names, experiment.text)
+    cosines = (sounds @ words.T).cpu()
+    return pd.DataFrame(
+        [
+            {"view": view, "slot": slot, "event": pair[f"label_{end}"], "cosine": float(cosines[v, s, e])}
+            for v, view in enumerate(VIEWS[:2])
+            for s, slot in enumerate(("whole", "first", "last"))
+            for e, end in enumerate("ij")
+        ]
+    )
+
+
 def readings(model: SlotModel, captions: Sequence[str]) -> pd.DataFrame:
-    """What a model with slots reads in captions, to look at: ``caption, relation, first, …, last``."""
+    """What a model with slots reads in captions, to look at: ``caption, relation, in time``."""
     rows = [
         {"caption": caption, "relation": reading.relation, "in time": " → ".join(reading.events)}
         for caption, reading in zip(captions, model.read(captions), strict=True)

@@ -87,6 +87,7 @@ def test_the_graph_makes_everything(smoke):
         "01_data_construction",
         "02_base_model-seed0",
         "04_evaluation-seed1",
+        "06_order_from_text-seed1",
         "05_figures_and_tables",
     ):
         assert {f"{stem}.ipynb", f"{stem}.html"} <= executed
@@ -97,7 +98,7 @@ def test_the_graph_makes_everything(smoke):
         assert (smoke / "paper" / name).read_text().strip()
     summary = json.loads((run / "summary.json").read_text())
     assert summary == json.loads((smoke / "runs" / "smoke" / "summary.json").read_text())
-    assert summary["seeds"] == [0, 1] and len(summary["models"]) == 9
+    assert summary["seeds"] == [0, 1] and len(summary["models"]) == 12
     for model in summary["models"].values():
         for task in model["zste"].values():
             low, high = task["ci95"]

@@ -23,6 +23,7 @@ before B" against "B before A" (prompted; chance 1/2) of the composite that the 
                 right, 50 is unbiased)
 ``three``       three events, all six orders (chance 1/6), worded "A before B before C" or
                 "first A, then B, then C"
+``slots``       of a model with slots: the first and the last slot of every sound exchanged
 ``hold-out``    both wordings of the 2-way task, by how many of the pair's classes the
                 post-pretraining on half of the classes had composites of
 ==============  ===========================================================================
@@ -59,6 +60,7 @@ GROUPS = (
     "single",
     "three",
     HOLD_OUT,
+    "slots",
 )
 CONDITIONS = {
     **{f"gap: {gap:.0%}": Condition(gap=gap) for gap in (-0.25, -0.05, 0.05, 0.25)},

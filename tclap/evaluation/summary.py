@@ -26,6 +26,9 @@ from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 CONTROL = "clap-continued"
 REFERENCE = "t-clap-distinct"
 COMPARISONS = (
+    (BASE, "clap-slots"),
+    ("t-clap", "clap-slots"),
+    ("t-clap", "t-clap-slots"),
     (BASE, "t-clap"),
     (CONTROL, "t-clap"),
     (REFERENCE, "t-clap-alpha-same-0"),
@@ -53,8 +56,14 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     for name in ("results", "retrieval", "similarity"):
         files = [folder / f"seed{seed}" / f"{name}.parquet" for seed in config.seeds]
         _require(files, "notebook 04")
+        slots = [file.with_name(f"slots-{file.name}") for file in files]
+        if config.slots is not None and name != "similarity":
+            _require(slots, "notebook 06")
+            files += slots
         tables[name] = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-    models = [m for m in tables["results"]["model"].unique() if POLICY_SEPARATOR not in m]
+    models = [
+        m for m in tables["results"]["model"].unique() if POLICY_SEPARATOR not in m and "-slots" not in m
+    ]
     histories = [folder / f"seed{s}" / m / "history.parquet" for s in config.seeds for m in models]
     shown = [folder / f"seed{config.seeds[0]}" / name for name in ("example.npz", "example.json")]
     _require([*histories, *shown], "notebooks 03 and 04")

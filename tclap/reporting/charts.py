@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, score, shared, usable
-from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
+from tclap.reporting.style import ASKED, COLUMN, MAIN, MODELS, TEXT, present, styled
 
 GREY = "#555555"
 # The white rim keeps the lines visible where they cross a dark bar.
@@ -45,7 +45,12 @@ def legend_above(figure: Figure, handles: Sequence, columns: int) -> None:
 
 def swatches(models: Sequence[str]) -> list[Patch]:
     """Legend entries of bars."""
-    return [Patch(color=MODELS[model].colour, label=MODELS[model].label) for model in models]
+    return swatches_of({MODELS[model].label: MODELS[model].colour for model in models})
+
+
+def swatches_of(colours: dict[str, str]) -> list[Patch]:
+    """Legend entries of bars by name and colour."""
+    return [Patch(color=colour, label=name) for name, colour in colours.items()]
 
 
 def dots(models: Sequence[str]) -> list[Line2D]:
@@ -76,7 +81,7 @@ def percent_axis(axes: Axes, along: str = "y", label: str = "accuracy (%)") -> N
 def figure_tasks(summary: dict) -> Figure:
     """Bars of base, control and T-CLAP on every task, with 95 % intervals and chance lines."""
     with styled():
-        models = present(summary["models"], MAIN)
+        models = present(summary["models"], ASKED)
         figure = Figure(figsize=(TEXT, 2.3))
         axes = figure.subplots()
         width = 0.8 / len(models)
@@ -106,7 +111,7 @@ def figure_tasks(summary: dict) -> Figure:
             Line2D([], [], **CHANCE, label="chance"),
             Line2D([], [], **NEVER, label="order guessed, never \u201cwhile\u201d"),
         ]
-        legend_above(figure, swatches(models) + lines, 5)
+        legend_above(figure, swatches(models) + lines, 6)
     return figure
 
 

@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from tclap.reporting import latex
 from tclap.reporting.charts import CHANCE, dots, legend_above, nothing, percent_axis, point
 from tclap.reporting.scores import usable
-from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
+from tclap.reporting.style import ASKED, COLUMN, MAIN, MODELS, TEXT, present, styled
 
 NONE = "This run asked no controls."
 PLAIN = ("plain", "before")
-HOLD_OUT_MODELS = ("clap", "t-clap", "t-clap-half")
+HOLD_OUT_MODELS = ("clap", "t-clap", "t-clap-half", "clap-slots")
 HOLD_OUT = {"both seen": "both", "one seen": "one", "none seen": "none"}
 
 
@@ -27,7 +27,7 @@ def entry(summary: dict, model: str, group: str, condition: str) -> dict | None:
     return found if usable(found) else None
 
 
-def asked(summary: dict, wanted: tuple[str, ...] = MAIN) -> list[str]:
+def asked(summary: dict, wanted: tuple[str, ...] = ASKED) -> list[str]:
     """Those of ``wanted`` that a run asked controls of."""
     return present(summary["controls"], wanted) if summary.get("controls") else []
 
@@ -104,7 +104,7 @@ def figure_conditions(summary: dict) -> Figure:
             axes.grid(False, axis="x")
             axes.set_xlabel(title)
         panels[0].set_ylabel("2-way (before), %")
-        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], 4)
+        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], len(models) + 1)
     return figure
 
 
@@ -133,7 +133,7 @@ def figure_wordings(summary: dict) -> Figure:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         percent_axis(axes, "x", "2-way accuracy (%); above the line: seen in training")
-        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], 4)
+        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], len(models) + 1)
     return figure
 
 
@@ -207,7 +207,7 @@ def table_4(summary: dict, draft: pd.DataFrame) -> str:
 
 def frame(summary: dict) -> pd.DataFrame:
     """The table's accuracies to look at in a notebook: a row a control, a column a model."""
-    models = asked(summary, (*MAIN, "t-clap-half"))
+    models = asked(summary, (*ASKED, "t-clap-slots", "t-clap-half"))
     values = {
         f"{group}: {condition}": {
             model: found["accuracy"] if (found := entry(summary, model, group, condition)) else None

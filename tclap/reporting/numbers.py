@@ -141,7 +141,7 @@ QUOTED_CONTROLS = {
 
 def of_controls(summary: dict) -> Iterator[tuple[str, str]]:
     """Accuracy and interval of the main models and of the hold-out's on the controls that are quoted."""
-    for model in (*MAIN, "t-clap-half"):
+    for model in (*MAIN, "t-clap-half", "clap-slots", "t-clap-slots"):
         for where, word in QUOTED_CONTROLS.items():
             entry = controls.entry(summary, model, *where) or {}
             yield f"{MODELS[model].word}{word}", latex.number(entry.get("accuracy"))

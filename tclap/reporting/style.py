@@ -42,8 +42,10 @@ MODELS = {
     "clap": Look("CLAP", "Clap", "#DDAA33", "o", ":"),
     "clap-continued": Look("control", "Control", "#BB5566", "s", "--"),
     "t-clap": Look("T-CLAP", "TClap", "#004488", "D"),
+    "clap-slots": Look("CLAP + slots", "Slots", "#228833", "^", "-."),
+    "t-clap-slots": Look("T-CLAP + slots", "TClapSlots", "#66CCEE", "*"),
     "t-clap-no-replay": Look("no replay", "NoReplay", "#33A1C9", "v"),
-    "t-clap-no-overlap": Look("no overlap view", "NoOverlap", "#228833", "^"),
+    "t-clap-no-overlap": Look("no overlap view", "NoOverlap", "#4B6113", "H"),
     "t-clap-no-time": Look("no time inversion", "NoTime", "#882255", "P"),
     "t-clap-half": Look("half of the classes", "Half", "#999933", "p"),
     "t-clap-distinct": Look("distinct classes", "Distinct", "#332288", "X"),
@@ -51,6 +53,7 @@ MODELS = {
     "t-clap-alpha-cross-0": Look("distinct, $\\alpha_\\mathrm{cross} = 0$", "AlphaCrossZero", "#AA4499", ">"),
 }
 MAIN = ("clap", "clap-continued", "t-clap")
+ASKED = (*MAIN, "clap-slots")
 
 
 def present(available: Iterable[str], wanted: Iterable[str] = tuple(MODELS)) -> list[str]:
