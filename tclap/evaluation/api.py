@@ -30,14 +30,14 @@ class Called(Embedded):
         names = list(sounds)
         blocks = [names[n : n + BLOCK] for n in range(0, len(names), BLOCK)]
         parts = [
-            _checked(model.encode_audio([sounds[name]() for name in block]), len(block), "encode_audio")
+            checked(model.encode_audio([sounds[name]() for name in block]), len(block), "encode_audio")
             for block in progress(blocks, "test audio", quiet=len(blocks) < 4)
         ]
         super().__init__({name: n for n, name in enumerate(names)}, torch.cat(parts))
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Embeddings ``[N, d]``, on the CPU."""
-        found = _checked(self._model.encode_text(list(captions)), len(captions), "encode_text")
+        found = checked(self._model.encode_text(list(captions)), len(captions), "encode_text")
         if found.shape[1] != self.audio.shape[1]:
             raise ValueError(
                 f"encode_text gave {found.shape[1]} dimensions and encode_audio {self.audio.shape[1]}; "
@@ -46,7 +46,12 @@ class Called(Embedded):
         return found
 
 
-def _checked(embeddings: Any, count: int, method: str) -> Tensor:
+def checked(embeddings: Any, count: int, method: str) -> Tensor:
+    """What a model's method gave for ``count`` items, as L2-normalised float32 ``[count, d]`` on the CPU.
+
+    Raises:
+        ValueError: on another shape or values that are not finite.
+    """
     found = torch.as_tensor(embeddings).detach().cpu().float()
     if found.ndim != 2 or len(found) != count:
         raise ValueError(f"{method} gave {tuple(found.shape)} for {count} items, expected [{count}, d].")
