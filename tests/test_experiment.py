@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
-from tclap import paths, progress, provenance
+from tclap import order_from_text, paths, progress, provenance
 from tclap.__main__ import main as command
 from tclap.checkpoints import Checkpoints
 from tclap.config import load_config
@@ -25,6 +27,7 @@ from tclap.experiment import TRAINING_CODE, Experiment
 from tclap.model_folder import HISTORY
 from tclap.models import base as models
 from tclap.models import compact
+from tclap.models.slots import Reading, SlotModel
 from tclap.preparation import prepare
 from tclap.reporting import figures, read
 
@@ -264,6 +267,68 @@ def test_a_variant_does_not_depend_on_those_trained_before_it(experiment):
         (experiment.model_folder(0, name) / "weights.json").unlink()
         experiment.train_variants(0, [name])
         assert weights_hash(experiment, name) == expected
+
+
+def test_slots_are_trained_once_and_share_a_reader(experiment, caplog):
+    experiment.train_variants(0, ["t-clap"])
+    models = order_from_text.train_slots(experiment, 0)
+    assert set(models) == {"clap-slots", "t-clap-slots"}
+    readers = [model.reader.state_dict() for model in models.values()]
+    assert all(torch.equal(readers[0][name], readers[1][name]) for name in readers[0])
+    assert (models["clap-slots"].whole, models["t-clap-slots"].whole) == (0, pytest.approx(1 / 3))
+    # Neither the classes nor the wordings that are held out are learnt from.
+    assert not {"dog", "precedes", "prior"} & set(models["clap-slots"].closed_class)
+    base = experiment.load(0)
+    head = {
+        name.removeprefix("head."): value
+        for name, value in models["clap-slots"].audio_head.state_dict().items()
+    }
+    assert all(torch.equal(value, head[name]) for name, value in base.audio_head.state_dict().items())
+    caplog.set_level(logging.INFO)
+    order_from_text.train_slots(experiment, 0)
+    assert "clap-slots, seed 0: made already" in caplog.text and "caption reader:" not in caplog.text
+
+
+def by_rule(self, captions, text=None):
+    """Stands for a trained reader: reads "X before Y" and "Y after X"."""
+    readings = []
+    for caption in captions:
+        found = re.fullmatch(r"this is a sound of (.+) (before|after) (.+)", caption)
+        ends = found and (found[1], found[3])[:: 1 if found[2] == "before" else -1]
+        readings.append(Reading("forward", ends) if found else Reading("plain", ()))
+    return readings
+
+
+def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, monkeypatch):
+    monkeypatch.setattr(SlotModel, "read", by_rule)
+    experiment.train_variants(0, ["t-clap"])
+    rows = order_from_text.evaluate_slots(experiment, 0)
+    kept = pd.read_parquet(experiment.folder / "seed0/slots-results.parquet")
+    assert len(kept) == len(rows) and set(rows["model"]) == {"clap-slots", "t-clap-slots"}
+    asked = set(experiment.table("data/items.parquet")["task"]) | set(
+        experiment.table("data/controls.parquet")["task"]
+    )
+    assert asked < set(rows["task"])
+    # The margins change sign with the slots.
+    of_base = rows[rows["model"] == "clap-slots"].set_index(["task", "item"])["margin"]
+    for task, swapped in order_from_text.SWAPPED.items():
+        one, other = of_base[task], of_base[swapped].loc[of_base[task].index]
+        np.testing.assert_allclose(one, -other, atol=1e-5)
+        assert one.abs().max() > 1e-4
+    pair = experiment.table("data/pairs-test.parquet").iloc[0]
+    model = experiment.load(0, "clap-slots")
+    cosines = order_from_text.slot_cosines(experiment, model, pair)
+    assert len(cosines) == 12 and cosines["cosine"].abs().max() <= 1 + 1e-6
+    whole = cosines[cosines["slot"] == "whole"].pivot(index="view", columns="event", values="cosine")
+    base = experiment.load(0)
+    names = [f"this is a sound of {pair[f'label_{end}']}" for end in "ij"]
+    features = experiment.audio_features(base).outputs([(pair.to_dict(), "forward")], "one")
+    with torch.inference_mode():
+        expected = (base.embed_audio(features) @ base.embed_text(experiment.text(names)).T)[0]
+    found = whole.loc["forward", [pair["label_i"], pair["label_j"]]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    table = order_from_text.readings(model, ["dog", "rain before dog"])
+    assert list(table.columns) == ["caption", "relation", "in time"] and len(table) == 2
 
 
 def test_a_run_that_is_not_there(project_root):

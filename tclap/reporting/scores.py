@@ -60,7 +60,8 @@ def shared(summary: dict, task: str, key: str, group: str = "zste") -> float | N
 
 
 def comparison(summary: dict, first: str, second: str, task: str) -> dict | None:
-    """The comparison of two models on a task, as ``{difference, ci95, mcnemar_p}`` of second minus first.
+    """The comparison of two models on a task, as ``{difference, ci95, mcnemar_p, holm_p}`` of second
+    minus first.
 
     An entry written the other way round is turned; None where the run holds none.
     """
@@ -72,13 +73,18 @@ def comparison(summary: dict, first: str, second: str, task: str) -> dict | None
         if entry["models"][0] == second:
             difference = None if difference is None else -difference
             low, high = (None, None) if low is None or high is None else (-high, -low)
-        return {"difference": difference, "ci95": [low, high], "mcnemar_p": p}
+        return {
+            "difference": difference,
+            "ci95": [low, high],
+            "mcnemar_p": p,
+            "holm_p": entry.get("holm_p", p),
+        }
     return None
 
 
 def significant(entry: dict | None) -> bool:
-    """Whether a comparison's McNemar p is below LEVEL (False where there is none)."""
-    return bool(entry) and entry["mcnemar_p"] is not None and entry["mcnemar_p"] < LEVEL
+    """Whether a comparison's McNemar p, adjusted for the tasks, is below LEVEL (False: there is none)."""
+    return bool(entry) and entry["holm_p"] is not None and entry["holm_p"] < LEVEL
 
 
 def better(

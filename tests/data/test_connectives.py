@@ -80,7 +80,7 @@ def test_shares_by_hand():
     assert found.loc[("one", NONE), "share"] == pytest.approx(50)
     row = found.loc[("one", "any order word")]
     assert 0 <= row["low"] <= row["share"] <= row["high"] <= 100
-    # Three clips of two captions, of which 1, 1 and 0 hit: deviations from the share of 1/3 are 1/3, 1/3, -2/3.
+    # Three clips of two captions with 1, 1 and 0 hits: 1/3, 1/3 and -2/3 off what a share of 1/3 gives.
     half = 1.959963984540054 * np.sqrt(6 / 9) / 6
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FEW", 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,26 @@ def test_controls_have_a_place_of_their_own():
     assert found["models"]["t-clap"]["zste"]["3"] == entry and "clap" not in found["controls"]
 
 
+def test_comparisons_are_adjusted_over_the_tasks_and_say_what_could_be_seen():
+    """Twelve items of two tasks: one that tells the two models apart everywhere, one that does in half."""
+    rows = []
+    for model, task in itertools.product(("clap", "t-clap"), ("1", "3")):
+        for item in range(12):
+            right = model == "t-clap" and (task == "3" or item < 6)
+            rows.append({"model": model, "seed": 0, "task": task, "item": f"i{item}", "source_a": f"s{item}"})
+            rows[-1] |= {"source_b": None, "correct": right, "tied": False, "chance": 0.5}
+    found = {c["task"]: c for c in build_summary(pd.DataFrame(rows), query_rows())["comparisons"]}
+    # Exact two-sided: 2 / 2^12 and 2 / 2^6; Holm: the smaller times two, the other as it is.
+    assert found["3"]["mcnemar_p"] == pytest.approx(2 / 2**12)
+    assert found["1"]["mcnemar_p"] == pytest.approx(2 / 2**6)
+    assert found["3"]["holm_p"] == pytest.approx(4 / 2**12)
+    assert found["1"]["holm_p"] == pytest.approx(2 / 2**6)
+    assert found["1"]["difference"] == 50 and 0 < found["3"]["detectable"] <= 100
+    same = [row | {"correct": True} for row in rows]
+    none = build_summary(pd.DataFrame(same), query_rows())["comparisons"]
+    assert all(c["detectable"] is None and c["holm_p"] == 1 for c in none)
+
+
 def test_retrieval_by_hand(summary):
     by_way = summary["models"]["clap"]["retrieval"]["singles"]
     text = by_way["text_to_audio"]
@@ -216,7 +237,7 @@ ORIGIN = {"path": None, "revision": "abc", "sha256": "0" * 64, "random_weights":
 @pytest.fixture
 def run(project_root):
     """A run's folder as if both seeds of a profile had been evaluated."""
-    config = plain_values(load_config("synthetic")) | {"seeds": [0, 1]}
+    config = plain_values(replace(load_config("synthetic"), slots=None)) | {"seeds": [0, 1]}
     folder = paths.run("synthetic", "compact")
     (folder / "data").mkdir(parents=True)
     write_json(folder / "data/config.json", config)

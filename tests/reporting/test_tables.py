@@ -163,7 +163,7 @@ def test_comparisons_are_turned_to_second_minus_first():
         "ci95": [-72, -69],
     }
     found = comparison({"comparisons": [entry]}, "clap", "t-clap", "3")
-    assert found == {"difference": 70.0, "ci95": [69, 72], "mcnemar_p": 0.01}
+    assert found == {"difference": 70.0, "ci95": [69, 72], "mcnemar_p": 0.01, "holm_p": 0.01}
     assert comparison({"comparisons": [entry]}, "clap", "t-clap", "4") is None
 
 
