@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
 import torch
 
 import tclap
+from tclap import audio, paths
 from tclap.data.event_captions import ALL_WORDINGS, EventCaption, closed_class
 from tclap.models.base import load_model
 from tclap.models.slots import BEGIN, INSIDE, OUTSIDE, Reading, SlotModel
@@ -95,3 +97,15 @@ def test_on_minilm_labels_that_were_never_read_are_put_in_order():
         right += [r.events == (p[order[0]], p[order[1]]) for r, p in zip(found, pairs, strict=True)]
     assert np.mean(right) > 0.85
     assert all(r.relation == "plain" for r in model.read([f"this is a sound of {label}" for label in labels]))
+
+
+def test_the_readmes_lines_run(tiny_model, tmp_path, monkeypatch):
+    readme = (paths.CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"(?:^    .*\n|^\n)+", readme, re.M) if "add_slots(" in b]
+    audio.write_wav(tmp_path / "rain_then_dog.wav", 0.1 * np.ones(4000, np.float32), 8000)
+    monkeypatch.chdir(tmp_path)
+    # The text trunk of the tests knows no language: what is read there is not looked at.
+    monkeypatch.setattr(tclap, "add_slots", lambda model: SlotModel(model), raising=False)
+    monkeypatch.setattr(tclap, "load_model", lambda name: tiny_model, raising=False)
+    exec(re.sub("^    ", "", block, flags=re.M), {})
+    assert (tmp_path / "slots.safetensors").is_file()
