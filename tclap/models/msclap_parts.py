@@ -201,7 +201,7 @@ class TextTrunk(nn.Module):
 
     def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
         """Each token's characters, see :func:`tclap.models.tokenizers.token_offsets`."""
-        return token_offsets(self.tokenizer, captions, self.longest)
+        return token_offsets(self.tokenizer, captions, self.longest, self.suffix)
 
     def whole_words(self) -> list[str]:
         """Tokens of the vocabulary that are words, see :func:`tclap.models.tokenizers.word_tokens`."""

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 
 def token_offsets(
-    tokenizer, captions: Sequence[str], longest: int | None = None
+    tokenizer, captions: Sequence[str], longest: int | None = None, suffix: str = ""
 ) -> list[list[tuple[int, int]]]:
-    """Start and end of each token's characters in its caption; special tokens are at ``(0, 0)``."""
-    found = tokenizer(list(captions), truncation=True, max_length=longest, return_offsets_mapping=True)
+    """Start and end of each token's characters in its caption; special tokens are at ``(0, 0)``.
+
+    ``suffix`` is what the text trunk appends to a caption: special as well.
+    """
+    texts = [caption + suffix for caption in captions]
+    found = tokenizer(texts, truncation=True, max_length=longest, return_offsets_mapping=True)
     return [
         [(start, end) if end <= len(caption) else (0, 0) for start, end in row]
         for caption, row in zip(captions, found["offset_mapping"], strict=True)

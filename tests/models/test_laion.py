@@ -17,6 +17,7 @@ from tclap import provenance
 from tclap.models import laion
 from tclap.models.base import Tokens, load_model
 from tclap.models.laion import Laion
+from tclap.models.slots import Reading, SlotModel
 
 RATE = SAMPLES = 8000  # the tiny model's window is one second
 STEPS, BANDS, CHANNELS = 32, 2, 16
@@ -500,3 +501,19 @@ def test_from_the_hubs_cache(model, folder, monkeypatch, tmp_path, whole):
     loaded = load_model("laion-clap")
     assert loaded.origin["path"] is None and loaded.origin["revision"] == commit
     close(loaded.encode_text(CAPTIONS), model.encode_text(CAPTIONS), atol=0)
+
+
+def test_slots_without_time_score_as_the_model_does(model, monkeypatch):
+    captions = ["rain before a dog barks", "hail, wind"]
+    tokens = model.text_trunk(captions)
+    for caption, places, length in zip(
+        captions, model.text_trunk.offsets(captions), tokens.lengths.tolist(), strict=True
+    ):
+        assert len(places) == length
+        assert "".join(caption[s:e] for s, e in places if e > s).replace(" ", "") == caption.replace(" ", "")
+    slots = SlotModel(model)
+    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("plain", ())] * len(c))
+    sounds = noise(2)
+    ours = slots.logit_scale * slots.encode_text(captions) @ slots.encode_audio(sounds).T
+    base = model.logit_scale * model.encode_text(captions) @ model.encode_audio(sounds).T
+    torch.testing.assert_close(ours, base, atol=1e-4, rtol=1e-4)

@@ -31,6 +31,8 @@ from torch.nn.functional import normalize
 from tclap import audio
 from tclap.models.base import load_model
 from tclap.models.msclap import Msclap2022, Msclap2023
+from tclap.models.slots import Reading, SlotModel
+from tclap.slots import any_words
 
 RATE = 44100
 VERSIONS = ("2022", "2023")
@@ -893,3 +895,41 @@ def test_a_checkpoint_of_ours_on_other_published_weights(changed, exported, tmp_
     wrong = r"2023\.pth has sha256 [0-9a-f]{12}, but the checkpoint was made on .* sha256 [0-9a-f]{12}"
     with pytest.raises(ValueError, match=wrong):
         load_model("msclap-2023", tmp_path / "m.safetensors", pretrained=exported)
+
+
+# Slots
+
+
+def test_slots_on_published_weights(model, tmp_path, monkeypatch, checkpoint):
+    """Offsets belong to the trunk's rows; without time the score is the model's own; saved and loaded."""
+    captions = ["rain before a dog barks", "rain!", "this is a sound of hail, then a very long gust of wind"]
+    tokens = model.text_trunk(captions)
+    for caption, places, length in zip(
+        captions, model.text_trunk.offsets(captions), tokens.lengths.tolist(), strict=True
+    ):
+        assert len(places) >= length
+        said = [caption[start:end].strip() for start, end in places[:length] if end > start]
+        # "!" is what msclap's GPT-2 is padded with: a caption is cut there.
+        assert "".join(said) in ("".join(caption.split()), "rain")
+    words = any_words(SlotModel(model), exclude=["hail"])
+    assert "rain" in words and not {"before", "hail", "precedes"} & set(words)
+    assert len(words) > 10_000 and all(word.isalpha() and len(word) > 2 for word in words)
+
+    slots = SlotModel(model)
+    samples = round(model.window * model.sample_rate)
+    waveforms = 0.1 * np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
+    sounds, ours = model.encode_audio(waveforms), slots.encode_audio(waveforms)
+    torch.testing.assert_close(ours.norm(dim=1), torch.ones(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[:, : model.dim] * 3**0.5, sounds, atol=1e-5, rtol=0)
+    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("plain", ())] * len(c))
+    plain = slots.logit_scale * slots.encode_text(captions) @ ours.T
+    base = model.logit_scale * model.encode_text(captions) @ sounds.T
+    torch.testing.assert_close(plain, base, atol=1e-3, rtol=1e-4)
+    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("forward", ("rain", "hail"))] * len(c))
+    timed = slots.encode_text(captions[:1])
+    names = model.encode_text(["this is a sound of rain", "this is a sound of hail"])
+    torch.testing.assert_close(timed[0, model.dim : -1], names.flatten() / 2, atol=1e-5, rtol=0)
+
+    slots.save(tmp_path / "slots.safetensors")
+    again = load_model(model.name, tmp_path / "slots.safetensors", pretrained=checkpoint)
+    torch.testing.assert_close(again.encode_audio(waveforms), ours, atol=1e-5, rtol=0)
