@@ -20,16 +20,21 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from tclap.data.event_captions import (
+    ALL_WORDINGS,
+    PROMPTS,
     RELATIONS,
+    SHARES,
+    THREE_WORDINGS,
     EventCaption,
     clauses_of,
     closed_class,
     draw_caption,
     drawn_event,
+    filled,
     words_of,
 )
 from tclap.models.base import AudioTextModel, Tokens
-from tclap.models.slots import BEGIN, INSIDE, OUTSIDE, PARTS, CaptionReader, SlotModel, canonical
+from tclap.models.slots import BEGIN, EVENT, INSIDE, OUTSIDE, PARTS, CaptionReader, SlotModel
 from tclap.progress import progress
 
 log = logging.getLogger(__name__)
@@ -89,7 +94,6 @@ def train_reader(
 ) -> pd.DataFrame:
     """Train a model's caption reader; arguments as of :func:`add_slots`.
 
-    Args:
     Returns:
         The history: ``part`` (``words`` or ``relation``), ``step``, ``loss``.
 
@@ -102,23 +106,17 @@ def train_reader(
     started = time.perf_counter()
     generator = np.random.default_rng([seed, READER])
     event = partial(drawn_event, words=any_words(model, exclude), clauses=clauses_of(captions))
+    wordings = ALL_WORDINGS if wordings is None else wordings
     drawn = [draw_caption(generator, wordings, event) for _ in range(pool)]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         reader = CaptionReader(model.text_trunk.width, model.closed_class, model.reader.words.hidden_size)
         model.reader = reader.to(model.log_scale.device).train()
+        fit = partial(_fit, reader, steps=steps, lr=lr, batch=batch, generator=generator)
+        relations = _relations_of(model, wordings)
         histories = [
-            _fit(_words_of(model, drawn), _words_loss(model), reader, "words", steps, lr, batch, generator),
-            _fit(
-                _relations_of(model, drawn),
-                _relation_loss(model),
-                reader,
-                "relation",
-                steps,
-                lr,
-                batch,
-                generator,
-            ),
+            fit("words", _words_of(model, drawn), _words_loss(model)),
+            fit("relation", relations, _relation_loss(model), weights=_by_relation(relations)),
         ]
     reader.eval().requires_grad_(False)
     log.info(
@@ -164,11 +162,17 @@ def _words_of(model: SlotModel, drawn: Sequence[EventCaption]) -> list[tuple[Ten
     ]
 
 
-def _relations_of(model: SlotModel, drawn: Sequence[EventCaption]) -> list[tuple[Tensor, int]]:
-    """The tokens of each distinct caption without its events, and its relation's number."""
-    relations = {canonical(caption.text, caption.spans): caption.relation for caption in drawn}
-    rows = _tokens(model, list(relations), "captions without their events")
-    return [(row, RELATIONS.index(kind)) for row, kind in zip(rows, relations.values(), strict=True)]
+def _relations_of(model: SlotModel, wordings: dict[str, tuple[str, ...]]) -> list[tuple[Tensor, int]]:
+    """The tokens of each wording in each prompt with "a sound" for its events, and its relation's number."""
+    names = dict.fromkeys("abc", EVENT)
+    relations = {
+        prompt.format(filled(wording, names)[0]): RELATIONS.index(relation)
+        for relation, known in (*wordings.items(), *THREE_WORDINGS.items())
+        for wording in known
+        for prompt in PROMPTS
+    }
+    rows = _tokens(model, list(relations), "wordings to learn from")
+    return list(zip(rows, relations.values(), strict=True))
 
 
 def _batch(model: SlotModel, rows: Sequence[Tensor]) -> Tokens:
@@ -211,22 +215,31 @@ def token_labels(caption: EventCaption, offsets: Sequence[tuple[int, int]]) -> T
     return torch.tensor(labels)
 
 
+def _by_relation(rows: list[tuple[Tensor, int]]) -> np.ndarray:
+    """The probability of each row that gives the relations the shares they have among captions."""
+    kinds = np.array([kind for _, kind in rows])
+    weights = np.array(SHARES)[kinds] / np.bincount(kinds, minlength=len(RELATIONS))[kinds]
+    return weights / weights.sum()
+
+
 def _fit(
-    rows: list,
-    loss_of: Callable[[list], Tensor],
     reader: CaptionReader,
     what: str,
+    rows: list,
+    loss_of: Callable[[list], Tensor],
+    *,
     steps: int,
     lr: float,
     batch: int,
     generator: np.random.Generator,
+    weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
     parameters = [p for name, p in reader.named_parameters() if name.startswith(PARTS_OF[what])]
     optimiser = torch.optim.AdamW(parameters, lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2))
     history = []
     for step in progress(range(steps), f"caption reader, {what}", quiet=steps < 100):
-        loss = loss_of([rows[n] for n in generator.integers(len(rows), size=min(batch, len(rows)))])
+        loss = loss_of([rows[n] for n in generator.choice(len(rows), size=batch, p=weights)])
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
