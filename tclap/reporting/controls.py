@@ -133,7 +133,7 @@ def figure_wordings(summary: dict) -> Figure:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         percent_axis(axes, "x", "2-way accuracy (%); above the line: seen in training")
-        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], len(models) + 1)
+        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], 3)
     return figure
 
 
@@ -147,7 +147,7 @@ def figure_hold_out(summary: dict) -> Figure:
         models = asked(summary, HOLD_OUT_MODELS)
         if "t-clap-half" not in models:
             return nothing(COLUMN, "This run held no classes out.")
-        figure = Figure(figsize=(COLUMN, 2.0))
+        figure = Figure(figsize=(COLUMN, 2.3))
         axes = figure.subplots()
         for x, condition in enumerate(HOLD_OUT):
             for index, model in enumerate(models):
@@ -163,7 +163,7 @@ def figure_hold_out(summary: dict) -> Figure:
         axes.tick_params(axis="x", length=0)
         axes.set_xlabel("classes of the pair that \u201chalf\u201d had composites of")
         percent_axis(axes, "y", "2-way accuracy (%)")
-        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], 2)
+        legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], 3)
     return figure
 
 
