@@ -13,8 +13,7 @@ conjunction     and, with, a comma
 ==============  ====================================================================
 
 Patterns are tried on the lower-case caption after those uses have been taken out in which the word says
-something else (:data:`FALSE_FRIENDS`: "as well as", "for a while", "such as", "one after another"). No
-tagger is asked, so that nothing has to be downloaded; a pattern has no idea of grammar, and its precision
+something else (:data:`FALSE_FRIENDS`: "as well as", "as time goes by", "for a while"). No tagger is asked, so that nothing has to be downloaded; a pattern has no idea of grammar, and its precision
 is what reading a sample gives.
 """
 
@@ -68,8 +67,10 @@ GROUPS = ("sequence", "simultaneity", "repetition", "conjunction")
 ANY = {"sequence": "any order word", "simultaneity": "any word of simultaneity"}
 NONE = "neither"
 FALSE_FRIENDS = re.compile(
-    r"\bas (?:well|far|long|soon|though|if)(?: as)?\b|\bas [a-z]+ as\b|\bsuch as\b|\bsounds? as\b"
-    r"|\b(?:a|the|little|short|long) while\b|\bevery once in a while\b|\bonce in a while\b|\bat once\b"
+    r"\bas (?:well|far|long|soon|though|if)(?: as)?\b|\bas [a-z]+ as\b|\bsuch as\b"
+    r"|\bas time\b|\bas (?:a|the) result\b|\bduring (?:the )?(?:day|night)(?:time)?\b"
+    r"|\bduring the (?:morning|afternoon|evening|spring|summer|autumn|fall|winter)\b"
+    r"|\b(?:a|little|short|long) while\b|\bevery once in a while\b|\bonce in a while\b|\bat once\b"
     r"|\bone after (?:an|the )other\b|\bafter another\b|\bnow and then\b|\bthe ends? of\b|\bboth ends\b"
 )
 ON_WHOLE = ("again and again", "at the same time")  # which are among the false friends of others

@@ -114,6 +114,10 @@ def evaluate(model: Any, items: pd.DataFrame, *, name: str = "model", seed: int 
     captions = list(dict.fromkeys(caption for item in items["captions"] for caption in item))
     sounds = _encoded(model.encode_audio, files, "encode_audio")
     words = _encoded(model.encode_text, captions, "encode_text")
+    if sounds.shape[1] != words.shape[1]:
+        raise ValueError(
+            f"encode_audio gave {sounds.shape[1]} dimensions and encode_text {words.shape[1]}; expected one."
+        )
     file_rows, caption_rows = ({x: n for n, x in enumerate(known)} for known in (files, captions))
     rows = []
     for item in items.to_dict("records"):

@@ -50,6 +50,15 @@ class Table:
         return torch.stack([self.axis(round(float(audio.read(p)[0]) * 10) - 1) for p in paths]).numpy()
 
 
+def test_embeddings_of_two_spaces_are_refused(benchmark):
+    class Narrow(Table):
+        def encode_text(self, captions):
+            return super().encode_text(captions)[:, :5]
+
+    with pytest.raises(ValueError, match="encode_audio gave 6 dimensions and encode_text 5"):
+        evaluate(Narrow(), read_items(benchmark / "order.csv", benchmark))
+
+
 def by_score(rows):
     return rows.pivot(index="item", columns="task", values="correct").astype(int)
 
