@@ -13,8 +13,9 @@ conjunction     and, with, a comma
 ==============  ====================================================================
 
 Patterns are tried on the lower-case caption after those uses have been taken out in which the word says
-something else (:data:`FALSE_FRIENDS`: "as well as", "as time goes by", "for a while"). No tagger is asked, so that nothing has to be downloaded; a pattern has no idea of grammar, and its precision
-is what reading a sample gives.
+something else (:data:`FALSE_FRIENDS`: "as well as", "as time goes by", "for a while"). No tagger is
+asked, so that nothing has to be downloaded; a pattern has no idea of grammar, and its precision is what
+reading a sample gives.
 """
 
 from __future__ import annotations
