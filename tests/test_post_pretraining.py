@@ -161,9 +161,9 @@ def test_variants_tell_the_losses_apart(setting):
         for name in VARIANTS
         if name != "clap-continued"
     }
-    assert losses["t-clap"] == losses["t-clap-no-replay"]
-    different = {round(value, 5) for value in losses.values()}
-    assert len(different) == len(losses) - 1
+    # The replay adds to the temporal loss, and half of the classes is a matter of the pool.
+    assert losses["t-clap"] == losses.pop("t-clap-no-replay") == losses.pop("t-clap-half")
+    assert len({round(value, 5) for value in losses.values()}) == len(losses)
 
 
 def test_the_replays_weight(setting):
