@@ -13,6 +13,7 @@ order. With one process all of them are identities, and Accelerate is not import
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -156,8 +157,12 @@ def current() -> Processes:
     from accelerate.utils import parse_flag_from_env
 
     if parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available():
-        return Processes(PartialState(cpu=True, backend="gloo"))
-    return Processes(PartialState())
+        state = PartialState(cpu=True, backend="gloo")
+    else:
+        state = PartialState()
+    # Python's end does not join the backend's threads, which now and then abort the main process then.
+    atexit.register(state.destroy_process_group)
+    return Processes(state)
 
 
 def _in_place(tensors: Iterable[Tensor], collective: Callable[[Tensor], Tensor]) -> None:
