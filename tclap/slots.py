@@ -73,9 +73,17 @@ def add_slots(
         pool: number of captions that are made.
         seed: of the captions and the reader.
     """
-    slotted = SlotModel(model, parts, whole)
+    slotted = SlotModel(model, parts, whole, closed_class=closed_class(wordings))
     train_reader(
-        slotted, captions=captions, exclude=exclude, steps=steps, lr=lr, batch=batch, pool=pool, seed=seed
+        slotted,
+        captions=captions,
+        exclude=exclude,
+        wordings=wordings,
+        steps=steps,
+        lr=lr,
+        batch=batch,
+        pool=pool,
+        seed=seed,
     )
     return slotted
 

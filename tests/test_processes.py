@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -78,6 +79,9 @@ def gradients(rank: int) -> list[torch.nn.Parameter]:
 def one_process(folder: Path) -> None:
     """The work of one of the processes; saves what it saw."""
     torch.set_num_threads(1)
+    # Registered first, it runs last at exit.
+    left = folder / f"left{os.environ['RANK']}"
+    atexit.register(lambda: left.write_text(str(not torch.distributed.is_initialized())))
     here = current()
     rank, seen = here.rank, {}
     seen["who"] = (here.count, here.rank, here.is_main, str(here.device), [here.share(n) for n in range(9)])
@@ -141,6 +145,8 @@ def ran(request, tmp_path_factory):
         for process in started:
             process.kill()
     assert codes == [0] * count
+    # A group that is still there at exit has threads, which may abort the process.
+    assert [(folder / f"left{rank}").read_text() for rank in range(count)] == ["True"] * count
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 

@@ -109,3 +109,13 @@ def test_the_readmes_lines_run(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(tclap, "load_model", lambda name: tiny_model, raising=False)
     exec(re.sub("^    ", "", block, flags=re.M), {})
     assert (tmp_path / "slots.safetensors").is_file()
+
+
+def test_slots_learn_from_the_wordings_given(tiny_model):
+    few = {"steps": 3, "pool": 20, "batch": 4}
+    model = tclap.add_slots(tiny_model, wordings=FEW, **few)
+    expected = SlotModel(tiny_model, closed_class=closed_class(FEW))
+    train_reader(expected, wordings=FEW, **few)
+    assert model.closed_class == expected.closed_class
+    for one, two in zip(model.reader.parameters(), expected.reader.parameters(), strict=True):
+        assert torch.equal(one, two)
