@@ -6,11 +6,13 @@ import argparse
 import json
 import shutil
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import safe_open
 
 from tclap import paths, provenance
 from tclap.config import from_plain_values
@@ -86,11 +88,14 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     summary = build_summary(tables["results"], tables["retrieval"])
     clips = pd.read_parquet(folder / "data/clips.parquet")
     files = ("clips", "pairs-validation", "pairs-test", "items", "controls")
+    sidecar = _base_config(folder / f"seed{config.seeds[0]}" / BASE / "weights.json")
     summary |= {
         "profile": profile,
         "base": base,
         "seeds": config.seeds,
-        "origin": _origin(folder / f"seed{config.seeds[0]}" / BASE / "weights.json"),
+        "origin": sidecar.pop("origin", None),
+        "model": sidecar,
+        "weights": _weights(folder / f"seed{config.seeds[0]}"),
         "classes": int(clips["label"].nunique()),
         "clips": {stage: len(for_stage(clips, stage)) for stage in STAGES},
         "folds": {split: sorted(set(group["fold"].tolist())) for split, group in clips.groupby("split")},
@@ -104,10 +109,22 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     return summary
 
 
-def _origin(sidecar: Path) -> dict[str, Any] | None:
-    """Where a published base model's weights came from; None for one that was trained here."""
+def _base_config(sidecar: Path) -> dict[str, Any]:
+    """The base model's configuration; of a published one ``origin`` says where its weights came from."""
     _require([sidecar], "notebook 02")
-    return json.loads(sidecar.read_text(encoding="utf-8"))["config"].get("origin")
+    return json.loads(sidecar.read_text(encoding="utf-8"))["config"]
+
+
+def _weights(folder: Path) -> dict[str, dict[str, int]]:
+    """Number of weights in a seed's checkpoints, by model and part (``audio_head``, ``reader``, ...)."""
+    found: dict[str, dict[str, int]] = {}
+    for path in sorted(folder.glob("*/weights.safetensors")):
+        parts = found.setdefault(path.parent.name, {})
+        with safe_open(path, "numpy") as file:
+            for name in file.keys():  # noqa: SIM118
+                part = name.partition(".")[0]
+                parts[part] = parts.get(part, 0) + prod(file.get_slice(name).get_shape())
+    return found
 
 
 def _require(files: list[Path], maker: str) -> None:

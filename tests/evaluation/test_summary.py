@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from tclap import paths
 from tclap.config import load_config, plain_values
@@ -287,10 +288,24 @@ def test_a_run_of_two_seeds(run, summary):
 
 def test_a_base_model_that_was_trained_here_has_no_origin(run):
     write_json(run / "seed0/clap/weights.json", {"config": {"window": 4.0}})
-    assert summarise_run("synthetic", "compact")["origin"] is None
+    found = summarise_run("synthetic", "compact")
+    assert found["origin"] is None and found["model"] == {"window": 4.0} and found["weights"] == {}
     (run / "seed0/clap/weights.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"seed0/clap/weights\.json is missing: run notebook 02"):
         summarise_run("synthetic", "compact")
+
+
+def test_weights_are_counted_by_model_and_part(run):
+    parts = {
+        "audio_head.mlp.weight": np.zeros((3, 4), np.float32),
+        "audio_head.mlp.bias": np.zeros(3, np.float32),
+        "reader.words": np.zeros((2, 2, 2), np.float32),
+        "logit_scale": np.zeros((), np.float32),
+    }
+    save_file(parts, run / "seed0/clap/weights.safetensors")
+    assert summarise_run("synthetic", "compact")["weights"] == {
+        "clap": {"audio_head": 15, "reader": 8, "logit_scale": 1}
+    }
 
 
 @pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "similarity.parquet"])
