@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+Watcher = Callable[[str, Mapping[str, float]], None]
 log = logging.getLogger("tclap")
+_watchers: list[Watcher] = []
 
 
 def is_batch() -> bool:
@@ -18,7 +22,10 @@ def is_batch() -> bool:
 
 
 def set_up(threads: int) -> None:
-    """Prepare a notebook's kernel: threads torch computes with, log lines in a batch run, no chatter."""
+    """Prepare a notebook's kernel: threads torch computes with, no chatter.
+
+    In a batch run all log lines are shown, else those alone that say what is there already.
+    """
     import torch
 
     torch.set_num_threads(threads)
@@ -28,13 +35,26 @@ def set_up(threads: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         for noisy in ("papermill", "httpx", "matplotlib"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+    elif not (reused := logging.getLogger("tclap.model_folder")).handlers:
+        reused.addHandler(logging.StreamHandler(sys.stdout))
+        reused.setLevel(logging.INFO)
+
+
+@contextmanager
+def watched(by: Watcher) -> Iterator[None]:
+    """Within the block, ``by`` gets every row that a training writes to its history, with its name."""
+    _watchers.append(by)
+    try:
+        yield
+    finally:
+        _watchers.remove(by)
 
 
 class Progress(Iterator[T]):
     """An iterator over items that shows how far it is."""
 
     def __init__(self, items: Iterable[T], what: str, quiet: bool) -> None:
-        self._bar = None
+        self._bar, self._what = None, what
         if not quiet and is_batch():
             items = _logged(items, what)
         elif not quiet:
@@ -50,6 +70,11 @@ class Progress(Iterator[T]):
         """Show a short text beside the bar, where there is one."""
         if self._bar is not None:
             self._bar.set_postfix_str(text)
+
+    def tell(self, row: Mapping[str, float]) -> None:
+        """Give a row of a training's history to those who watch (:func:`watched`)."""
+        for watcher in _watchers:
+            watcher(self._what, row)
 
 
 def progress(items: Iterable[T], what: str, *, quiet: bool = False) -> Progress[T]:

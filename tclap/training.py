@@ -98,6 +98,8 @@ def optimise(
             log.info("%s: goes on after step %d", what, start)
     processes.broadcast([*parameters])
     bar = progress(range(start, schedule.steps), what)
+    for row in rows:
+        bar.tell(row)
     for step in bar:
         began = time.perf_counter()
         for group in optimiser.param_groups:
@@ -125,10 +127,13 @@ def optimise(
         rows.append(row)
         last = step == schedule.steps - 1
         if not (last or (step + 1) % schedule.validate_every == 0):
+            bar.tell(row)
             continue
         if validate is not None:
             with torch.no_grad():
                 row |= validate()
+        bar.tell(row)
+        if validate is not None:
             if keep_best and row["validation_loss"] < lowest:
                 lowest = row["validation_loss"]
                 kept = {name: tensor.clone() for name, tensor in module.state_dict().items()}

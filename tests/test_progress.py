@@ -3,9 +3,10 @@ from __future__ import annotations
 import logging
 
 import pytest
+import torch
 import tqdm.auto
 
-from tclap.progress import is_batch, progress
+from tclap.progress import is_batch, progress, set_up, watched
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +67,29 @@ def test_items_are_taken_one_at_a_time():
     items = progress((taken.append(n) or n for n in range(3)), "work")
     assert next(items) == 0
     assert taken == [0]
+
+
+def test_watchers_get_the_rows_of_their_block():
+    seen, outer = [], []
+    bar = progress(range(3), "work", quiet=True)
+    with watched(lambda what, row: outer.append(row["step"])):
+        for step in bar:
+            with watched(lambda what, row: seen.append((what, dict(row)))):
+                bar.tell({"step": step})
+            bar.tell({"step": -1})
+    bar.tell({"step": 7})
+    assert seen == [("work", {"step": 0}), ("work", {"step": 1}), ("work", {"step": 2})]
+    assert outer == [0, -1, 1, -1, 2, -1]
+
+
+def test_outside_of_a_batch_run_what_is_there_already_is_said_once(monkeypatch, capsys):
+    monkeypatch.delenv("TCLAP_BATCH")
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
+    logger = logging.getLogger("tclap.model_folder")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    for _ in range(2):  # a notebook's first cell may be run again
+        set_up(threads=1)
+    logger.info("t-clap, seed 0: made already")
+    logging.getLogger("tclap.training").info("step 1")
+    assert capsys.readouterr().out == "t-clap, seed 0: made already\n"

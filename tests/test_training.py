@@ -23,6 +23,7 @@ from tclap.checkpoints import Checkpoints
 from tclap.data.batches import base_batch
 from tclap.data.composites import draw_pairs
 from tclap.features import TextFeatures
+from tclap.progress import watched
 from tclap.schedule import Schedule
 from tclap.training import BASE_ITEMS, optimise, order_facts, train_base
 
@@ -253,6 +254,18 @@ def test_a_training_that_was_stopped_ends_in_the_same_bits(tmp_path, updates):
     pd.testing.assert_frame_equal(again, history, check_exact=True)
     # The update that was cut off is not yet validated, so a checkpoint is of a step before it.
     assert done == 11 - 3 * ((updates - 1) // 3)
+
+
+def test_who_watches_gets_the_whole_history_also_after_a_stop(tmp_path):
+    """Every row once, with the facts of its validation; those before the stop again, from the checkpoint."""
+    seen = []
+    with watched(lambda what, row: seen.append({"what": what} | dict(row))):
+        with pytest.raises(Stopped):
+            trained(tmp_path, stop_after(8))
+        assert [row["step"] for row in seen] == [*range(7)]
+        seen.clear()
+        _, history, _ = trained(tmp_path)
+    pd.testing.assert_frame_equal(pd.DataFrame(seen), history.assign(what="test")[["what", *history]])
 
 
 def test_a_training_stopped_again_and_again(tmp_path):
