@@ -91,9 +91,8 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
 
 
 def _swapped(encoded: Encoded, items: pd.DataFrame) -> pd.DataFrame:
-    width = (encoded.model.dim - 1) // 3
-    whole, first, last, rest = encoded.audio.split([width, width, width, 1], dim=1)
-    kept, encoded.audio = encoded.audio, torch.cat([whole, last, first, rest], dim=1)
+    whole, *slots, rest = encoded.audio.split([encoded.model.width] * (encoded.model.slots + 1) + [1], dim=1)
+    kept, encoded.audio = encoded.audio, torch.cat([whole, *slots[::-1], rest], dim=1)
     try:
         rows = encoded.answers(items[items["task"].isin(SWAPPED)])
         return rows.assign(task=rows["task"].map(SWAPPED))

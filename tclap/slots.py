@@ -34,7 +34,8 @@ from tclap.data.event_captions import (
     words_of,
 )
 from tclap.models.base import AudioTextModel, Tokens
-from tclap.models.slots import BEGIN, EVENT, INSIDE, OUTSIDE, PARTS, CaptionReader, SlotModel
+from tclap.models.caption_reader import BEGIN, EVENT, INSIDE, OUTSIDE, CaptionReader
+from tclap.models.slots import SlotModel
 from tclap.progress import progress
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def add_slots(
     exclude: Sequence[str] = (),
     wordings: dict[str, tuple[str, ...]] | None = None,
     whole: float = 0.0,
-    parts: Sequence[float] = PARTS,
+    parts: Sequence[float] | None = None,
+    slots: int = 2,
     steps: int = 600,
     lr: float = 3e-3,
     batch: int = 64,
@@ -68,12 +70,13 @@ def add_slots(
         exclude: names whose words shall not be learnt from, such as classes to be tested.
         wordings: to learn from; None: :data:`tclap.data.event_captions.ALL_WORDINGS`.
         whole: weight of a timed caption's own embedding; above 0 for a model that knows order.
-        parts: shares of the time axis at either end, see :class:`~tclap.models.slots.SlotModel`.
+        parts: shares of the time axis that make a slot, see :class:`~tclap.models.slots.SlotModel`.
+        slots: in time; 2 tell two events apart, and three by the first and the last.
         steps, lr, batch: of the reader's training (AdamW, one cycle).
         pool: number of captions that are made.
         seed: of the captions and the reader.
     """
-    slotted = SlotModel(model, parts, whole, closed_class=closed_class(wordings))
+    slotted = SlotModel(model, parts, whole, closed_class=closed_class(wordings), slots=slots)
     train_reader(
         slotted,
         captions=captions,

@@ -13,7 +13,8 @@ import tclap
 from tclap import audio, paths
 from tclap.data.event_captions import ALL_WORDINGS, EventCaption, closed_class
 from tclap.models.base import load_model
-from tclap.models.slots import BEGIN, INSIDE, OUTSIDE, Reading, SlotModel
+from tclap.models.caption_reader import BEGIN, INSIDE, OUTSIDE
+from tclap.models.slots import Reading, SlotModel
 from tclap.slots import IGNORED, any_words, token_labels, train_reader
 
 FEW = {

@@ -11,9 +11,9 @@ as the model itself embeds their words, in the slots where they belong::
 
 ``r`` fills a caption's vector to length 1, and its place in a sound's is 0. So a similarity is one dot
 product of unit vectors, an index stays an index, and for a caption that says nothing of time it is the
-model's own similarity over √3: with τ√3 for τ, its own score. Nothing about sound is trained. What is
-trained, on captions, is a small :class:`CaptionReader` that finds in the frozen text trunk's tokens
-which words name events and how they relate (:mod:`tclap.slots`).
+model's own similarity over √3: with τ√3 for τ, its own score. There may be more slots than two, evenly
+over time, for captions of more events; √3 is then √(slots + 1). Nothing about sound is trained. What is
+trained, on captions (:mod:`tclap.slots`), is a small :class:`~tclap.models.caption_reader.CaptionReader`.
 
 On a model that knows order (T-CLAP) a share ``whole`` of a timed caption's weight may go to its own
 embedding of the whole, in the first slot.
@@ -29,18 +29,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from tclap.data import event_captions
 from tclap.data.composites import PROMPT
-from tclap.data.event_captions import RELATIONS, WORD
+from tclap.data.event_captions import RELATIONS
 from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.caption_reader import CaptionReader, canonical
 
-OUTSIDE, BEGIN, INSIDE = range(3)  # of an event's words
-PARTS = (0.2, 0.5)  # shares of the time at either end whose embeddings make a slot
+PARTS = (0.2, 0.5)  # shares of the time at either end whose embeddings make a slot, where there are two
 BATCH = 256
-EVENT = "a sound"  # stands for each event where only the relation is read
-Offsets = Sequence[tuple[int, int]]
 
 
 class Reading(NamedTuple):
@@ -49,116 +46,6 @@ class Reading(NamedTuple):
 
     relation: str
     events: tuple[str, ...]
-
-
-class CaptionReader(nn.Module):
-    """Finds the events of a caption and how they relate in time, in token outputs ``[N, L, D]``.
-
-    One recurrent layer says of each token whether it is outside of events, begins one or goes on with it;
-    beside the token it sees which word of a closed class it belongs to, if any (*before*, *then*, *first*,
-    a comma). The caption with "a sound" for each event then goes through the text trunk once more, and
-    another recurrent layer says what the rest of it means: so the relation cannot depend on the events.
-
-    Args:
-        dim: D, of the text trunk.
-        closed_class: words in lower case.
-        hidden: of each direction.
-        dropout: of tokens, in training; half of it is the share of closed-class words that are hidden.
-    """
-
-    def __init__(self, dim: int, closed_class: Sequence[str], hidden: int = 64, dropout: float = 0.3) -> None:
-        super().__init__()
-        self.numbers = {word: n for n, word in enumerate(closed_class, 1)}
-        self.drop = nn.Dropout(dropout)
-        self.closed = nn.Embedding(len(closed_class) + 1, hidden // 2)
-        self.words = nn.GRU(dim + hidden // 2, hidden, batch_first=True, bidirectional=True)
-        self.to_label = nn.Linear(2 * hidden, 3)
-        self.rest = nn.GRU(dim, hidden, batch_first=True, bidirectional=True)
-        self.to_relation = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, len(RELATIONS)))
-
-    def closed_words(self, caption: str, offsets: Offsets) -> Tensor:
-        """Number of each token's word in the closed class, 0 for others and for special tokens ``[L]``."""
-        at = {}
-        for word in WORD.finditer(caption):
-            number = self.numbers.get(word.group().lower(), 0)
-            at |= dict.fromkeys(range(word.start(), word.end()), number)
-        return torch.tensor(
-            [at.get(_first(caption, span), 0) if span[1] > span[0] else 0 for span in offsets]
-        )
-
-    def label(self, tokens: Tokens, closed: Tensor) -> Tensor:
-        """Logits ``[N, L, 3]`` of each token's label; ``closed [N, L]`` from :meth:`closed_words`."""
-        if self.training:
-            closed = closed * (torch.rand(closed.shape, device=closed.device) >= self.drop.p / 2)
-        values = torch.cat([self.drop(tokens.values), self.closed(closed)], dim=-1)
-        outputs, _ = self.words(_packed(values, tokens.lengths))
-        outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=values.shape[1])
-        return self.to_label(outputs)
-
-    def relate(self, tokens: Tokens) -> Tensor:
-        """Logits ``[N, 6]`` of the relation, from captions with "a sound" for each event."""
-        _, states = self.rest(_packed(self.drop(tokens.values), tokens.lengths))
-        return self.to_relation(states.transpose(0, 1).flatten(1))
-
-    @torch.no_grad()
-    def spans(self, captions: Sequence[str], tokens: Tokens, offsets: Sequence[Offsets]) -> list[list]:
-        """Where the events stand in each caption."""
-        closed = [self.closed_words(c, places) for c, places in zip(captions, offsets, strict=True)]
-        width, device = tokens.values.shape[1], tokens.values.device
-        padded = torch.stack(
-            [nn.functional.pad(row[:width], (0, width - len(row[:width]))) for row in closed]
-        )
-        labels = self.label(tokens, padded.to(device)).argmax(-1).tolist()
-        return [
-            spans_of(caption, row[:length], places)
-            for caption, row, length, places in zip(
-                captions, labels, tokens.lengths.tolist(), offsets, strict=True
-            )
-        ]
-
-
-def _packed(values: Tensor, lengths: Tensor) -> PackedSequence:
-    return pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
-
-
-def _first(caption: str, span: tuple[int, int]) -> int:
-    """The first character of a token that is no space: some tokenizers give a word the space before it."""
-    text = caption[span[0] : span[1]]
-    return span[0] + len(text) - len(text.lstrip())
-
-
-def canonical(caption: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The caption with "a sound" in each event's place."""
-    pieces, last = [], 0
-    for start, end in spans:
-        pieces += [caption[last:start], EVENT]
-        last = end
-    return "".join([*pieces, caption[last:]])
-
-
-def spans_of(caption: str, labels: Sequence[int], offsets: Offsets) -> list[tuple[int, int]]:
-    """Where the events stand in a caption, from its tokens' labels.
-
-    A word has the label of its first piece, so that no event starts or ends within one.
-    """
-    spans: list[list[int]] = []
-    inside, last = False, -1
-    for label, (start, end) in zip(labels, offsets, strict=False):
-        if end <= start:
-            continue
-        goes_on = start == last and caption[start].isalnum() and caption[start - 1].isalnum()
-        last = end
-        if goes_on:
-            if inside:
-                spans[-1][1] = end
-        elif label == OUTSIDE:
-            inside = False
-        elif label == BEGIN or not inside:
-            spans.append([start, end])
-            inside = True
-        else:
-            spans[-1][1] = end
-    return [(start, end) for start, end in spans]
 
 
 def _reading(caption: str, relation: str, spans: list[tuple[int, int]]) -> Reading:
@@ -170,21 +57,38 @@ def _reading(caption: str, relation: str, spans: list[tuple[int, int]]) -> Readi
     return Reading(relation, events[::-1] if relation == "backward" else events)
 
 
-class SlotAudioHead(nn.Module):
-    """Trunk outputs ``[N, T, D]`` to the three slots ``[N, 3 d + 1]``, by the model's own head."""
+def places(events: int, slots: int) -> list[tuple[int, int]]:
+    """Which of a caption's events (from 0, in time) stand in which slots (from 1): both evenly over time.
 
-    def __init__(self, head: nn.Module, parts: Sequence[float]) -> None:
+    Of more events than slots the ones between are left out.
+    """
+    count = min(events, slots)
+    steps = [n / (count - 1) for n in range(count)]
+    return [(round(step * (events - 1)), 1 + round(step * (slots - 1))) for step in steps]
+
+
+class SlotAudioHead(nn.Module):
+    """Trunk outputs ``[N, T, D]`` to whole and slots ``[N, (slots + 1) d + 1]``, by the model's own head.
+
+    A slot is the mean of its parts' embeddings; each part is a share of the time, and lies the further to
+    the end the later the slot.
+    """
+
+    def __init__(self, head: nn.Module, parts: Sequence[float], slots: int) -> None:
         super().__init__()
-        self.head, self.parts = head, tuple(parts)
+        self.head, self.parts, self.slots = head, tuple(parts), slots
 
     def forward(self, features: Tensor) -> Tensor:
         frames = features.shape[1]
         counts = [max(round(part * frames), 1) for part in self.parts]
-        whole = normalize(self.head(features), dim=-1)
-        first = sum(normalize(self.head(features[:, :n].contiguous()), dim=-1) for n in counts)
-        last = sum(normalize(self.head(features[:, frames - n :].contiguous()), dim=-1) for n in counts)
-        slots = [whole, normalize(first, dim=-1), normalize(last, dim=-1), whole.new_zeros(len(whole), 1)]
-        return torch.cat(slots, dim=1)
+        embedded = [normalize(self.head(features), dim=-1)]
+        for slot in range(self.slots):
+            starts = [round((frames - n) * slot / (self.slots - 1)) for n in counts]
+            cut = [
+                features[:, start : start + n].contiguous() for start, n in zip(starts, counts, strict=True)
+            ]
+            embedded.append(normalize(sum(normalize(self.head(part), dim=-1) for part in cut), dim=-1))
+        return torch.cat([*embedded, features.new_zeros(len(features), 1)], dim=1)
 
 
 class SlotModel(AudioTextModel):
@@ -192,11 +96,13 @@ class SlotModel(AudioTextModel):
 
     Args:
         base: the model; its trunks are shared, its heads are copied.
-        parts: shares of the time axis at either end, whose embeddings together make a slot.
+        parts: shares of the time axis, whose embeddings together make a slot; None: :data:`PARTS`, narrower
+            by as much as there are more slots.
         whole: share of a timed caption's weight that its own embedding gets, in [0, 1).
         hidden: of the caption reader.
         prompt: with one ``{}``, in which the words of an event are embedded.
         closed_class: words that the reader knows; None: those of the wordings it learns from.
+        slots: in time, at least 2: the first is at the start, the last at the end.
 
     Raises:
         ValueError: on a base that has slots, or options out of range.
@@ -205,29 +111,34 @@ class SlotModel(AudioTextModel):
     def __init__(
         self,
         base: AudioTextModel,
-        parts: Sequence[float] = PARTS,
+        parts: Sequence[float] | None = None,
         whole: float = 0.0,
         hidden: int = 64,
         prompt: str = PROMPT,
         closed_class: Sequence[str] | None = None,
+        slots: int = 2,
     ) -> None:
         if isinstance(base, SlotModel):
             raise ValueError(f"{base.name} has slots already.")
+        if slots < 2:
+            raise ValueError(f"slots is {slots}, expected at least 2.")
+        parts = [share * 2 / slots for share in PARTS] if parts is None else parts
         if not parts or not all(0 < part <= 1 for part in parts):
             raise ValueError(f"parts is {parts}, expected shares above 0 and at most 1.")
         if not 0 <= whole < 1:
             raise ValueError(f"whole is {whole}, expected at least 0 and below 1.")
         if prompt.count("{}") != 1:
             raise ValueError(f"prompt is {prompt!r}, expected one {{}} in it.")
-        super().__init__(math.sqrt(3) * float(base.logit_scale.detach()))
+        super().__init__(math.sqrt(slots + 1) * float(base.logit_scale.detach()))
         self.name, self.origin, self.pretrained = base.name, base.origin, base.pretrained
         self.sample_rate, self.window, self.batch_size = base.sample_rate, base.window, base.batch_size
-        self.dim, self.whole, self.prompt = 3 * base.dim + 1, whole, prompt
+        self.width, self.dim = base.dim, (slots + 1) * base.dim + 1
+        self.slots, self.whole, self.prompt = slots, whole, prompt
         self.closed_class = list(event_captions.closed_class() if closed_class is None else closed_class)
-        slots = {"parts": list(parts), "whole": whole, "hidden": hidden, "prompt": prompt}
-        self.config = base.config | {"slots": slots | {"closed_class": self.closed_class}}
+        own = {"parts": list(parts), "whole": whole, "hidden": hidden, "prompt": prompt, "slots": slots}
+        self.config = base.config | {"slots": own | {"closed_class": self.closed_class}}
         self.audio_trunk, self.text_trunk = base.audio_trunk, base.text_trunk
-        self.audio_head = SlotAudioHead(copy.deepcopy(base.audio_head), parts)
+        self.audio_head = SlotAudioHead(copy.deepcopy(base.audio_head), parts, slots)
         self.text_head = copy.deepcopy(base.text_head)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -262,7 +173,7 @@ class SlotModel(AudioTextModel):
         return [_reading(c, relations[r], s) for c, r, s in zip(captions, rest, spans, strict=True)]
 
     def embed_captions(self, captions: Sequence[str], text: Callable[[list[str]], Tokens]) -> Tensor:
-        """Embeddings ``[N, 3 d + 1]``, L2-normalised, float32, of captions.
+        """Embeddings ``[N, (slots + 1) d + 1]``, L2-normalised, float32, of captions.
 
         Args:
             captions: N strings.
@@ -275,7 +186,7 @@ class SlotModel(AudioTextModel):
             for phrase, _, _ in plan:
                 phrases.setdefault(phrase, len(phrases))
         found = self.plain_text(list(phrases), text) if phrases else self.log_scale.new_zeros(0, 1)
-        width = self.dim // 3
+        width = self.width
         rows = found.new_zeros(len(plans), self.dim)
         for n, plan in enumerate(plans):
             for phrase, slot, weight in plan:
@@ -291,17 +202,17 @@ class SlotModel(AudioTextModel):
             return [(caption, 0, 1.0)]
         own = [(caption, 0, self.whole)] if self.whole else []
         rest = 1 - self.whole
-        named = [self.prompt.format(event) for event in events]
         if relation in ("start", "end"):
-            return [*own, (named[0], 1 if relation == "start" else 2, rest)]
+            return [*own, (self.prompt.format(events[0]), 1 if relation == "start" else self.slots, rest)]
         if relation == "together":
             both = self.prompt.format(" and ".join(events))
-            return [*own, (both, 1, rest / 2), (both, 2, rest / 2)]
-        return [*own, (named[0], 1, rest / 2), (named[-1], 2, rest / 2)]
+            return [*own, *((both, slot, rest / self.slots) for slot in range(1, self.slots + 1))]
+        placed = places(len(events), self.slots)
+        return [*own, *((self.prompt.format(events[n]), slot, rest / len(placed)) for n, slot in placed)]
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str], batch_size: int = BATCH) -> Tensor:
-        """Embed captions: ``[N, 3 d + 1]``, L2-normalised.
+        """Embed captions: ``[N, (slots + 1) d + 1]``, L2-normalised.
 
         Raises:
             TypeError: when given one string instead of a sequence.

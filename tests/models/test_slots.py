@@ -10,17 +10,8 @@ import torch
 from torch.nn.functional import normalize
 
 from tclap.models.base import load_model
-from tclap.models.slots import (
-    BEGIN,
-    INSIDE,
-    OUTSIDE,
-    CaptionReader,
-    Reading,
-    SlotAudioHead,
-    SlotModel,
-    canonical,
-    spans_of,
-)
+from tclap.models.caption_reader import BEGIN, INSIDE, OUTSIDE, CaptionReader, canonical, spans_of
+from tclap.models.slots import Reading, SlotAudioHead, SlotModel, places
 
 PROMPT = "this is a sound of {}"
 
@@ -220,9 +211,49 @@ def test_no_caption_and_one_string(slotted):
         slotted.embed_text(None)
 
 
+def test_events_and_slots_are_spread_over_time():
+    assert places(2, 2) == [(0, 1), (1, 2)]
+    assert places(3, 2) == [(0, 1), (2, 2)]
+    assert places(2, 3) == [(0, 1), (1, 3)]
+    assert places(3, 3) == [(0, 1), (1, 2), (2, 3)]
+    assert places(5, 3) == [(0, 1), (2, 2), (4, 3)]
+
+
+def test_three_slots_by_hand(tiny_model, monkeypatch):
+    model = SlotModel(tiny_model, slots=3)
+    assert model.audio_head.parts == pytest.approx((2 * 0.2 / 3, 2 * 0.5 / 3))
+    reads(
+        monkeypatch, model,
+        A_B_C=Reading("forward", ("A", "B", "C")), A_B=Reading("backward", ("A", "B")),
+        A_while_B=Reading("together", ("A", "B")), last_A=Reading("end", ("A",)),
+    )  # fmt: skip
+    phrases = [PROMPT.format(x) for x in ("A", "B", "C", "A and B")]
+    a, b, c, both = embeddings(model, tiny_model, phrases).values()
+    zero, none = torch.zeros(tiny_model.dim), torch.zeros(1)
+    expected = {
+        "A B C": (zero, a / 3, b / 3, c / 3, torch.tensor([(2 / 3) ** 0.5])),
+        "A B": (zero, a / 2, zero, b / 2, torch.tensor([0.5**0.5])),
+        "A while B": (zero, both / 3, both / 3, both / 3, torch.tensor([(2 / 3) ** 0.5])),
+        "last A": (zero, zero, zero, a, none),
+    }
+    close(model.encode_text(list(expected)), torch.stack([torch.cat(row) for row in expected.values()]))
+    # The middle slot is the head's embedding of the middle of the sound.
+    torch.manual_seed(0)
+    model = SlotModel(tiny_model, parts=(0.4,), slots=3)
+    with torch.no_grad():
+        features = tiny_model.audio_trunk(torch.randn(2, round(tiny_model.sample_rate * tiny_model.window)))
+        frames, d = features.shape[1], tiny_model.dim
+        n = round(0.4 * frames)
+        start = round((frames - n) / 2)
+        middle = tiny_model.audio_head(features[:, start : start + n])
+        close(model.embed_audio(features)[:, 2 * d : 3 * d], normalize(middle, dim=1) / 2)
+    assert model.logit_scale.item() == pytest.approx(2 * tiny_model.logit_scale.item())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"slots": 1}, "slots is 1, expected at least 2"),
         ({"parts": ()}, r"parts is \(\), expected shares above 0"),
         ({"parts": (0.5, 1.5)}, r"parts is \(0.5, 1.5\)"),
         ({"whole": 1.0}, "whole is 1.0, expected at least 0 and below 1"),
@@ -240,7 +271,7 @@ def test_slots_are_not_added_twice(slotted):
 
 
 def test_saved_and_loaded(tiny_model, text_trunk, tmp_path, monkeypatch):
-    model = SlotModel(tiny_model, parts=(0.3,), whole=0.2, closed_class=["before", "after"])
+    model = SlotModel(tiny_model, parts=(0.3,), whole=0.2, closed_class=["before", "after"], slots=3)
     with torch.no_grad():
         for parameter in model.reader.parameters():
             parameter.add_(0.1)
@@ -254,7 +285,8 @@ def test_saved_and_loaded(tiny_model, text_trunk, tmp_path, monkeypatch):
     samples = round(tiny_model.sample_rate * tiny_model.window)
     waveforms = np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
     close(loaded.encode_audio(waveforms), model.encode_audio(waveforms))
-    assert loaded.logit_scale.item() == pytest.approx(3**0.5 * tiny_model.logit_scale.item())
+    assert loaded.slots == 3 and loaded.dim == model.dim
+    assert loaded.logit_scale.item() == pytest.approx(2 * tiny_model.logit_scale.item())
 
 
 def test_embeddings_are_of_unit_length_whatever_is_read(slotted):
