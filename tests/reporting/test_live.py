@@ -78,12 +78,12 @@ def test_what_has_been_drawn_stays_when_the_training_fails(shown):
 
 
 def test_the_figures_lines_are_the_rows():
-    steps = range(4)
-    rows = pd.DataFrame(
-        [{"what": "text warm-up", "step": s, "loss": 4.0 - s} for s in steps]
-        + [{"what": "t-clap", "step": s, "loss": 2.0, "validation_two_way": 90.0 if s == 3 else None} for s in steps]
-    )  # fmt: skip
-    figure = figure_training(rows)
+    steps, nothing = pd.Series(range(4)), float("nan")
+    warm_up = pd.DataFrame({"what": "text warm-up", "step": steps, "loss": 4.0 - steps})
+    ours = pd.DataFrame(
+        {"what": "t-clap", "step": steps, "loss": 2.0, "validation_two_way": [nothing] * 3 + [90.0]}
+    )
+    figure = figure_training(pd.concat([warm_up, ours]))
     loss, validation = figure.axes
     lines = {line.get_label(): line for line in loss.lines}
     assert set(lines) == {"text warm-up", "T-CLAP"}
