@@ -31,6 +31,8 @@ class Condition:
         snr_db: level of the events over pink noise in dB; None: no noise.
         near: whether the first and the second event lie at the boundary between them; they last half
             as long then, and the rest of each half is silence. None: they fill their halves.
+        backwards: whether each event is played backwards, in its place. It is what the inversion of the
+            composite sounds like when the whole of it is played backwards.
     """
 
     gap: float = 0.0
@@ -38,15 +40,22 @@ class Condition:
     first_db: float = 0.0
     snr_db: float | None = None
     near: tuple[bool, bool] | None = None
+    backwards: bool = False
 
 
 class Event(NamedTuple):
-    """A part of a clip: from ``start`` on ``length`` samples, times ``gain``."""
+    """A part of a clip: from ``start`` on ``length`` samples, times ``gain``, as it is or backwards."""
 
     clip_id: str
     start: int
     length: int
     gain: float
+    backwards: bool = False
+
+    def cut(self, clip: np.ndarray) -> np.ndarray:
+        """The event's samples, of its clip's."""
+        part = cut_event(clip, self.start, self.length) * np.float32(self.gain)
+        return part[::-1] if self.backwards else part
 
 
 @dataclass(frozen=True)
@@ -80,10 +89,7 @@ class Arrangement:
         Raises:
             ValueError: when the events do not fit in the window.
         """
-        played = [
-            cut_event(clip_audio(event.clip_id), event.start, event.length) * np.float32(event.gain)
-            for event in self.events
-        ]
+        played = [event.cut(clip_audio(event.clip_id)) for event in self.events]
 
         def join(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             return audio.concatenate(first, second, gap=max(self.gap, 0), crossfade=max(-self.gap, 0))
@@ -143,7 +149,7 @@ def arrange(
         raise ValueError(f"{condition} leaves no room for two events in {window:g} s.")
     gains = (10 ** (condition.first_db / 20), 1.0)
     events = [
-        _event(clip_id, length, gain, clip_audio)
+        _event(clip_id, length, gain, clip_audio)._replace(backwards=condition.backwards)
         for clip_id, length, gain in zip((first, second), lengths, gains, strict=True)
     ]
     return Arrangement(tuple(events), samples, sample_rate, lead, gap, condition.snr_db, tuple(seed))

@@ -1,6 +1,6 @@
 """Controls: questions that say what an accuracy in the order tasks means.
 
-Every control is a task whose name is ``<group>: <condition>``. All but the last two groups ask "A
+Every control is a task whose name is ``<group>: <condition>``. Unless it says otherwise, it asks "A
 before B" against "B before A" (prompted; chance 1/2) of the composite that the 2-way task plays.
 
 ==============  ===========================================================================
@@ -18,9 +18,11 @@ before B" against "B before A" (prompted; chance 1/2) of the composite that the 
 ``level``       of the first event over the second, in dB
 ``noise``       pink noise at a signal-to-noise ratio in dB
 ``near``        which events lie at the boundary, where each lasts a quarter of the window
+``backwards``   each event played backwards in its place: what comes first is the same
 ``single``      one sound alone: is "A" preferred to "A before B", "B before A", "A while B"
                 (chance 1/4); and does it say "A before B" rather than "B before A" (no answer is
                 right, 50 is unbiased)
+``same``        the same two questions of two sounds of one class, one after the other
 ``three``       three events, all six orders (chance 1/6), worded "A before B before C" or
                 "first A, then B, then C"
 ``slots``       of a model with slots: the first and the last slot of every sound exchanged
@@ -57,26 +59,29 @@ GROUPS = (
     "level",
     "noise",
     "near",
+    "backwards",
     "single",
+    "same",
     "three",
     HOLD_OUT,
     "slots",
 )
 CONDITIONS = {
     **{f"gap: {gap:.0%}": Condition(gap=gap) for gap in (-0.25, -0.05, 0.05, 0.25)},
-    **{f"boundary: {share:.0%}": Condition(boundary=share) for share in (0.15, 0.25, 0.75, 0.85)},
+    **{f"boundary: {share:.0%}": Condition(boundary=share) for share in (0.1, 0.15, 0.25, 0.75, 0.85, 0.9)},
     **{f"level: {db:+g}": Condition(first_db=db) for db in (-20, -10, -3, 3, 10, 20)},
     **{f"noise: {db:g}": Condition(snr_db=db) for db in (20, 10, 0)},
     "near: both": Condition(near=(True, True)),
     "near: first": Condition(near=(True, False)),
     "near: second": Condition(near=(False, True)),
     "near: neither": Condition(near=(False, False)),
+    "backwards: each event": Condition(backwards=True),
 }
 THREE = {
     "three: before": "this is a sound of {} before {} before {}",
     "three: then": "first {}, then {}, then {}",
 }
-NOISE, WORDS, THIRD, OTHER = 30, 31, 32, 33  # parts of a draw's seed
+NOISE, WORDS, THIRD, OTHER, SAME = 30, 31, 32, 33, 34  # parts of a draw's seed
 
 
 def group_of(task: str) -> str | None:
@@ -91,20 +96,23 @@ def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, *, seed: int) -> pd.Da
     Args:
         clips: test clips; of clips without labels neither one sound nor three are asked about.
         pairs: test pairs of theirs.
-        seed: of shuffled words, of third events and of the labels a single sound is asked about.
+        seed: of shuffled words, of further events, and of the labels a single sound is asked about.
     """
     items = []
     for index, pair in enumerate(pairs.to_dict("records")):
         items += _order_items(pair, np.random.default_rng([seed, WORDS, index]))
         if _has_three(clips):
             items += _three_items(pair, clips, seed, index)
+        items += _same_items(pair, clips, seed, index)
     if not has_labels(clips):
         return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
     labels = sorted(set(clips["label"]))
     for index, clip in enumerate(clips.to_dict("records")):
         others = [label for label in labels if label != clip["label"]]
         drawn = np.random.default_rng([seed, OTHER, index])
-        items += _single_items(clip, others[drawn.integers(len(others))])
+        other = others[drawn.integers(len(others))]
+        name, sources = clip["clip_id"], (clip["source"], None)
+        items += _one_class_items("single", name, name, clip["label"], other, sources)
     return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
 
 
@@ -165,13 +173,33 @@ def _three_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> l
     ]
 
 
-def _single_items(clip: Mapping, other: str) -> list[dict]:
-    a, name = clip["label"], clip["clip_id"]
-    both = [Phrase(a, "before", other).text(), Phrase(other, "before", a).text()]
-    plain = [PROMPT.format(a), *both, Phrase(a, "while", other).text()]
+def _second(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> dict | None:
+    """Another clip of the first clip's label; None where there is none."""
+    if not has_labels(clips):
+        return None
+    rows = np.flatnonzero((clips["label"] == pair["label_i"]) & (clips["clip_id"] != pair["clip_i"]))
+    if not len(rows):
+        return None
+    return clips.iloc[rows[np.random.default_rng([seed, SAME, index]).integers(len(rows))]].to_dict()
+
+
+def _same_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> list[dict]:
+    second, name = _second(pair, clips, seed, index), pair["pair_id"]
+    if second is None:
+        return []
+    sources = (pair["source_i"], second["source"])
+    return _one_class_items("same", name, f"{name}/same", pair["label_i"], pair["label_j"], sources)
+
+
+def _one_class_items(
+    group: str, name: str, played: str, label: str, other: str, sources: tuple[str, str | None]
+) -> list[dict]:
+    """What is asked of a sound in which ``other`` is not to be heard."""
+    both = [Phrase(label, "before", other).text(), Phrase(other, "before", label).text()]
+    plain = [PROMPT.format(label), *both, Phrase(label, "while", other).text()]
     return [
-        item_of(task, name, name, candidates, [0], clip["source"], None)
-        for task, candidates in (("single: plain", plain), ("single: says first", both))
+        item_of(f"{group}: {question}", name, played, candidates, [0], *sources)
+        for question, candidates in (("plain", plain), ("says first", both))
     ]
 
 
@@ -190,6 +218,9 @@ def arrangements(
             third, order = _third(pair, clips, seed, index)
             three = [(*ends, third["clip_id"])[k] for k in order]
             sounds[f"{pair['pair_id']}/three"] = sequence(three, clip_audio, window, rate)
+        if second := _second(pair, clips, seed, index):
+            both = [pair["clip_i"], second["clip_id"]]
+            sounds[f"{pair['pair_id']}/same"] = sequence(both, clip_audio, window, rate)
     return sounds
 
 

@@ -42,11 +42,13 @@ PANELS = {
         (("gap", "25%"), "25"),
     ],
     "end of the first event\n(% of the time)": [
+        (("boundary", "10%"), "10"),
         (("boundary", "15%"), "15"),
         (("boundary", "25%"), "25"),
         (PLAIN, "50"),
         (("boundary", "75%"), "75"),
         (("boundary", "85%"), "85"),
+        (("boundary", "90%"), "90"),
     ],
     "first over second event\n(dB)": [
         (("level", "-20"), "\N{MINUS SIGN}20"),
@@ -179,6 +181,9 @@ ROWS = {
     ("baseline", "always the first"): "always the first candidate",
     ("single", "plain"): "one sound: ``A'', not ``A before B'' \\dots",
     ("single", "says first"): "one sound: ``A before B'' over ``B before A''",
+    ("same", "plain"): "two of one class: ``A'', not ``A before B'' \\dots",
+    ("same", "says first"): "two of one class: ``A before B'' over ``B before A''",
+    ("backwards", "each event"): "each event played backwards",
     ("three", "before"): "three events: ``A before B before C''",
     ("three", "then"): "three events: ``first A, then B, then C''",
 }

@@ -151,6 +151,15 @@ def test_what_decides_the_sound_is_described(clips):
     assert other.described() != described
 
 
+def test_events_backwards_are_the_inversion_backwards(clips):
+    """Each event backwards in its place is the whole of the other order backwards."""
+    backwards = played(clips, backwards=True)
+    assert runs(heard(backwards)) == [("low", 50), ("high", 50)]
+    inverted = arrange("high", "low", Condition(), clips, WINDOW, RATE).render(clips)
+    np.testing.assert_allclose(backwards, inverted[::-1], atol=1e-7)
+    assert not np.allclose(backwards, played(clips), atol=1e-3)
+
+
 def test_what_does_not_fit_is_refused(clips):
     for condition in (Condition(gap=1.0), Condition(boundary=0.0), Condition(gap=-1.5)):
         with pytest.raises(ValueError, match="leaves no room for two events in 2 s"):

@@ -67,6 +67,7 @@ class Reader(Embedded):
             sounds |= {f"{pair['pair_id']}/{name}": played for name in CONDITIONS}
             third, order = controls._third(pair, clips, seed, index)
             sounds[f"{pair['pair_id']}/three"] = tuple((*ends, third["label"])[k] for k in order)
+            sounds[f"{pair['pair_id']}/same"] = (pair["label_i"],)
         audio = torch.zeros(len(sounds), len(self.axis))
         for n, events in enumerate(sounds.values()):
             audio[n, self.axis[hears(events)]] = 1
@@ -162,7 +163,7 @@ def test_a_model_that_hears_and_reads_order_is_right_and_is_misled_by_swapped_wo
     found = accuracies(control_rows(Reader(clips, pairs), items, pairs))
     always = [f"wording: {w}" for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)] + list(CONDITIONS)
     always += ["plain: before", "wording: seen", "wording: unseen"]
-    always += ["three: before", "three: then", "single: plain"]
+    always += ["three: before", "three: then", "single: plain", "same: plain"]
     assert {task: found[task] for task in always} == dict.fromkeys(always, 100.0)
     # Names alone tie, and a tie is wrong.
     assert found["words: swapped"] == 0 and found["words: names only"] == 0
@@ -194,7 +195,7 @@ def test_random_embeddings_are_at_chance(asked):
 
     rows = pd.concat([control_rows(Random(seed), items, pairs) for seed in range(10)])
     tasks = rows.groupby("task")
-    assert len(tasks) == 1 + 4 + 8 + 2 + 3 + len(CONDITIONS) + 2 + 2 + 4
+    assert len(tasks) == 1 + 4 + 8 + 2 + 3 + len(CONDITIONS) + 2 + 2 + 2 + 4
     for task, group in tasks:
         # These two are no function of the embeddings.
         if task in ("baseline: always the first", "baseline: label prior"):
@@ -274,7 +275,11 @@ def test_sounds_are_arranged_in_the_order_that_is_right(asked):
     plain = {f"{pair}/{view}" for pair in pairs["pair_id"] for view in ("forward", "reversed")}
     assert set(sounds) == set(items["audio"]) - plain - set(clips["clip_id"])
     labels = clips.set_index("clip_id")["label"]
-    checked = items[items["audio"].isin(sounds)]
+    of_pairs = pairs.set_index("pair_id")
+    for pair_id in pairs["pair_id"]:
+        first, second = sounds[f"{pair_id}/same"].clip_ids
+        assert first == of_pairs.loc[pair_id, "clip_i"] != second and labels[first] == labels[second]
+    checked = items[items["audio"].isin(sounds) & ~items["task"].str.startswith("same")]
     assert len(checked) == len(pairs) * (len(CONDITIONS) + 2)
     for item in checked.itertuples():
         played = tuple(labels[clip] for clip in sounds[item.audio].clip_ids)
@@ -306,7 +311,8 @@ def test_clips_without_labels_are_asked_about_two_events_only(asked):
         label_i=pairs["clip_i"], label_j=pairs["clip_j"], text_i="A dog barks", text_j="rain falls"
     )
     items = build_items(unlabelled, named, seed=0)
-    assert {group_of(task) for task in items["task"]} == {*GROUPS[:10]} - {"baseline", "single"}
+    expected = set(GROUPS) - {"baseline", "single", "same", "three", "hold-out", "slots"}
+    assert {group_of(task) for task in items["task"]} == expected
     assert (
         "A dog barks, then rain falls"
         in items.set_index("task").loc["wording: {a}, then {b}"]["candidates"].iloc[0]
