@@ -333,18 +333,36 @@ def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, mo
 
 def test_a_run_that_is_not_there(project_root):
     with pytest.raises(
-        FileNotFoundError, match=r"runs/smoke/compact/data/config\.json is missing: run the notebooks"
+        FileNotFoundError,
+        match=r"runs/smoke/compact/data/config\.json is missing: run notebook 01_data_construction first, "
+        r"with profile = 'smoke', base = 'compact' \(`make reproduce` runs all\)\.$",
     ):
         Experiment("smoke", "compact")
 
 
-def test_an_artefact_that_is_missing_is_named(experiment):
-    with pytest.raises(FileNotFoundError, match=r"seed7/clap/weights\.safetensors is missing"):
-        experiment.load(7)
-    with pytest.raises(FileNotFoundError, match=r"seed7/clap/weights\.safetensors is missing"):
-        experiment.train_variants(7)
-    with pytest.raises(FileNotFoundError, match=r"seed0/t-clapp/history\.parquet is missing"):
-        experiment.history(0, "t-clapp")
+@pytest.mark.parametrize(
+    ("asked", "missing", "maker"),
+    [
+        (lambda run: run.load(7), "seed7/clap/weights.safetensors", "02_base_model"),
+        (lambda run: run.train_variants(7), "seed7/clap/weights.safetensors", "02_base_model"),
+        (lambda run: run.history(7, "t-clap"), "seed7/t-clap/history.parquet", "03_post_pretraining"),
+        (lambda run: run.load(7, "clap-slots"), "seed7/clap-slots/weights.safetensors", "06_order_from_text"),
+        (lambda run: run.table("seed7/results.parquet"), "seed7/results.parquet", "04_evaluation"),
+        (
+            lambda run: run.table("seed7/slots-results.parquet"),
+            "seed7/slots-results.parquet",
+            "06_order_from_text",
+        ),
+    ],
+)
+def test_of_an_artefact_that_is_missing_it_is_said_what_makes_it(experiment, asked, missing, maker):
+    with pytest.raises(FileNotFoundError) as caught:
+        asked(experiment)
+    sentence = str(caught.value)
+    assert f"{missing} is missing: run notebook {maker} first, with profile = 'smoke'" in sentence
+    assert "seed = 7" in sentence
+    # What IPython shows in place of the frames.
+    assert caught.value._render_traceback_() == [f"FileNotFoundError: {sentence}"]
 
 
 def test_names_and_seeds_that_are_not_there(experiment, project_root):
@@ -525,7 +543,7 @@ def test_a_published_run_is_summarised_with_its_origin(published):
     assert read.has_random_weights(read.summary(published.folder))
     assert set(summary["models"]) == {"clap", *TINY["variants"]}
     assert set(summary["readouts"]) == {"residual-segments"} and set(summary["windows"]) == {"fit", "msclap"}
-    for name in figures.FIGURES:
+    for name in figures.RESULTS:
         texts = [text.get_text() for text in figures.build(name, published.folder).texts]
         assert "random weights: these numbers mean nothing" in texts, name
 

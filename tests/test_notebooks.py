@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tclap import paths
-from tclap.reporting.figures import FIGURES
+from tclap.reporting.figures import RESULTS
 
 NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb"))
 SNAKEFILE = paths.CHECKOUT / "workflow" / "Snakefile"
@@ -209,7 +209,7 @@ def test_the_papers_graph_on_stand_in_weights(random_weights_2022, esc50_root, t
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "no retrieval on clotho: CLOTHO_ROOT is not set" in done.stdout
     warning = "random weights: these numbers mean nothing"
-    for name in FIGURES:
+    for name in RESULTS:
         assert warning in texts_of_pdf(tmp_path / "figures" / f"{name}.pdf"), name
     for name in TABLE_FILES:
         assert warning in (tmp_path / "paper" / name).read_text(), name

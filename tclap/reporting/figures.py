@@ -1,4 +1,4 @@
-"""The paper's figures by name, each built from a run folder."""
+"""The paper's figures by name: those of ideas from code alone, the others from a run folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tclap.reporting import charts, controls, pictures, read, style
+from tclap.reporting import charts, concepts, controls, pictures, read, style
 
-FIGURES: dict[str, Callable[[Path], Figure]] = {
+CONCEPTS: dict[str, Callable[[], Figure]] = {
+    "paradigm": concepts.figure_paradigm,
+    "loss_matrix": concepts.figure_loss_matrix,
+    "architecture": concepts.figure_architecture,
+    "slots_idea": concepts.figure_slots_idea,
+}
+RESULTS: dict[str, Callable[[Path], Figure]] = {
     "tasks": lambda run: charts.figure_tasks(read.summary(run)),
     "ablation": lambda run: charts.figure_ablation(read.summary(run)),
     "prompts": lambda run: charts.figure_prompts(read.summary(run)),
@@ -24,10 +30,14 @@ FIGURES: dict[str, Callable[[Path], Figure]] = {
     "composite": lambda run: pictures.figure_composite(read.example(run)),
 }
 
+FIGURES = (*CONCEPTS, *RESULTS)
+
 
 def build(name: str, run: str | Path) -> Figure:
     """The figure ``name`` of a run folder; ValueError for an unknown name, else the errors of ``read``."""
     if name not in FIGURES:
         raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
-    figure = FIGURES[name](Path(run))
+    if name in CONCEPTS:
+        return CONCEPTS[name]()
+    figure = RESULTS[name](Path(run))
     return style.stamp(figure) if read.has_random_weights(read.summary(run)) else figure

@@ -213,7 +213,7 @@ def test_style_applies_within_its_block_only():
     before = matplotlib.rcParams["pdf.fonttype"]
     with style.styled():
         assert matplotlib.rcParams["pdf.fonttype"] == 42
-        assert matplotlib.rcParams["font.family"] == ["serif"]
+        assert matplotlib.rcParams["font.family"] == ["STIXGeneral"]
     assert matplotlib.rcParams["pdf.fonttype"] == before
 
 
@@ -257,7 +257,7 @@ def stamps(figure) -> list:
 
 def test_figures_of_random_weights_say_so_across_all_they_show(run):
     rewrite(run, origin=STAND_IN)
-    for name in figures.FIGURES:
+    for name in figures.RESULTS:
         figure = figures.build(name, run)
         (stamp,) = stamps(figure)
         box, (width, height) = stamp.get_window_extent(), figure.get_size_inches() * figure.dpi
@@ -303,7 +303,7 @@ def test_readouts_of_published_models_have_points_of_their_own(summary):
 
 
 def test_unknown_and_missing_are_told_in_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="no figure 'pie'; the figures are tasks, "):
+    with pytest.raises(ValueError, match="no figure 'pie'; the figures are paradigm, "):
         figures.build("pie", tmp_path)
     for name, missing in (
         ("tasks", "summary.json"),
