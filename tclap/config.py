@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 import yaml
 
 from tclap import paths
-from tclap.schedule import RECIPES
+from tclap.progress import in_one_sentence
+from tclap.schedule import RECIPES, Schedule
+from tclap.variants import READOUTS, VARIANTS, variant
 
 T = TypeVar("T")
 POLICIES = ("fit", "full", "msclap")
@@ -202,8 +204,6 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 
 
 def _check(config: Config, where: str) -> None:
-    from tclap.variants import READOUTS, VARIANTS
-
     choices = {
         "variants": (config.variants, VARIANTS),
         "readouts": (config.readouts, READOUTS),
@@ -283,7 +283,8 @@ def read_parameters(cls: type[T], namespace: dict[str, Any], notebook: str) -> T
     kernel do not look for unknown names: by then the notebook has variables of its own.
 
     Raises:
-        ValueError, TypeError: naming the notebook, the parameter, its value and what was expected.
+        ValueError, TypeError: naming the parameter, its value and what was expected, or a profile, base,
+            seed or variant that there is not; a notebook shows that sentence alone.
     """
     names = [f.name for f in dataclasses.fields(cls)]
     plain = {
@@ -295,7 +296,15 @@ def read_parameters(cls: type[T], namespace: dict[str, Any], notebook: str) -> T
     }
     if namespace.get(_CHECKED):
         plain = {key: value for key, value in plain.items() if key in names}
-    parameters = build(cls, plain, f"notebook {notebook}")
+    try:
+        parameters = build(cls, plain, f"notebook {notebook}")
+        config = load_config(parameters.profile)
+        config.model_options(parameters.base)
+        config.check_seed(getattr(parameters, "seed", 0))
+        for name in getattr(parameters, "variants", None) or ():
+            variant(name)
+    except (ValueError, TypeError) as error:
+        raise in_one_sentence(error) from None
     namespace[_CHECKED] = True
     return parameters
 

@@ -42,9 +42,8 @@ from tclap.models.slots import SlotModel
 from tclap.pool import Pool, make_pool, make_waveform_pool
 from tclap.post_pretraining import post_pretrain
 from tclap.processes import current
-from tclap.schedule import Schedule
+from tclap.progress import in_one_sentence
 from tclap.store import FeatureStore
-from tclap.training import train_base, warm_up_text
 from tclap.variants import BASE, READOUT_PREFIX, Variant, variant
 
 # A trained model is a function of these, beside its recipe.
@@ -117,10 +116,24 @@ class Experiment:
     def _existing(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing: run the notebooks before this one, or `make reproduce`."
-            )
+            raise in_one_sentence(FileNotFoundError(f"{path} is missing: {self._how_to_make(name)}"))
         return path
+
+    def _how_to_make(self, name: str) -> str:
+        """Which notebook, with which parameters, makes a file of the run."""
+        settings = f"profile = {self.profile!r}, base = {self.base!r}"
+        if name.startswith("data/"):
+            notebook = "01_data_construction"
+        else:
+            seed, model, *rest = name.removeprefix("seed").split("/")
+            settings += f", seed = {seed}"
+            if not rest:
+                notebook = "06_order_from_text" if model.startswith("slots-") else "04_evaluation"
+            elif model == BASE:
+                notebook = "02_base_model"
+            else:
+                notebook = "06_order_from_text" if model.endswith("-slots") else "03_post_pretraining"
+        return f"run notebook {notebook} first, with {settings} (`make reproduce` runs all)."
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's parquet tables."""
@@ -184,6 +197,10 @@ class Experiment:
             model = SlotModel(model, **config["slots"])
         model.load_own_state(state, str(weights))
         return model
+
+    def facts(self, seed: int, name: str) -> dict[str, Any]:
+        """What is written beside a model's weights: its config, the recipe that made it, their hashes."""
+        return self._json(f"seed{seed}/{name}/weights.json")
 
     def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
         """The training history of a model, a row a step."""

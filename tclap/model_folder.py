@@ -1,4 +1,4 @@
-"""The folder of a trained model, and how far its training has come.
+"""The folder of a trained model, how far its training has come, and what need not be made again.
 
 ``weights.safetensors``, ``weights.json`` (the model's config, the recipe that made it, its provenance)
 and ``history.parquet``; while it is trained also ``checkpoints-<phase>-<recipe>/``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,19 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as parquet, all of it or nothing."""
     with paths.replacing(path) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+def is_kept(record: Path, made_of: Mapping[str, Any], files: Sequence[str], what: str) -> bool:
+    """Whether ``files`` lie beside ``record`` (JSON), and were made of what is to be made of now."""
+    kept = record.is_file() and all((record.parent / name).is_file() for name in files)
+    if kept := kept and json.loads(record.read_text()) == {"made_of": provenance.hash_json(made_of)}:
+        log.info("%s: made already", what)
+    return kept
+
+
+def keep_record(record: Path, made_of: Mapping[str, Any]) -> None:
+    """Write the record that :func:`is_kept` looks for."""
+    provenance.write_json(record, {"made_of": provenance.hash_json(made_of)})
 
 
 class ModelFolder:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar where somebody watches, plain log lines in a batch run."""
+"""What a notebook shows of long work: a bar where somebody watches, plain log lines in a batch run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 Watcher = Callable[[str, Mapping[str, float]], None]
 log = logging.getLogger("tclap")
 _watchers: list[Watcher] = []
@@ -38,6 +39,12 @@ def set_up(threads: int) -> None:
     elif not (reused := logging.getLogger("tclap.model_folder")).handlers:
         reused.addHandler(logging.StreamHandler(sys.stdout))
         reused.setLevel(logging.INFO)
+
+
+def in_one_sentence(error: E) -> E:
+    """The error, of which a notebook then shows its sentence alone and no frames."""
+    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]
+    return error
 
 
 @contextmanager

@@ -287,6 +287,22 @@ def test_a_parameter_of_a_wrong_type_is_refused(cls, variables, message):
         read_parameters(cls, kernel(**variables), "0")
 
 
+@pytest.mark.parametrize(
+    ("cls", "variables", "message"),
+    [
+        (SeedParameters, {"profile": "nope"}, "unknown profile 'nope', expected one of"),
+        (ReportParameters, {"base": "msclop"}, "profile synthetic has no base 'msclop', expected one of"),
+        (SeedParameters, {"seed": -1}, "seed must be at least 0, got -1"),
+        (VariantParameters, {"variants": ["t-clop"]}, "unknown variant 't-clop', expected one of"),
+        (SeedParameters, {"sede": 1}, "unknown key 'sede'"),
+    ],
+)
+def test_of_a_bad_parameter_a_notebook_shows_the_sentence_alone(cls, variables, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_parameters(cls, kernel(**variables), "0")
+    assert caught.value._render_traceback_() == [f"ValueError: {caught.value}"]
+
+
 def test_a_cell_that_runs_again_may_have_variables_beside_it():
     namespace = kernel(seed=1)
     assert read_parameters(SeedParameters, namespace, "02").seed == 1

@@ -535,6 +535,9 @@ def test_a_published_run_is_summarised_with_its_origin(published):
     again = Experiment("tiny-run", "tiny")
     results = published.table("seed0/results.parquet")
     evaluate_seed(again, 0)
+    assert again.reference.audio_trunk.seen == 0, "what is there is not made again"
+    (published.folder / "seed0/evaluated.json").unlink()
+    evaluate_seed(again, 0)
     # The other window policy's outputs are not kept: five pairs in two orders, some of which are asked.
     assert 0 < again.reference.audio_trunk.seen <= 10 < seen
     pd.testing.assert_frame_equal(again.table("seed0/results.parquet"), results, check_exact=True)

@@ -7,6 +7,7 @@ then embed it. All models of a seed have the base model's trunk, which is checke
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from tclap import paths, provenance
 from tclap.audio_features import Features
+from tclap.config import plain_values
 from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS, Phrase, place, render
 from tclap.evaluation import controls, zste
@@ -25,7 +27,7 @@ from tclap.evaluation.captioned import captioned_sets
 from tclap.evaluation.embedded import Embedded
 from tclap.evaluation.galleries import retrieval_rows
 from tclap.experiment import Experiment
-from tclap.model_folder import write_table
+from tclap.model_folder import is_kept, keep_record, write_table
 from tclap.models.base import AudioTextModel
 from tclap.progress import progress
 from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
@@ -37,6 +39,7 @@ POLICY_MODELS = (BASE, "t-clap")
 CONTROL_MODELS = (BASE, "clap-continued", "t-clap", "t-clap-half")
 SIMILARITY_PAIRS = 6
 BLOCK = 256
+TABLES = ("results.parquet", "retrieval.parquet", "similarity.parquet", "example.npz", "example.json")
 
 
 class TestAudio:
@@ -136,7 +139,7 @@ class Encoded(Embedded):
 
 
 def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
-    """Evaluate a seed's models (notebook 04) and write its tables.
+    """Evaluate a seed's models (notebook 04) and write its tables, unless they are there.
 
     Args:
         experiment: the run.
@@ -147,7 +150,10 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     variants = list(config.variants if names is None else names)
     readouts = [READOUT_PREFIX + r for r in config.readouts]
     models = list(dict.fromkeys([BASE, *variants, *readouts]))
-    base = experiment.load(seed)
+    folder = experiment.folder / f"seed{seed}"
+    base, made_of = experiment.load(seed), _made_of(experiment, seed, models)
+    if is_kept(folder / "evaluated.json", made_of, TABLES, f"evaluation, seed {seed}"):
+        return
     test = TestAudio(experiment, base)
     items = experiment.table("data/items.parquet")
     results, queries, similarities, examples = [], [], [], {}
@@ -174,11 +180,27 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
                 rows.assign(model=f"{name}{POLICY_SEPARATOR}{policy}", seed=seed)
                 for policy, rows in policy_rows(encoded, test, items).items()
             ]
-    folder = experiment.folder / f"seed{seed}"
     write_table(folder / "results.parquet", pd.concat(results, ignore_index=True))
     write_table(folder / "retrieval.parquet", pd.concat(queries, ignore_index=True))
     write_table(folder / "similarity.parquet", pd.concat(similarities, ignore_index=True))
     write_example(folder, base, test, examples)
+    keep_record(folder / "evaluated.json", made_of)
+
+
+def _made_of(experiment: Experiment, seed: int, models: Sequence[str]) -> dict:
+    """Everything that an evaluation is a function of."""
+    config = experiment.config
+    tables = ("clips", "pairs-test", "items", "controls")
+    sidecars = {name: experiment.facts(seed, name) for name in models}
+    return {
+        "models": {name: [facts["config"], facts["weights_hash"]] for name, facts in sidecars.items()},
+        "data": [provenance.sha256_file(experiment.folder / f"data/{name}.parquet") for name in tables],
+        "config": plain_values(config),
+        "captioned": {name: os.environ.get(f"{name.upper()}_ROOT") for name in config.retrieval_sets},
+        "code": provenance.hash_code(
+            "audio.py", "audio_features.py", "data", "evaluation", "features.py", "models", "store.py"
+        ),
+    }
 
 
 def all_control_rows(encoded: Encoded, test: TestAudio, answers: pd.DataFrame) -> pd.DataFrame:
