@@ -52,6 +52,12 @@ class Phase:
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}, expected fp32 or bf16.")
 
+    def schedule(self, epoch: int = 1) -> Schedule:
+        """The recipe with this phase's numbers; an ``epoch`` in steps."""
+        changes = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        every = epoch if self.recipe == "published" else self.validate_every
+        return Schedule.of(self.recipe, self.steps, self.lr, epoch=epoch, validate_every=every, **changes)
+
 
 @dataclass(frozen=True)
 class PostPretraining(Phase):
@@ -79,6 +85,7 @@ class Slots:
     parts: list[float] = field(default_factory=lambda: [0.2, 0.5])
     steps: int = 600
     pool: int = 4000
+    ablation: bool = False  # whether the first seed's slots are taken apart too
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ import torch
 
 from tclap import paths, provenance
 from tclap.audio_features import AudioFeatures
-from tclap.config import Config, Phase, from_plain_values
+from tclap.base_model import BaseTraining
+from tclap.config import Config, from_plain_values
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
 from tclap.data.clips import for_stage, half_of_labels
@@ -50,6 +51,7 @@ from tclap.variants import BASE, READOUT_PREFIX, Variant, variant
 TRAINING_CODE = (
     "audio.py",
     "audio_features.py",
+    "base_model.py",
     "blockwise.py",
     "data/batches.py",
     "data/captions.py",
@@ -213,57 +215,20 @@ class Experiment:
 
     def train_base(self, seed: int) -> AudioTextModel:
         """The base model of a seed (notebook 02), trained unless it is there."""
-        config = self.config
-        if self.reference.is_published:
-            return self._keep_published(seed)
-        recipe = {
-            "seed": config.check_seed(seed),
-            "warm_up": asdict(config.warm_up),
-            "base_training": asdict(config.base_training),
-            "crop_energy": config.crop_energy,
-            "options": self.options,
-            "data": self._data_hash,
-            "code": provenance.hash_code(*TRAINING_CODE),
-        }
-        folder = self._making(seed, BASE, recipe)
-        if folder.is_made():
-            return self.load(seed)
-        torch.manual_seed(seed)
-        model = load_model(self.base, **self.options)
-        lesson = OrderLesson(model, self.text, self.labels, seed)
-        warm_up = warm_up_text(
-            lesson,
-            _schedule(config.warm_up),
-            batch=config.warm_up.batch,
-            checkpoints=folder.checkpoints("warm-up"),
-            processes=self.processes,
-        )
-        base = train_base(
-            model,
-            self.text,
-            self.bank(model, "base"),
-            self.bank(model, "validation"),
-            self.table("data/pairs-validation.parquet"),
-            _schedule(config.base_training),
-            batch=config.base_training.batch,
-            seed=seed,
-            embedding=Embedding(self.processes, precision=config.base_training.precision),
-            checkpoints=folder.checkpoints("base"),
-        )
-        history = pd.concat([warm_up.assign(model="warm-up"), base.assign(model=BASE)], ignore_index=True)
-        folder.keep(model, history)
-        return model
+        return self._keep_published(seed) if self.reference.is_published else BaseTraining(self, seed).train()
 
     def _keep_published(self, seed: int) -> AudioTextModel:
         recipe = {"seed": self.config.check_seed(seed), "origin": self.reference.origin}
-        folder = self._making(seed, BASE, recipe)
+        folder = self.making(seed, BASE, recipe)
         if not folder.is_made():
             nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
             folder.keep(self.reference, nothing)
         return self.load(seed)
 
-    def _making(self, seed: int, name: str, recipe: Mapping[str, Any]) -> ModelFolder:
-        return ModelFolder(self.folder, seed, name, recipe, self.processes)
+    def making(self, seed: int, name: str, recipe: Mapping[str, Any]) -> ModelFolder:
+        """The folder of a model that is trained by a recipe, on the run's data, by the code as it is."""
+        made_of = {"data": self._data_hash, "code": provenance.hash_code(*TRAINING_CODE)}
+        return ModelFolder(self.folder, seed, name, dict(recipe) | made_of, self.processes)
 
     def train_variants(self, seed: int, names: list[str] | None = None) -> None:
         """Post-pretrain the variants of a seed (notebook 03), those that are not there yet."""
@@ -277,11 +242,9 @@ class Experiment:
             "crop_energy": self.config.crop_energy,
             "features": self.config.features if base.is_published else None,
             "base_weights": provenance.hash_state(base.own_state()),
-            "data": self._data_hash,
-            "code": provenance.hash_code(*TRAINING_CODE),
         }
         folders = {
-            name: self._making(seed, name, recipe | {"variant": asdict(variant(name))}) for name in names
+            name: self.making(seed, name, recipe | {"variant": asdict(variant(name))}) for name in names
         }
         wanted = [name for name in names if not folders[name].is_made()]
         pools: dict[tuple[bool, bool], tuple[Pool, Pool]] = {}
@@ -304,7 +267,7 @@ class Experiment:
                 self.text,
                 pool,
                 validation,
-                _schedule(post, epoch=max(len(pool.composites) // post.batch, 1)),
+                post.schedule(epoch=max(len(pool.composites) // post.batch, 1)),
                 batch=post.batch,
                 replay_batch=post.replay_batch,
                 lesson=OrderLesson(model, self.text, self.labels, seed) if post.lesson_batch else None,
@@ -353,9 +316,3 @@ class Experiment:
     def _data_hash(self) -> str:
         names = ("clips.parquet", "pairs-validation.parquet")
         return provenance.hash_json([provenance.sha256_file(self._existing(f"data/{n}")) for n in names])
-
-
-def _schedule(phase: Phase, epoch: int = 1) -> Schedule:
-    changes = {} if phase.weight_decay is None else {"weight_decay": phase.weight_decay}
-    every = epoch if phase.recipe == "published" else phase.validate_every
-    return Schedule.of(phase.recipe, phase.steps, phase.lr, epoch=epoch, validate_every=every, **changes)

@@ -97,6 +97,7 @@ def train_reader(
     captions: Sequence[str] = (),
     exclude: Sequence[str] = (),
     wordings: dict[str, tuple[str, ...]] | None = None,
+    event: Callable[[np.random.Generator], str] | None = None,
     steps: int = 600,
     lr: float = 3e-3,
     batch: int = 64,
@@ -104,6 +105,8 @@ def train_reader(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train a model's caption reader; arguments as of :func:`add_slots`.
+
+    ``event`` draws an event's words; None: any words, clauses of ``captions``, and word lists.
 
     Returns:
         The history: ``part`` (``words`` or ``relation``), ``step``, ``loss``.
@@ -116,7 +119,8 @@ def train_reader(
             raise ValueError(f"{name} is {value}, expected at least 1.")
     started = time.perf_counter()
     generator = np.random.default_rng([seed, READER])
-    event = partial(drawn_event, words=any_words(model, exclude), clauses=clauses_of(captions))
+    if event is None:
+        event = partial(drawn_event, words=any_words(model, exclude), clauses=clauses_of(captions))
     wordings = ALL_WORDINGS if wordings is None else wordings
     drawn = [draw_caption(generator, wordings, event) for _ in range(pool)]
     with torch.random.fork_rng():

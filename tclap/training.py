@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,7 @@ from tclap.models.base import AudioTextModel
 from tclap.processes import Processes
 from tclap.progress import progress
 from tclap.schedule import Schedule
+from tclap.variants import BASE_MIX
 
 log = logging.getLogger(__name__)
 
@@ -236,16 +237,17 @@ def train_base(
     *,
     batch: int,
     seed: int,
+    mix: Mapping[str, float] = BASE_MIX,
     embedding: Embedding | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> pd.DataFrame:
-    """Train the audio tower and the text head with CLAP's own loss on base-type items."""
+    """Train the audio tower and the text head with CLAP's own loss on base-type items, in shares ``mix``."""
     embedding = embedding or Embedding()
     processes, device = embedding.processes, model.log_scale.device
     nothing = model.log_scale.new_zeros(0, model.dim)
     to_log = model.audio_trunk.mel.log
     rng = np.random.default_rng([seed, BASE_CHECK])
-    check = base_batch(validation, 256, to_log, rng, augment=False)
+    check = base_batch(validation, 256, to_log, rng, augment=False, mix=mix)
     order = composite_batch(validation, validation_pairs, to_log, None)
 
     def embed(items: Batch) -> Embed:
@@ -260,7 +262,7 @@ def train_base(
 
     def losses(step: int) -> dict[str, Tensor]:
         model.train()
-        items = base_batch(bank, batch, to_log, np.random.default_rng([seed, BASE_ITEMS, step]))
+        items = base_batch(bank, batch, to_log, np.random.default_rng([seed, BASE_ITEMS, step]), mix=mix)
         dropout = (seed, BASE_DROPOUT, step)
         audio, words = embedding.of_share(embed(items), np.arange(batch), nothing, dropout)
         ids = ids_of(items)[processes.share(batch)]

@@ -5,7 +5,7 @@ Kept apart from the training code, so that reading a profile does not import tor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 BASE = "clap"
 
@@ -50,6 +50,36 @@ READOUTS: dict[str, Variant] = {
 }
 READOUT_PREFIX = "readout-"
 POLICY_SEPARATOR = "@"  # "t-clap@full" is t-clap heard under another window policy
+
+BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
+"""Shares of what a base model's training hears: one sound, two at once, two in any order."""
+
+
+@dataclass(frozen=True)
+class BaseVariant:
+    """What a base model that is trained from scratch differs in; the defaults are ``clap``."""
+
+    mix: dict[str, float] = field(default_factory=BASE_MIX.copy)
+    options: dict[str, str] = field(default_factory=dict)  # of the model
+
+
+BASE_VARIANTS: dict[str, BaseVariant] = {
+    BASE: BaseVariant(),
+    "clap-no-sequences": BaseVariant({"single": 0.5, "overlap": 0.5}),
+    "clap-single-sounds": BaseVariant({"single": 1.0}),
+    "clap-attention": BaseVariant(options={"context": "attention"}),
+}
+
+
+def base_variant(name: str) -> BaseVariant:
+    """A base model that is trained from scratch, by name.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if name not in BASE_VARIANTS:
+        raise ValueError(f"unknown base model {name!r}, expected one of {', '.join(BASE_VARIANTS)}.")
+    return BASE_VARIANTS[name]
 
 
 def variant(name: str) -> Variant:

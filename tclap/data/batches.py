@@ -12,7 +12,7 @@ blanked (SpecAugment, Park et al., arXiv 1904.08779).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +30,11 @@ from tclap.data.captions import (
 )
 from tclap.data.composites import ClipAudio, clip_text, render_single
 from tclap.progress import progress
+from tclap.variants import BASE_MIX
 
 GAIN_DB = 6.0
 LONGEST = 4  # segments of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
-BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
 BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
 
 
@@ -158,9 +158,9 @@ class Batch:
 
 
 def draw_base_items(
-    clips: pd.DataFrame, size: int, generator: np.random.Generator
+    clips: pd.DataFrame, size: int, generator: np.random.Generator, mix: Mapping[str, float] = BASE_MIX
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kinds (of :data:`BASE_MIX`) and the two clips' rows of ``size`` items a CLAP is trained on.
+    """Kinds and the two clips' rows of ``size`` items a CLAP is trained on; ``mix`` has the kinds' shares.
 
     Raises:
         ValueError: when all clips have one label.
@@ -168,7 +168,7 @@ def draw_base_items(
     labels = clips["label"].to_numpy()
     if len(set(labels)) < 2:
         raise ValueError(f"two sounds need two labels; the clips have only {labels[0]!r}.")
-    kinds = generator.choice(list(BASE_MIX), size=size, p=list(BASE_MIX.values()))
+    kinds = generator.choice(list(mix), size=size, p=list(mix.values()))
     first = generator.integers(len(labels), size=size)
     # A second clip of another label: draw until it differs.
     second = generator.integers(len(labels), size=size)
@@ -203,6 +203,7 @@ def base_batch(
     log: Callable[[Tensor], Tensor],
     generator: np.random.Generator,
     augment: bool = True,
+    mix: Mapping[str, float] = BASE_MIX,
 ) -> Batch:
     """Items a CLAP is trained on: single sounds, and two sounds captioned "X and Y".
 
@@ -212,7 +213,7 @@ def base_batch(
     Raises:
         ValueError: when all clips have one label.
     """
-    kinds, first, second = draw_base_items(bank.clips, size, generator)
+    kinds, first, second = draw_base_items(bank.clips, size, generator, mix)
     noise = generator if augment else None
     segments = [bank.segments(torch.from_numpy(rows), noise) for rows in (first, second)]
     power = torch.empty(size, 2 * bank.power.shape[1], bank.power.shape[2])

@@ -66,6 +66,10 @@ class TestAudio:
     @cached_property
     def controls(self) -> tuple[list[str], Features]:
         """Names and trunk outputs of the controls' audio."""
+        return self.arranged()
+
+    def arranged(self, tasks: Sequence[str] | None = None) -> tuple[list[str], Features]:
+        """Names and trunk outputs of the controls' audio; None: of all ``tasks``."""
         experiment = self.experiment
         sounds = controls.arrangements(
             self.clips,
@@ -74,6 +78,10 @@ class TestAudio:
             self.model.window,
             seed=experiment.config.data_seed,
         )
+        if tasks is not None:
+            asked = experiment.table("data/controls.parquet")
+            wanted = set(asked.loc[asked["task"].isin(tasks), "audio"])
+            sounds = {name: sound for name, sound in sounds.items() if name in wanted}
         features = experiment.audio_features(self.model)
         return list(sounds), features.outputs(list(sounds.values()), "controls' audio through the trunk")
 

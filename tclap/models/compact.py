@@ -80,10 +80,34 @@ class LogMel(nn.Module):
         return ((power + LOG_FLOOR).log() - LOG_MEL_MEAN) / LOG_MEL_SCALE
 
 
-class AudioTrunk(nn.Module):
-    """Log-mel and convolution stem: ``[N, samples] -> [N, frames / 8, width]``."""
+class Attention(nn.Module):
+    """One transformer layer over all frames ``[N, T, width]``, with their positions (sinusoidal)."""
 
-    def __init__(self, sample_rate: int, n_fft: int, hop: int, mels: int, width: int) -> None:
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        frames, width = features.shape[1:]
+        at = torch.arange(frames, device=features.device)[:, None]
+        angles = at * torch.exp(torch.arange(0, width, 2, device=features.device) * (-math.log(1e4) / width))
+        return self.layer(features + torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
+
+
+CONTEXTS = ("local", "attention")
+
+
+class AudioTrunk(nn.Module):
+    """Log-mel and convolution stem: ``[N, samples] -> [N, frames / 8, width]``.
+
+    With the context ``attention`` a transformer layer follows, and each frame has heard all others.
+    """
+
+    def __init__(
+        self, sample_rate: int, n_fft: int, hop: int, mels: int, width: int, context: str = "local"
+    ) -> None:
         super().__init__()
         self.mel = LogMel(sample_rate, n_fft, hop, mels)
         self.stem = nn.Sequential(
@@ -96,6 +120,7 @@ class AudioTrunk(nn.Module):
         )
         bands = math.ceil(math.ceil(mels / 4) / 2)
         self.project = nn.Linear(64 * bands, width)
+        self.context = Attention(width) if context == "attention" else nn.Identity()
         self.hop = hop
 
     @property
@@ -113,7 +138,7 @@ class AudioTrunk(nn.Module):
     def from_log_mel(self, log_mel: Tensor) -> Tensor:
         """Trunk outputs from normalised log-mel ``[N, frames, mels]``."""
         maps = self.stem(log_mel[:, None])  # [N, 64, T, bands]
-        return self.project(maps.transpose(1, 2).flatten(2))
+        return self.context(self.project(maps.transpose(1, 2).flatten(2)))
 
 
 class AudioHead(nn.Module):
@@ -200,6 +225,11 @@ class Compact(AudioTextModel):
         dim: d.
         readout: of the audio head: ``ends``, ``segments`` or ``mean``.
         initial_scale: τ at the start.
+        context: what a frame of the trunk has heard: ``local``, about a quarter of a second around it (and
+            the level of the whole, by the norms), or ``attention``, all other frames.
+
+    Raises:
+        ValueError: on an unknown readout or context.
     """
 
     name = "compact"
@@ -216,12 +246,15 @@ class Compact(AudioTextModel):
         dim: int = 128,
         readout: str = "ends",
         initial_scale: float = 1 / 0.07,
+        context: str = "local",
     ) -> None:
+        if context not in CONTEXTS:
+            raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
         self_config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(initial_scale)
         self.config = self_config
         self.window, self.sample_rate, self.dim = window, sample_rate, dim
-        self.audio_trunk = AudioTrunk(sample_rate, n_fft, hop, mels, width)
+        self.audio_trunk = AudioTrunk(sample_rate, n_fft, hop, mels, width, context)
         self.audio_head = AudioHead(readout, width, hidden, dim)
         self.text_trunk = TextTrunk()
         self.text_head = TextHead(hidden, dim)

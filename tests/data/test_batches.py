@@ -365,3 +365,13 @@ def test_composites_of_captioned_clips_are_worded_by_the_manifest(made):
 def test_base_batch_of_one_label_is_refused():
     with pytest.raises(ValueError, match="two labels; the clips have only 'dog'"):
         base_batch(toy_bank(["dog", "dog"]), 8, torch.log, np.random.default_rng(0))
+
+
+def test_base_items_in_other_shares():
+    bank = toy_bank([label for label in LABELS for _ in range(2)])
+    batch = base_batch(
+        bank, 400, lambda x: x, np.random.default_rng(0), augment=False, mix={"single": 0.5, "overlap": 0.5}
+    )
+    # Either half of a sequence is another clip; of a single sound and of an overlap both are alike.
+    assert torch.equal(batch.log_mel[:, :4], batch.log_mel[:, 4:])
+    assert 0.4 < np.mean([" and " in caption for caption in batch.captions]) < 0.6

@@ -464,3 +464,20 @@ def test_fresh_weights_come_from_torchs_generator_alone():
 def test_an_option_that_the_model_does_not_have_is_named():
     with pytest.raises(ValueError, match="compact has no option 'windw', expected among window, sample_rate"):
         load_model("compact", windw=4.0)
+
+
+def test_with_attention_a_frame_hears_all_others_and_knows_where_it_is():
+    torch.manual_seed(0)
+    sizes = {"n_fft": 256, "hop": 80, "mels": 16, "width": 8, "hidden": 8, "dim": 12}
+    contexts = {c: load_model("compact", **sizes, context=c).audio_trunk.context for c in compact.CONTEXTS}
+    frames = torch.randn(1, 5, 8)
+    other = torch.cat([frames[:, :4], torch.randn(1, 1, 8)], dim=1)
+    with torch.no_grad():
+        assert torch.equal(contexts["local"](frames), frames)
+        heard = contexts["attention"]
+        assert not torch.allclose(heard(frames)[0, 0], heard(other)[0, 0])
+        # The same frame at two places: without positions, attention would not tell them apart.
+        same = heard(torch.ones(1, 5, 8))[0]
+        assert not torch.allclose(same[0], same[4], atol=1e-3)
+    with pytest.raises(ValueError, match="context must be one of local, attention, got 'global'"):
+        load_model("compact", **sizes, context="global")
