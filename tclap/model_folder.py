@@ -7,7 +7,6 @@ and ``history.parquet``; while it is trained also ``checkpoints-<phase>-<recipe>
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +18,7 @@ from tclap import paths, provenance
 from tclap.checkpoints import Checkpoints
 from tclap.models.base import AudioTextModel
 from tclap.processes import Processes
-
-log = logging.getLogger(__name__)
+from tclap.progress import made_already
 
 HISTORY = (
     "step",
@@ -45,7 +43,7 @@ def is_kept(record: Path, made_of: Mapping[str, Any], files: Sequence[str], what
     """Whether ``files`` lie beside ``record`` (JSON), and were made of what is to be made of now."""
     kept = record.is_file() and all((record.parent / name).is_file() for name in files)
     if kept := kept and json.loads(record.read_text()) == {"made_of": provenance.hash_json(made_of)}:
-        log.info("%s: made already", what)
+        made_already(what)
     return kept
 
 
@@ -79,7 +77,7 @@ class ModelFolder:
             return False
         made = json.loads(sidecar.read_text()).get("recipe_hash") == self._hash
         if made:
-            log.info("%s, seed %d: made already", self.name, self.seed)
+            made_already(f"{self.name}, seed {self.seed}")
         return made
 
     def checkpoints(self, phase: str) -> Checkpoints:

@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 Watcher = Callable[[str, Mapping[str, float]], None]
-log = logging.getLogger("tclap")
+log, made = logging.getLogger("tclap"), logging.getLogger("tclap.made")
 _watchers: list[Watcher] = []
 
 
@@ -23,12 +23,16 @@ def is_batch() -> bool:
 
 
 def set_up(threads: int) -> None:
-    """Prepare a notebook's kernel: threads torch computes with, no chatter.
+    """Prepare a notebook's kernel: threads torch computes with, the paper's style of figures, no chatter.
 
-    In a batch run all log lines are shown, else those alone that say what is there already.
+    In a batch run all log lines are shown, else those of :func:`made_already` alone.
     """
+    import matplotlib.style
     import torch
 
+    from tclap.reporting.style import SHEET
+
+    matplotlib.style.use(["default", str(SHEET)])
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -36,9 +40,14 @@ def set_up(threads: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         for noisy in ("papermill", "httpx", "matplotlib"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-    elif not (reused := logging.getLogger("tclap.model_folder")).handlers:
-        reused.addHandler(logging.StreamHandler(sys.stdout))
-        reused.setLevel(logging.INFO)
+    elif not made.handlers:
+        made.addHandler(logging.StreamHandler(sys.stdout))
+        made.setLevel(logging.INFO)
+
+
+def made_already(what: str) -> None:
+    """Say that something is there, and is not made again."""
+    made.info("%s: made already", what)
 
 
 def in_one_sentence(error: E) -> E:

@@ -253,7 +253,8 @@ def _fit(
     optimiser = torch.optim.AdamW(parameters, lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2))
     history = []
-    for step in progress(range(steps), f"caption reader, {what}", quiet=steps < 100):
+    bar = progress(range(steps), f"caption reader, {what}", quiet=steps < 100)
+    for step in bar:
         loss = loss_of([rows[n] for n in generator.choice(len(rows), size=batch, p=weights)])
         optimiser.zero_grad()
         loss.backward()
@@ -261,4 +262,5 @@ def _fit(
         optimiser.step()
         schedule.step()
         history.append({"part": what, "step": step, "loss": float(loss.detach())})
+        bar.tell(history[-1])
     return pd.DataFrame(history)

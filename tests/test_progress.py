@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import logging
 
+import matplotlib.style
 import pytest
 import torch
 import tqdm.auto
 
-from tclap.progress import is_batch, progress, set_up, watched
+from tclap.progress import is_batch, made_already, progress, set_up, watched
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +86,12 @@ def test_watchers_get_the_rows_of_their_block():
 def test_outside_of_a_batch_run_what_is_there_already_is_said_once(monkeypatch, capsys):
     monkeypatch.delenv("TCLAP_BATCH")
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
-    logger = logging.getLogger("tclap.model_folder")
+    monkeypatch.setattr(matplotlib.style, "use", lambda sheets: None)
+    logger = logging.getLogger("tclap.made")
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logging.NOTSET)
     for _ in range(2):  # a notebook's first cell may be run again
         set_up(threads=1)
-    logger.info("t-clap, seed 0: made already")
+    made_already("t-clap, seed 0")
     logging.getLogger("tclap.training").info("step 1")
     assert capsys.readouterr().out == "t-clap, seed 0: made already\n"

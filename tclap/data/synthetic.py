@@ -34,6 +34,7 @@ from tclap import audio, paths
 from tclap.data.clips import STAGES
 from tclap.data.sounds import CONTINUOUS, SOUNDS
 from tclap.data.synthesis import coloured_noise
+from tclap.progress import made_already
 
 LABELS: tuple[str, ...] = tuple(SOUNDS)
 SPLITS = STAGES
@@ -131,6 +132,8 @@ def load(
     if missing:
         for _ in tqdm(_render_all(missing, workers), total=len(missing), desc="synthetic clips", unit="clip"):
             pass
+    else:
+        made_already(f"{len(jobs)} synthetic clips")
     return pd.DataFrame(rows)
 
 

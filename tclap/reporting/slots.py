@@ -1,11 +1,16 @@
-"""What a composite's slots hold: the similarity of each with the names of the two events."""
+"""Slots to look at: what a composite's hold, and which words of a caption go into which."""
 
 from __future__ import annotations
+
+import html
+import re
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from tclap.reporting.charts import legend_above, swatches_of
+from tclap.reporting.drawing import on
+from tclap.reporting.sounds import Html
 from tclap.reporting.style import COLUMN, styled
 
 COLOURS = ("#004488", "#DDAA33")
@@ -31,3 +36,45 @@ def figure_slots(cosines: pd.DataFrame) -> Figure:
         panels[0].set_ylabel("cosine")
         legend_above(figure, swatches_of(dict(zip(events, COLOURS, strict=True))), 2)
     return figure
+
+
+MARKS = {"first": COLOURS[0], "last": COLOURS[1], "between": "#777777", "both": "#AA3377"}
+ONE = {"start": "first", "end": "last", "together": "both"}  # slot of all events of a relation
+
+
+def marked_captions(readings: pd.DataFrame) -> Html:
+    """Captions with their events' words coloured by the slot they go into; grey: left to the model itself.
+
+    ``readings``: rows ``caption, relation, in time`` of :func:`tclap.order_from_text.readings`.
+    """
+    legend = " &nbsp; ".join(_mark(name, colour) for name, colour in MARKS.items())
+    lines = []
+    for row in readings.to_dict("records"):
+        events = [event for event in row["in time"].split(" \u2192 ") if event]
+        slots = ["first", *["between"] * (len(events) - 2), "last"]
+        slots = [ONE[row["relation"]]] * len(events) if row["relation"] in ONE else slots[: len(events)]
+        caption, last = "", 0
+        for start, end, slot in _places(row["caption"], events, slots):
+            caption += html.escape(row["caption"][last:start])
+            caption += _mark(html.escape(row["caption"][start:end]), MARKS[slot])
+            last = end
+        caption += html.escape(row["caption"][last:])
+        look = "" if events else ' style="color:#777777"'
+        lines.append(f"<li{look}>{caption} <small>({html.escape(row['relation'])})</small></li>")
+    return Html(f"<p>{legend}</p><ul>{''.join(lines)}</ul>")
+
+
+def _places(caption: str, events: list[str], slots: list[str]) -> list[tuple[int, int, str]]:
+    """Where each event stands in a caption, with its slot; no two overlap, the longest are found first."""
+    taken: list[tuple[int, int, str]] = []
+    for event, slot in sorted(zip(events, slots, strict=True), key=lambda pair: -len(pair[0])):
+        for match in re.finditer(rf"(?<!\w){re.escape(event)}(?!\w)", caption):
+            if all(match.end() <= start or end <= match.start() for start, end, _ in taken):
+                taken.append((*match.span(), slot))
+                break
+    return sorted(taken)
+
+
+def _mark(text: str, colour: str) -> str:
+    look = f"background:{colour};color:{on(colour)};padding:1px 4px;border-radius:3px"
+    return f'<span style="{look}">{text}</span>'
