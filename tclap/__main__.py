@@ -8,6 +8,8 @@
 prints a table::
 
     python -m tclap evaluate --base msclap-2022 --weights CLAP_weights_2022.pth --data esc50
+
+``ablate`` takes the slots of a run's first seed apart (:mod:`tclap.slot_ablation`).
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train.add_argument("--base", default=defaults.base)
     train.add_argument("--seed", type=int, default=defaults.seed)
     train.add_argument("--variants", nargs="*", help="names; without it, all of the profile")
+    ablate = commands.add_parser("ablate", help="slots in time, one thing changed at a time")
+    ablate.add_argument("--profile", default=defaults.profile)
+    ablate.add_argument("--base", default=defaults.base)
+    ablate.add_argument("--seed", type=int, default=defaults.seed)
     asked = commands.add_parser("evaluate", help="any model, by the temporal benchmark")
     asked.add_argument("--base", default=defaults.base, help="a model's name (default: compact)")
     asked.add_argument("--weights", help="published weights, or a checkpoint of this project")
@@ -46,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
     try:
-        {"train": _train, "evaluate": _evaluate}[command](**options)
+        {"train": _train, "ablate": _ablate, "evaluate": _evaluate}[command](**options)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         parser.exit(1, f"error: {error}\n")
 
@@ -61,6 +67,16 @@ def _train(**options) -> None:
     set_up(run.config.threads)
     run.train_base(parameters.seed)
     run.train_variants(parameters.seed, parameters.variants)
+
+
+def _ablate(*, profile, base, seed) -> None:
+    from tclap.experiment import Experiment
+    from tclap.progress import set_up
+    from tclap.slot_ablation import ablate_slots
+
+    run = Experiment(profile, base)
+    set_up(run.config.threads)
+    ablate_slots(run, seed)
 
 
 def _evaluate(*, base, weights, data, root, suite, pairs, control_pairs, seed, threads, out) -> None:

@@ -28,6 +28,7 @@ from tclap.base_model import BaseTraining
 from tclap.data.captions import UNSEEN_ORDERED
 from tclap.data.event_captions import WORDINGS, closed_class, drawn_event
 from tclap.evaluation.suite import Encoded, TestAudio
+from tclap.evaluation.summary import SLOT_ABLATION
 from tclap.experiment import Experiment
 from tclap.model_folder import write_table
 from tclap.models.base import AudioTextModel
@@ -45,7 +46,6 @@ ASKED = (*TASKS, *CONTROLS, UNSEEN)
 WORDING_SHARES = {"a half": 2, "an eighth": 8}
 EVENT_COUNTS = (20, 200)
 EVENTS = 51  # part of a draw's seed
-FILE = "slots-ablation.parquet"
 
 
 class Change(NamedTuple):
@@ -81,7 +81,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         rows.append(found.assign(group=change.group, change=change.name, seed=seed))
         log.info("slots with %s %s: asked", change.group, change.name)
     table = pd.concat(rows, ignore_index=True)
-    write_table(experiment.folder / f"seed{seed}" / FILE, table)
+    write_table(experiment.folder / f"seed{seed}" / SLOT_ABLATION, table)
     return table
 
 

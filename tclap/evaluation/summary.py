@@ -35,6 +35,7 @@ from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
 REFERENCE = "t-clap-distinct"
+SLOT_ABLATION = "slots-ablation.parquet"
 COMPARISONS = (
     (BASE, "clap-slots"),
     ("t-clap", "clap-slots"),
@@ -87,6 +88,10 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
             shutil.copyfile(file, temporary)
     summary = build_summary(tables["results"], tables["retrieval"])
     clips = pd.read_parquet(folder / "data/clips.parquet")
+    if config.slots is not None and config.slots.ablation:
+        taken_apart = folder / f"seed{config.seeds[0]}" / SLOT_ABLATION
+        _require([taken_apart], "`python -m tclap ablate`")
+        summary["slot_ablation"] = slot_ablation(pd.read_parquet(taken_apart))
     files = ("clips", "pairs-validation", "pairs-test", "items", "controls")
     sidecar = _base_config(folder / f"seed{config.seeds[0]}" / BASE / "weights.json")
     summary |= {
@@ -107,6 +112,28 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     provenance.write_json(folder / "summary.json", summary)
     provenance.write_json(folder.parent / "summary.json", summary)
     return summary
+
+
+def slot_ablation(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """What slots rest on: ``group``, ``change`` and the ``tasks``' accuracies, n, chance and intervals."""
+    found = []
+    for (group, change), part in rows.groupby(["group", "change"], sort=False):
+        scores = summarise(part.assign(model="slots")).to_dict("records")
+        tasks = {row["task"]: _score(row) for row in scores}
+        found.append({"group": group, "change": change, "tasks": tasks})
+    return found
+
+
+def _score(row: dict[str, Any]) -> dict[str, Any]:
+    """A task's accuracy as it stands in the summary, from a row of :func:`summarise`."""
+    return {
+        "accuracy": row["accuracy"],
+        "ci95": [row["low"], row["high"]],
+        "chance": row["chance"],
+        "n": int(row["n"]),
+        "per_seed": list(row["per_seed"]),
+        "spread": None if np.isnan(row["spread"]) else row["spread"],
+    }
 
 
 def _base_config(sidecar: Path) -> dict[str, Any]:
@@ -138,15 +165,8 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
     numbers: dict[str, dict[str, dict]] = {}
     ties = results.groupby(["model", "task"])["tied"].mean().to_dict()
     for row in summarise(results).to_dict("records"):
-        numbers.setdefault(row["model"], {})[row["task"]] = {
-            "accuracy": row["accuracy"],
-            "ci95": [row["low"], row["high"]],
-            "chance": row["chance"],
-            "n": int(row["n"]),
-            "tied": 100 * float(ties.get((row["model"], row["task"]), 0.0)),
-            "per_seed": list(row["per_seed"]),
-            "spread": None if np.isnan(row["spread"]) else row["spread"],
-        }
+        tied = 100 * float(ties.get((row["model"], row["task"]), 0.0))
+        numbers.setdefault(row["model"], {})[row["task"]] = _score(row) | {"tied": tied}
     summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}, "controls": {}}
     for model, tasks in numbers.items():
         name, _, policy = model.partition(POLICY_SEPARATOR)

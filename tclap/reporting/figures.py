@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tclap.reporting import charts, concepts, controls, pictures, read, style
+from tclap.reporting import charts, concepts, controls, pictures, read, slot_ablation, style
 
 CONCEPTS: dict[str, Callable[[], Figure]] = {
     "paradigm": concepts.figure_paradigm,
@@ -24,6 +24,7 @@ RESULTS: dict[str, Callable[[Path], Figure]] = {
     "conditions": lambda run: controls.figure_conditions(read.summary(run)),
     "wordings": lambda run: controls.figure_wordings(read.summary(run)),
     "hold_out": lambda run: controls.figure_hold_out(read.summary(run)),
+    "slot_ablation": lambda run: slot_ablation.figure_slot_ablation(read.summary(run)),
     "margins": lambda run: pictures.figure_margins(read.rows(run, "results")),
     "similarity": lambda run: pictures.figure_similarity(read.rows(run, "similarity")),
     "curves": lambda run: pictures.figure_curves(read.rows(run, "history")),

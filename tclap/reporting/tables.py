@@ -13,6 +13,7 @@ from tclap.reporting import latex
 from tclap.reporting.controls import table_4
 from tclap.reporting.read import has_random_weights
 from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, better, score, shared
+from tclap.reporting.slot_ablation import table_5
 from tclap.reporting.style import MAIN, MODELS, RANDOM_WEIGHTS, present
 
 GALLERIES = {
@@ -176,7 +177,7 @@ def aligned(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-TABLES = {"1": table_1, "2": table_2, "3": table_3, "4": table_4}
+TABLES = {"1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5}
 
 
 def build(name: str, summary: dict, draft: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.reporting import controls as reporting
+from tclap.reporting import slot_ablation as ablation
 from tclap.reporting import style
 
 WORDINGS = (*SEEN_WORDINGS, *UNSEEN_ORDERED)
@@ -72,6 +73,25 @@ def controls(models: tuple[str, ...]) -> dict:
     return found
 
 
+def slot_ablation() -> list[dict]:
+    """One row as it is, and changes that each cost another number of points."""
+    changes = [
+        ("as it is", ""),
+        ("parts", "20 % alone"),
+        ("slots", "three"),
+        ("whole", "a third"),
+        ("wordings", "a half"),
+        ("events", "20"),
+        ("base", "clap-no-sequences"),
+        ("base", "clap-attention"),
+    ]
+    return [
+        {"group": group, "change": change,
+         "tasks": {task: entry(95.0 - 3 * place, 50.0, 400) for task in ablation.COLUMNS}}
+        for place, (group, change) in enumerate(changes)
+    ]  # fmt: skip
+
+
 def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
     """A summary of ``models`` where T-CLAP beats CLAP significantly on all tasks but 1 and 2b."""
     comparisons = [
@@ -103,6 +123,7 @@ def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
             }.items()
         },
         "controls": controls(models),
+        "slot_ablation": slot_ablation(),
         "windows": {
             policy: {m: {t: entry(a, CHANCE[t]) for t, a in zip(("2way_before", "3", "4"), row, strict=True)}
                      for m, row in by_model.items()}
