@@ -204,6 +204,14 @@ def lines(table: pd.DataFrame) -> list[str]:
     return shown.to_string().splitlines()
 
 
+def _to_learn_from(root: str | None) -> list[str]:
+    known = audiocaps.read_captions(root)
+    found = known.loc[known["split"] == "train", "caption"].to_list()
+    if not found:
+        raise FileNotFoundError("AudioCaps' train.csv is not there; expected it beside test.csv.")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the measures of a saved reader, or of one that is trained now; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tclap.evaluation.gate", description=main.__doc__)
@@ -212,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="compact", help="base model, whose text trunk reads")
     parser.add_argument("--weights", help="of a model with slots that was saved; without it one is trained")
     parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument("--clauses", action="store_true", help="train on clauses of AudioCaps' train.csv too")
     chosen = parser.parse_args(arguments)
     import tclap
 
@@ -220,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [read_audiocaps(chosen.audiocaps), read_clotho(chosen.clotho)], ignore_index=True
         )
         items = labelled(captions)
+        learnt = _to_learn_from(chosen.audiocaps) if chosen.clauses else []
         model = tclap.load_model(chosen.model, chosen.weights)
         if chosen.weights and not hasattr(model, "read"):
             raise ValueError(f"{chosen.weights} has no slots; expected what SlotModel.save wrote.")
@@ -227,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     if not chosen.weights:
-        model = tclap.add_slots(model, seed=chosen.seed)
+        model = tclap.add_slots(model, captions=learnt, seed=chosen.seed)
     sys.stdout.write("\n".join(lines(measures(evaluate(model.read, items)))) + "\n")
     return 0
 

@@ -142,3 +142,31 @@ def test_a_folder_without_the_captions_is_one_sentence(tmp_path, capsys):
     assert gate.main(["--audiocaps", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert f"AudioCaps root {tmp_path} has no test.csv" in error and error.count("\n") == 1
+
+
+def test_the_command_reads_with_a_saved_model(audiocaps_root, clotho_root, monkeypatch, capsys):
+    import tclap
+
+    class Slots:
+        def read(self, captions):
+            return [Reading("together", ("a", "b")) for _ in captions]
+
+    asked = []
+    monkeypatch.setattr(tclap, "load_model", lambda *given: asked.append(given) or Slots())
+    roots = ["--audiocaps", str(audiocaps_root), "--clotho", str(clotho_root)]
+    assert gate.main([*roots, "--model", "msclap-2022", "--weights", "slots.safetensors"]) == 0
+    assert asked == [("msclap-2022", "slots.safetensors")]
+    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "100.0 [99, 100] 300" in shown["found"] and " 0.0 [0, 6]  60" in shown["kept"]
+    monkeypatch.setattr(tclap, "load_model", lambda *given: object())
+    assert gate.main([*roots, "--weights", "heads.safetensors"]) == 1
+    assert capsys.readouterr().err == "heads.safetensors has no slots; expected what SlotModel.save wrote.\n"
+
+
+def test_clauses_come_from_the_training_captions(tmp_path):
+    header = "audiocap_id,youtube_id,start_time,caption\n"
+    (tmp_path / "test.csv").write_text(header + "1,a,0,A dog barks\n")
+    with pytest.raises(FileNotFoundError, match="train.csv is not there"):
+        gate._to_learn_from(str(tmp_path))
+    (tmp_path / "train.csv").write_text(header + "2,b,0,A bell rings\n")
+    assert gate._to_learn_from(str(tmp_path)) == ["A bell rings"]
