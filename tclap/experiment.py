@@ -219,7 +219,7 @@ class Experiment:
 
     def _keep_published(self, seed: int) -> AudioTextModel:
         recipe = {"seed": self.config.check_seed(seed), "origin": self.reference.origin}
-        folder = self.making(seed, BASE, recipe)
+        folder = ModelFolder(self.folder, seed, BASE, recipe, self.processes)
         if not folder.is_made():
             nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
             folder.keep(self.reference, nothing)

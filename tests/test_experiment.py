@@ -16,12 +16,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tclap import order_from_text, paths, progress, provenance
+from tclap import order_from_text, paths, progress, provenance, slot_ablation
 from tclap.__main__ import main as command
+from tclap.base_model import BaseTraining
 from tclap.checkpoints import Checkpoints
 from tclap.config import load_config
 from tclap.data.captions import vocabulary
+from tclap.data.event_captions import WORDINGS
 from tclap.evaluation.suite import evaluate_seed
+from tclap.evaluation.summary import slot_ablation as slot_ablation_summary
 from tclap.evaluation.summary import summarise_run
 from tclap.experiment import TRAINING_CODE, Experiment
 from tclap.model_folder import HISTORY
@@ -329,6 +332,71 @@ def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, mo
     np.testing.assert_allclose(found, expected, atol=1e-5)
     table = order_from_text.readings(model, ["dog", "rain before dog"])
     assert list(table.columns) == ["caption", "relation", "in time"] and len(table) == 2
+
+
+def test_a_base_models_variant_does_not_depend_on_those_trained_before_it(experiment):
+    names = ["clap-no-sequences", "clap-attention", "clap-single-sounds"]
+    training = BaseTraining(experiment, 0)
+    models = {name: training.train(name) for name in names}
+    assert models["clap-attention"].config["context"] == "attention"
+    hashes = {name: weights_hash(experiment, name) for name in ["clap", *names]}
+    assert len(set(hashes.values())) == 4
+    (experiment.model_folder(0, "clap-attention") / "weights.json").unlink()
+    BaseTraining(experiment, 0).train("clap-attention")
+    assert weights_hash(experiment, "clap-attention") == hashes["clap-attention"]
+    # They start from the same words, and hear sounds after that.
+    for name in names:
+        words = experiment.history(0, name).query("model == 'warm-up'")
+        pd.testing.assert_frame_equal(words, experiment.history(0).query("model == 'warm-up'"))
+        assert (experiment.history(0, name)["model"] == name).any()
+    with pytest.raises(
+        ValueError, match="unknown base model 'clop', expected one of clap, clap-no-sequences"
+    ):
+        training.train("clop")
+
+
+def test_slots_are_taken_apart_one_change_at_a_time(experiment, monkeypatch):
+    learnt = []
+
+    def note(model, *, wordings, event, **options):
+        learnt.append((wordings, event))
+
+    monkeypatch.setattr(SlotModel, "read", by_rule)
+    monkeypatch.setattr(slot_ablation, "train_reader", note)
+    experiment.train_variants(0, ["t-clap"])
+    command(["ablate", "--profile", "smoke", "--seed", "0"])
+    rows = pd.read_parquet(experiment.folder / "seed0/slots-ablation.parquet")
+    found = rows.groupby("group", sort=False)["change"].unique().map(list).to_dict()
+    assert found == {
+        "as it is": [""],
+        "parts": ["20 % alone", "50 % alone"],
+        "slots": ["three"],
+        "whole": ["a third"],
+        "wordings": ["a half", "an eighth"],
+        "events": ["20", "200"],
+        "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention"],
+    }
+    margins = rows.set_index(["group", "change", "task", "item"])["margin"].sort_index()
+    assert not margins.index.duplicated().any()
+    assert set(rows["task"]) == set(slot_ablation.ASKED) - {"4"}  # which needs seven classes
+    asked = rows.groupby(["group", "change"])["task"].value_counts().unstack()
+    assert (asked == asked.iloc[0]).all(axis=None)
+    # Of single sounds all is as before, unless the base model is another one or √(slots + 1) is.
+    unchanged = margins["as it is", ""]
+    for group, change in (("parts", "20 % alone"), ("whole", "a third"), ("events", "20")):
+        np.testing.assert_allclose(margins[group, change]["1"], unchanged["1"], atol=1e-6)
+    np.testing.assert_allclose(2 * margins["slots", "three"]["1"], 3**0.5 * unchanged["1"], atol=1e-5)
+    assert not np.allclose(margins["base", "clap-no-sequences"]["1"], unchanged["1"], atol=1e-3)
+    for change in ("20 % alone", "50 % alone"):
+        assert not np.allclose(margins["parts", change]["2way_before"], unchanged["2way_before"], atol=1e-4)
+    half, eighth, *_ = [len(set(wordings["forward"])) for wordings, _ in learnt]
+    assert half == (len(set(WORDINGS["forward"])) + 1) // 2 and eighth < half / 3
+    generator = np.random.default_rng(0)
+    assert [len({event(generator) for _ in range(3000)}) for _, event in learnt[2:]] == [20, 200]
+    table = slot_ablation_summary(rows)
+    accuracy = rows.query("group == 'slots' and task == '5'")["correct"].mean()
+    (row,) = [row for row in table if row["group"] == "slots"]
+    assert row["tasks"]["5"]["accuracy"] == pytest.approx(100 * accuracy) and row["tasks"]["5"]["n"] == 20
 
 
 def test_a_run_that_is_not_there(project_root):
