@@ -28,16 +28,18 @@ def set_up(threads: int) -> None:
     In a batch run all log lines are shown, else those of :func:`made_already` alone.
     """
     import matplotlib.style
+    import pandas as pd
     import torch
 
     from tclap.reporting.style import SHEET
 
     matplotlib.style.use(["default", str(SHEET)])
+    pd.set_option("display.max_colwidth", None)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if is_batch():
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         for noisy in ("papermill", "httpx", "matplotlib"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     elif not made.handlers:

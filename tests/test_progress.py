@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import matplotlib.style
+import pandas
 import pytest
 import torch
 import tqdm.auto
@@ -87,6 +88,7 @@ def test_outside_of_a_batch_run_what_is_there_already_is_said_once(monkeypatch, 
     monkeypatch.delenv("TCLAP_BATCH")
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
     monkeypatch.setattr(matplotlib.style, "use", lambda sheets: None)
+    monkeypatch.setattr(pandas, "set_option", lambda name, value: None)
     logger = logging.getLogger("tclap.made")
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logging.NOTSET)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from tclap.progress import is_batch
 from tclap.reporting.charts import legend_above, swatches
+from tclap.reporting.frames import signed
 from tclap.reporting.scores import TASKS
 from tclap.reporting.sounds import data_uri, draw_mel, player, png
 from tclap.reporting.style import MODELS, TEXT, styled
@@ -144,7 +145,7 @@ class ItemBrowser:
         for name in self.compared(model):
             row = self._rows[name, task].loc[item]
             word, colour = VERDICT[bool(row["correct"])]
-            margin = "" if np.isnan(row["margin"]) else f" (margin {row['margin']:+.3f})"
+            margin = "" if np.isnan(row["margin"]) else f" (margin {signed(row['margin'], 3)})"
             label = html.escape(MODELS[name].label)
             verdicts.append(f'{label}: <b style="color:{colour}">{word}</b>{margin}')
         right = " and ".join(asked.candidates[n] for n in asked.right)

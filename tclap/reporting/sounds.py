@@ -69,7 +69,7 @@ def data_uri(content: bytes, kind: str) -> str:
 def player(sound: Sound) -> str:
     """An HTML player that holds the sound."""
     source = data_uri(wav(sound), "audio/wav")
-    return f'<audio controls preload="metadata" style="width:100%" src="{source}"></audio>'
+    return f'<audio controls preload="metadata" style="width:100%;height:36px" src="{source}"></audio>'
 
 
 def draw_mel(axes, sound: Sound) -> None:

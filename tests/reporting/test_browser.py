@@ -153,7 +153,7 @@ def test_the_page_has_a_few_items_with_players_and_pictures(browser, read):
     assert rate == 8000
     np.testing.assert_allclose(samples, np.sin(np.arange(800) / 5), atol=1e-4)
     text = html.unescape(re.sub("<[^>]+>", "", page))
-    assert "CLAP: wrong (margin -0.010) · T-CLAP: right (margin +0.100)" in text
+    assert "CLAP: wrong (margin −0.010) · T-CLAP: right (margin +0.100)" in text
     assert "right: “this is a sound of dog before rain”" in text
 
 

@@ -1,0 +1,72 @@
+"""Tables for notebooks: the numbers are the summary's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tclap.reporting import frames
+from tclap.reporting.scores import TASKS
+from tclap.variants import VARIANTS
+
+
+def test_tasks(summary):
+    table = frames.tasks(summary, ("clap", "t-clap"))
+    assert list(table.columns) == ["clap", "t-clap", "chance", "n"]
+    entry = summary["models"]["t-clap"]["zste"]["2way_before"]
+    low, high = entry["ci95"]
+    row = table.loc["2way_before (before)"]
+    assert row["t-clap"] == f"{entry['accuracy']:.1f} [{low:.1f}, {high:.1f}]" == "98.9 [97.4, 100.0]"
+    assert (row["chance"], row["n"]) == ("50", "500")
+    assert table.loc["5 (which is first)", "chance"] == "0.13"
+    assert len(table) == len(TASKS)
+
+
+def test_a_task_that_nobody_was_asked_has_no_row(summary):
+    for model in summary["models"].values():
+        model["zste"]["4"] = None
+    summary["models"]["t-clap"]["zste"]["5"] = None
+    table = frames.tasks(summary, ("clap", "t-clap"))
+    assert "4 (1 of 50)" not in table.index
+    assert table.loc["5 (which is first)", "t-clap"] == ""
+
+
+def test_comparisons(summary):
+    summary["comparisons"] = [
+        {"models": ["clap", "t-clap"], "task": "3", "difference": -1.25, "ci95": [-3.0, 0.5],
+         "mcnemar_p": 0.0421, "holm_p": 0.25},
+    ]  # fmt: skip
+    row = frames.comparisons(summary).loc[("clap → t-clap", "3")]
+    assert row.tolist() == ["−1.2", "[−3.0, +0.5]", "0.042", "0.25"]
+    assert frames.comparisons({"comparisons": []}).empty
+
+
+def test_variants_say_what_they_change():
+    table = frames.variants(list(VARIANTS) + ["readout-mean"])["differs from t-clap in"]
+    assert table["t-clap-no-replay"] == "replay = 0.0"
+    assert table["t-clap-alpha-same-0"] == "alpha_same = 0.0, distinct = True"
+    assert table["readout-mean"] == "readout = mean"
+    assert table["clap-continued"] == "loss = clip"
+    assert "nothing" in table["t-clap"]
+    with pytest.raises(ValueError, match="unknown variant 't-clop'"):
+        frames.variants(["t-clop"])
+
+
+def test_hold_out(summary):
+    table = frames.hold_out(summary)
+    assert list(table.columns) == ["both", "one", "none"]
+    entry = summary["controls"]["t-clap-half"]["hold-out"]["none seen"]
+    assert table.loc["t-clap-half", "none"] == "{:.1f} [{:.1f}, {:.1f}]".format(
+        entry["accuracy"], *entry["ci95"]
+    )
+    assert frames.hold_out(summary | {"controls": {}}).empty
+
+
+def test_where_two_runs_differ_most(summary):
+    other = copy.deepcopy(summary)
+    other["models"]["clap"]["zste"]["1"]["accuracy"] += 2.5
+    other["models"]["t-clap"]["zste"]["3"]["accuracy"] -= 4
+    table = frames.farthest(summary, other, 2)
+    assert table.index.tolist() == [("t-clap", "3"), ("clap", "1")]
+    assert table["difference"].tolist() == [4.0, -2.5]
