@@ -30,6 +30,21 @@ def number(value: float | None, digits: int = 1) -> str:
     return DASH if absent(value) else f"{value:.{digits}f}"
 
 
+def plain(value: float | None) -> str:
+    """A setting as it was given, without padding: 0.005, 450; a dash where it is missing."""
+    return DASH if absent(value) else f"{value:g}" if abs(value) < 1e4 else thousands(value)
+
+
+def thousands(value: float | None) -> str:
+    """A whole number with a thin space between groups of three digits."""
+    return DASH if absent(value) else f"{value:,.0f}".replace(",", r"\,")
+
+
+def percent(share: float | None) -> str:
+    """A share as whole percent, with its sign."""
+    return DASH if absent(share) else rf"{100 * share:.0f}\,\%"
+
+
 def chance(value: float | None) -> str:
     """A chance level: two decimals below one percent, where one would print 0.0 or hide a factor of two."""
     return number(value, 2 if not absent(value) and value < 1 else 1)

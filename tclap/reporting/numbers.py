@@ -2,18 +2,19 @@
 
 Macro names are words joined: ``\\TClapTaskThree`` is T-CLAP's accuracy on task 3, with ``Interval``
 after it its 95 % interval. All macros are always defined, as a dash where a run did not measure the
-number, so that the text compiles for any run.
+number, so that the text compiles for any run. Those that start with ``has`` are ``yes`` or empty:
+they say which parts of the text have something to speak of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tclap.reporting import controls, latex
+from tclap.reporting import controls, latex, slot_ablation
 from tclap.reporting.charts import POLICIES, READOUTS, WINDOW_TASKS
-from tclap.reporting.read import has_random_weights
 from tclap.reporting.scores import TASKS, better, comparison, score, shared, usable
-from tclap.reporting.style import MAIN, MODELS, RANDOM_WEIGHTS
+from tclap.reporting.settings import SLOTS, of_parts, of_run, of_settings, words
+from tclap.reporting.style import MAIN, MODELS
 from tclap.reporting.tables import DIRECTIONS, GALLERIES
 
 ORDINALS = {
@@ -23,31 +24,36 @@ ORDINALS = {
     "mAP@10": "MeanPrecision",
     "median_rank": "MedianRank",
 }
-STAGES = ("base", "post", "test")
-OPPONENTS = ("clap", "clap-continued")
-
-
-def words(text: str) -> str:
-    """``text_to_audio`` as ``TextToAudio``, ``residual-segments`` as ``ResidualSegments``."""
-    return "".join(part.capitalize() for part in text.replace("-", "_").split("_"))
+# Pairs of models that are compared item by item, the second over the first, and what the first is called.
+OVER = {
+    ("clap", "t-clap"): ("OverClap", "the base model"),
+    ("clap-continued", "t-clap"): ("OverControl", "the control"),
+    ("clap", "clap-slots"): ("SlotsOverClap", "the base model"),
+    ("t-clap", "clap-slots"): ("SlotsOverTClap", "T-CLAP"),
+    ("t-clap", "t-clap-slots"): ("TClapSlotsOverTClap", "T-CLAP"),
+    ("t-clap", "t-clap-no-replay"): ("NoReplayOverTClap", "T-CLAP"),
+    ("t-clap", "t-clap-no-overlap"): ("NoOverlapOverTClap", "T-CLAP"),
+    ("t-clap", "t-clap-no-time"): ("NoTimeOverTClap", "T-CLAP"),
+    ("t-clap-distinct", "t-clap-alpha-same-0"): ("AlphaSameZeroOverDistinct", "all weights at one"),
+    ("t-clap-distinct", "t-clap-alpha-cross-0"): ("AlphaCrossZeroOverDistinct", "all weights at one"),
+}
+CALLED = {
+    "1": "task 1",
+    "2a": "task 2a",
+    "2b": "task 2b",
+    "3": "task 3",
+    "3_after": "task 3$'$",
+    "2way_before": "two-way before",
+    "2way_after": "two-way after",
+    "overlap": "overlap",
+    "4": "task 4",
+    "5": "task 5",
+}
 
 
 def macros(summary: dict) -> dict[str, str]:
     """Macro name (letters only, without backslash) to what it prints."""
     return dict(pair for part in PARTS for pair in part(summary))
-
-
-def of_run(summary: dict) -> Iterator[tuple[str, str]]:
-    """Profile, base, seeds, classes and clips a stage."""
-    warning = rf"\textbf{{{RANDOM_WEIGHTS}}}" if has_random_weights(summary) else ""
-    yield "weightswarning", warning
-    yield "profile", latex.escape(summary["profile"])
-    yield "base", latex.escape(summary["base"])
-    yield "seeds", str(len(summary["seeds"]))
-    yield "classes", latex.number(summary.get("classes"), 0)
-    clips = summary.get("clips") or {}
-    for stage in dict.fromkeys([*STAGES, *(stage for stage in clips if stage.isalpha())]):
-        yield f"Clips{stage.capitalize()}", latex.number(clips.get(stage), 0)
 
 
 def of_tasks(summary: dict) -> Iterator[tuple[str, str]]:
@@ -62,18 +68,38 @@ def of_tasks(summary: dict) -> Iterator[tuple[str, str]]:
 
 
 def of_comparisons(summary: dict) -> Iterator[tuple[str, str]]:
-    """T-CLAP against base and control: difference, interval, p, and a word for the outcome."""
-    for model in OPPONENTS:
+    """One model against another: difference, interval, adjusted p, the outcome in words, all in a clause.
+
+    ``Detectable...`` is the smallest difference that would have been found with a power of 80 %; ``Above...``
+    and ``Below...`` name the tasks in which the second model is significantly better and worse.
+    """
+    for (first, second), (word, called) in OVER.items():
         for task, names in TASKS.items():
-            name = f"Over{MODELS[model].word}{names.word}"
-            entry = comparison(summary, model, "t-clap", task)
-            yield f"Gain{name}", latex.signed(entry and entry["difference"])
-            yield f"Gain{name}Interval", latex.interval(entry and entry["ci95"], latex.signed)
-            yield f"P{name}", latex.p_value(entry and entry["mcnemar_p"])
-            winner = better(summary, task, model, "t-clap")
-            verdict = {"t-clap": "significantly above", model: "significantly below"}
-            fallback = "not compared with" if entry is None else "not significantly different from"
-            yield f"Verdict{name}", verdict.get(winner, fallback)
+            name, entry = f"{word}{names.word}", comparison(summary, first, second, task)
+            gain = latex.signed(entry and entry["difference"])
+            ends = latex.interval(entry and entry["ci95"], latex.signed)
+            p = latex.p_value(entry and entry["holm_p"])
+            verdict = {second: "significantly above", first: "significantly below"}
+            outcome = "not compared with" if entry is None else "not significantly different from"
+            outcome = verdict.get(better(summary, task, first, second), outcome)
+            yield f"Gain{name}", gain
+            yield f"Gain{name}Interval", ends
+            yield f"P{name}", p
+            yield f"Verdict{name}", outcome
+            detail = rf" (difference {gain} points, 95\,\% interval {ends}, {p})" if entry else ""
+            yield f"Clause{name}", f"{outcome} {called}{detail}"
+            yield f"Detectable{name}", latex.number(detectable(summary, first, second, task))
+        for side, model in (("Above", second), ("Below", first)):
+            won = [CALLED[task] for task in TASKS if better(summary, task, first, second) == model]
+            yield f"{side}{word}", f"{', '.join(won[:-1])} and {won[-1]}" if won[1:] else (won or ["none"])[0]
+
+
+def detectable(summary: dict, first: str, second: str, task: str) -> float | None:
+    """The smallest difference of two models on a task that a test would have found, in points, if known."""
+    for entry in summary.get("comparisons") or []:
+        if entry["task"] == task and set(entry["models"]) == {first, second}:
+            return entry.get("detectable")
+    return None
 
 
 def of_prompts(summary: dict) -> Iterator[tuple[str, str]]:
@@ -86,8 +112,8 @@ def of_prompts(summary: dict) -> Iterator[tuple[str, str]]:
 
 
 def of_retrieval(summary: dict) -> Iterator[tuple[str, str]]:
-    """Recalls and median ranks of the main models by gallery and direction."""
-    for model in MAIN:
+    """Recalls and median ranks of the main models and of those with slots by gallery and direction."""
+    for model in (*MAIN, *SLOTS):
         galleries = summary["models"].get(model, {}).get("retrieval") or {}
         for gallery in GALLERIES:
             for way in DIRECTIONS:
@@ -126,30 +152,78 @@ QUOTED_CONTROLS = {
     ("words", "names only"): "NamesOnly",
     ("baseline", "audio only"): "AudioOnly",
     ("baseline", "captions only"): "CaptionsOnly",
+    ("baseline", "label prior"): "LabelPrior",
     ("single", "plain"): "SinglePlain",
+    ("single", "says first"): "SingleSaysFirst",
+    ("same", "plain"): "SamePlain",
+    ("backwards", "each event"): "Backwards",
     ("three", "before"): "ThreeBefore",
     ("three", "then"): "ThreeThen",
     ("plain", "before"): "PlainBefore",
     ("near", "neither"): "NearNeither",
+    ("near", "both"): "NearBoth",
+    ("boundary", "10%"): "BoundaryTen",
     ("boundary", "15%"): "BoundaryFifteen",
     ("boundary", "85%"): "BoundaryEightyFive",
+    ("boundary", "90%"): "BoundaryNinety",
+    ("gap", "-25%"): "CrossFade",
+    ("gap", "25%"): "Gap",
     ("level", "-20"): "LevelMinusTwenty",
     ("level", "+20"): "LevelPlusTwenty",
     ("noise", "0"): "NoiseZero",
+    ("slots", "swapped, before"): "SlotsSwapped",
 }
 
 
 def of_controls(summary: dict) -> Iterator[tuple[str, str]]:
-    """Accuracy and interval of the main models and of the hold-out's on the controls that are quoted."""
-    for model in (*MAIN, "t-clap-half", "clap-slots", "t-clap-slots"):
+    """Accuracy and interval of the models on the controls that are quoted, and what they misread.
+
+    A wording is misread where the interval of its accuracy lies below 50: it is taken for its opposite.
+    """
+    for model in (*MAIN, "t-clap-half", *SLOTS):
         for where, word in QUOTED_CONTROLS.items():
             entry = controls.entry(summary, model, *where) or {}
             yield f"{MODELS[model].word}{word}", latex.number(entry.get("accuracy"))
             yield f"{MODELS[model].word}{word}Interval", latex.interval(entry.get("ci95"))
+        wordings = (summary.get("controls") or {}).get(model, {}).get("wording") or {}
+        misread = [
+            f"``{wording.format(a='A', b='B')}''"
+            for wording, entry in wordings.items()
+            if "{" in wording and usable(entry) and entry["ci95"][1] < 50
+        ]
+        yield f"{MODELS[model].word}Misread", ", ".join(misread) if misread else "none"
+
+
+ABLATED = {
+    ("as it is", ""): "Unchanged",
+    ("parts", "20 % alone"): "ShortParts",
+    ("parts", "50 % alone"): "HalfParts",
+    ("slots", "three"): "ThreeSlots",
+    ("whole", "a third"): "WholeThird",
+    ("wordings", "a half"): "HalfWordings",
+    ("wordings", "an eighth"): "EighthWordings",
+    ("events", "20"): "TwentyEvents",
+    ("events", "200"): "TwoHundredEvents",
+    ("base", "clap-no-sequences"): "NoSequences",
+    ("base", "clap-single-sounds"): "SingleSounds",
+    ("base", "clap-attention"): "Attention",
+}
+
+
+def of_slot_ablation(summary: dict) -> Iterator[tuple[str, str]]:
+    """Accuracy of slots with one thing changed, on the tasks that are asked of these."""
+    rows = {(row["group"], row["change"]): row["tasks"] for row in summary.get("slot_ablation") or []}
+    for change, word in ABLATED.items():
+        for task in slot_ablation.COLUMNS:
+            entry = rows.get(change, {}).get(task) or {}
+            asked = TASKS[task].word if task in TASKS else QUOTED_CONTROLS[tuple(task.split(": "))]
+            yield f"Ablated{word}{asked}", latex.number(entry.get("accuracy"))
 
 
 PARTS = (
     of_run,
+    of_parts,
+    of_settings,
     of_tasks,
     of_comparisons,
     of_prompts,
@@ -157,6 +231,7 @@ PARTS = (
     of_readouts,
     of_windows,
     of_controls,
+    of_slot_ablation,
 )
 
 
