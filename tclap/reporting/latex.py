@@ -52,7 +52,8 @@ def chance(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """A difference with its sign, in mathematics so that minus is a minus."""
-    return DASH if absent(value) else rf"\ensuremath{{{value:+.1f}}}"
+    # A zero that came from below has no sign to show.
+    return DASH if absent(value) else rf"\ensuremath{{{round(value, 1) + 0.0:+.1f}}}"
 
 
 def interval(ends: list[float] | None, show=number) -> str:

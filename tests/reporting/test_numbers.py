@@ -5,7 +5,7 @@ import re
 import made_up
 import pytest
 
-from tclap.reporting import numbers
+from tclap.reporting import latex, numbers
 
 
 def defined(text: str) -> list[str]:
@@ -110,3 +110,17 @@ def test_slots_with_one_thing_changed(summary):
     assert macros["AblatedShortPartsBoundaryFifteen"] == "92.0"
     assert macros["AblatedAttentionThreeBefore"] == "74.0"
     assert macros["AblatedHalfPartsTaskFive"] == "--"
+
+
+def test_a_difference_of_nothing_has_no_minus():
+    assert latex.signed(-0.04) == latex.signed(0.0) == r"\ensuremath{+0.0}"
+    assert (latex.signed(-0.06), latex.signed(None)) == (r"\ensuremath{-0.1}", "--")
+
+
+def test_settings_are_printed_as_they_were_given():
+    assert (latex.plain(0.005), latex.plain(450), latex.plain(12800)) == ("0.005", "450", r"12\,800")
+    assert (latex.plain(None), latex.thousands(1234567), latex.percent(0.2)) == (
+        "--",
+        r"1\,234\,567",
+        r"20\,\%",
+    )
