@@ -35,6 +35,7 @@ def set_up(threads: int) -> None:
 
     matplotlib.style.use(["default", str(SHEET)])
     pd.set_option("display.max_colwidth", None)
+    pd.set_option("display.max_rows", 100)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -31,6 +31,7 @@ from tclap.evaluation.statistics import (
     summarise,
 )
 from tclap.evaluation.zste import TASKS
+from tclap.progress import in_one_sentence, made_already
 from tclap.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
@@ -50,6 +51,20 @@ COMPARISONS = (
 )
 
 
+def summarised(profile: str, base: str) -> dict[str, Any]:
+    """The run's summary, which is made where it is missing or older than a seed's tables.
+
+    Raises:
+        FileNotFoundError: when a seed of the profile has not been evaluated.
+    """
+    path = paths.run(profile, base) / "summary.json"
+    tables = [*path.parent.glob("seed*/results.parquet"), *path.parent.glob("seed*/slots-*.parquet")]
+    if not path.is_file() or any(table.stat().st_mtime > path.stat().st_mtime for table in tables):
+        return summarise_run(profile, base)
+    made_already("the summary over all seeds")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def summarise_run(profile: str, base: str) -> dict[str, Any]:
     """Gather all seeds' tables into the run's own, and write ``summary.json``.
 
@@ -60,6 +75,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         FileNotFoundError: when a seed of the profile has not been evaluated.
     """
     folder = paths.run(profile, base)
+    _require([folder / "data/config.json"], "notebook 01")
     config = from_plain_values(
         json.loads((folder / "data/config.json").read_text()), folder / "data/config.json"
     )
@@ -157,7 +173,8 @@ def _weights(folder: Path) -> dict[str, dict[str, int]]:
 def _require(files: list[Path], maker: str) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise FileNotFoundError(f"{missing[0]} is missing: run {maker} for every seed, or `make reproduce`.")
+        sentence = f"{missing[0]} is missing: run {maker} for it, or `make reproduce`."
+        raise in_one_sentence(FileNotFoundError(sentence))
 
 
 def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any]:

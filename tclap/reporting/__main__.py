@@ -56,10 +56,7 @@ def overview(run: Path, reference: Path | None, tolerance: float) -> str:
         f"numbers  {paths.paper() / 'numbers.tex'}\n",
     ]
     if reference is not None:
-        if reference.is_file():
-            parts.append(compare.report(summary, read.summary(reference), tolerance) + "\n")
-        else:
-            parts.append(f"No reference to compare with: {reference} does not exist.\n")
+        parts.append(compare.against(summary, reference, tolerance) + "\n")
     return "\n".join(parts)
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
+
+from tclap import paths
+from tclap.reporting import read
 
 COLUMNS = ["model", "task", "ours", "reference", "difference"]
 
@@ -25,6 +29,11 @@ def percentages(summary: dict) -> Iterator[tuple[tuple[str, str], float]]:
                 for key, value in (entry or {}).items():
                     if key.startswith(("R@", "mAP@")) and value is not None:
                         yield (model, f"{gallery} {way} {key}"), float(value)
+
+
+def reference_path(profile: str, base: str) -> Path:
+    """Where a run's reference numbers are committed, if they are."""
+    return paths.configs() / "reference" / f"{profile}-{base}.json"
 
 
 def differences(summary: dict, reference: dict) -> pd.DataFrame:
@@ -74,3 +83,10 @@ def report(summary: dict, reference: dict, tolerance: float = 3.0) -> str:
         f"{largest['difference']:+.2f} points, {largest['model']} on {largest['task']} "
         f"({largest['ours']:.2f} here, {largest['reference']:.2f} in the reference).{tail}"
     )
+
+
+def against(summary: dict, path: Path, tolerance: float = 3.0) -> str:
+    """:func:`report` on the reference at ``path``, or a sentence that there is none."""
+    if not path.is_file():
+        return f"No reference to compare with: {path} does not exist."
+    return report(summary, read.summary(path), tolerance)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import pandas as pd
 
-from tclap.reporting import controls
+from tclap.evaluation.statistics import summarise
+from tclap.reporting import controls, read
 from tclap.reporting.compare import differences
-from tclap.reporting.scores import TASKS, score, shared
+from tclap.reporting.scores import TASKS, comparison, score, shared
 from tclap.reporting.style import MODELS, present
 from tclap.variants import Variant, variant
 
@@ -40,20 +42,19 @@ def tasks(summary: dict, models: Sequence[str] = tuple(MODELS)) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def comparisons(summary: dict) -> pd.DataFrame:
-    """Every comparison of two models, a row a task: difference in points with its interval, and both p."""
-    rows = [
-        {
-            "models": " \N{RIGHTWARDS ARROW} ".join(entry["models"]),
-            "task": entry["task"],
-            "difference": signed(entry["difference"]),
-            "95 % interval": "[{}, {}]".format(*(signed(end) for end in entry["ci95"])),
-            "McNemar's p": f"{entry['mcnemar_p']:.2g}",
-            "Holm's p": f"{entry['holm_p']:.2g}",
-        }
-        for entry in summary["comparisons"]
-    ]
-    return pd.DataFrame(rows).set_index(["models", "task"]) if rows else pd.DataFrame()
+def comparisons(summary: dict, first: str, second: str) -> pd.DataFrame:
+    """The second model over the first, task by task: difference in points with its interval, and both p."""
+    rows = {}
+    for task, described in TASKS.items():
+        entry = comparison(summary, first, second, task)
+        if entry is not None:
+            rows[f"{task} ({described.asks})"] = {
+                "difference": signed(entry["difference"]),
+                "95 % interval": "[{}, {}]".format(*(signed(end) for end in entry["ci95"])),
+                "McNemar's p": f"{entry['mcnemar_p']:.2g}",
+                "Holm's p": f"{entry['holm_p']:.2g}",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def variants(names: Sequence[str]) -> pd.DataFrame:
@@ -69,22 +70,28 @@ def variants(names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["differs from t-clap in"])
 
 
-def hold_out(summary: dict) -> pd.DataFrame:
-    """2-way accuracy and its interval by how many classes of a pair one post-pretraining heard in order."""
-    models = controls.asked(summary, tuple(MODELS))
-    rows = {
-        model: {
-            label: with_interval(controls.entry(summary, model, "hold-out", condition))
-            for condition, label in controls.HOLD_OUT.items()
-        }
-        for model in models
+def hold_out(rows: pd.DataFrame) -> pd.DataFrame:
+    """2-way accuracy and its interval: a row a model, a column for each number of classes heard in order.
+
+    ``rows``: item rows with those of :func:`tclap.evaluation.controls.hold_out_rows`.
+    """
+    found = summarise(rows[rows["task"].str.startswith("hold-out: ")])
+    cells = {
+        (row["model"], row["task"].removeprefix("hold-out: ")): with_interval(
+            {"accuracy": row["accuracy"], "ci95": [row["low"], row["high"]]}
+        )
+        for row in found.to_dict("records")
     }
-    rows = {model: row for model, row in rows.items() if any(row.values())}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.Series(cells).unstack()
+    models = [model for model in MODELS if model in table.index]
+    conditions = {name: label for name, label in controls.HOLD_OUT.items() if name in table.columns}
+    return table.loc[models, list(conditions)].rename(columns=conditions)
 
 
-def farthest(summary: dict, reference: dict, count: int = 10) -> pd.DataFrame:
-    """The numbers in which two runs differ most, in percent and points."""
-    found = differences(summary, reference).dropna(subset="difference")
+def farthest(summary: dict, reference: Path, count: int = 10) -> pd.DataFrame:
+    """The numbers that differ most from a reference's ``summary.json``; none where that is not there."""
+    if not reference.is_file():
+        return pd.DataFrame()
+    found = differences(summary, read.summary(reference)).dropna(subset="difference")
     order = found["difference"].abs().sort_values(ascending=False, kind="stable").index
     return found.loc[order].head(count).set_index(["model", "task"]).round(2)

@@ -38,7 +38,7 @@ def figure_slots(cosines: pd.DataFrame) -> Figure:
     return figure
 
 
-MARKS = {"first": COLOURS[0], "last": COLOURS[1], "between": "#777777", "both": "#AA3377"}
+MARKS = {"first": COLOURS[0], "last": COLOURS[1], "between": "#777777", "both": "#DD99BB"}
 ONE = {"start": "first", "end": "last", "together": "both"}  # slot of all events of a relation
 
 

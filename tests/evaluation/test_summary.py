@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from tclap import paths
 from tclap.config import load_config, plain_values
 from tclap.evaluation.prompts import PREFIX, PROMPTS
 from tclap.evaluation.retrieval import chance_precision
-from tclap.evaluation.summary import build_summary, summarise_run
+from tclap.evaluation.summary import build_summary, summarise_run, summarised
 from tclap.evaluation.zste import TASKS
 from tclap.provenance import write_json
 
@@ -316,3 +317,16 @@ def test_a_seed_that_was_not_evaluated_is_named(run, name):
     message = str(error.value)
     assert f"seed1/{name} is missing: run notebook 04" in message and "\n" not in message
     assert not (run / "summary.json").exists()
+
+
+def test_the_summary_is_made_where_it_is_missing_or_older_than_a_seeds_tables(run):
+    with pytest.raises(FileNotFoundError, match=r"data/config\.json is missing: run notebook 01"):
+        summarised("synthetic", "laion-clap")
+    first = summarised("synthetic", "compact")
+    path, marked = run / "summary.json", first | {"seeds": [9]}
+    write_json(path, marked)
+    kept = summarised("synthetic", "compact")
+    assert kept["seeds"] == [9], "it is there already"
+    later = path.stat().st_mtime + 10
+    os.utime(run / "seed1/results.parquet", (later, later))
+    assert summarised("synthetic", "compact")["seeds"] == first["seeds"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 
+import pandas as pd
 import pytest
 
 from tclap.reporting import frames
@@ -36,10 +38,15 @@ def test_comparisons(summary):
     summary["comparisons"] = [
         {"models": ["clap", "t-clap"], "task": "3", "difference": -1.25, "ci95": [-3.0, 0.5],
          "mcnemar_p": 0.0421, "holm_p": 0.25},
+        {"models": ["clap", "clap-slots"], "task": "3", "difference": 9.0, "ci95": [8.0, 10.0],
+         "mcnemar_p": 0.0, "holm_p": 0.0},
     ]  # fmt: skip
-    row = frames.comparisons(summary).loc[("clap → t-clap", "3")]
-    assert row.tolist() == ["−1.2", "[−3.0, +0.5]", "0.042", "0.25"]
-    assert frames.comparisons({"comparisons": []}).empty
+    table = frames.comparisons(summary, "clap", "t-clap")
+    assert table.loc["3 (3-way before)"].tolist() == ["−1.2", "[−3.0, +0.5]", "0.042", "0.25"]
+    assert len(table) == 1
+    turned = frames.comparisons(summary, "t-clap", "clap").loc["3 (3-way before)"]
+    assert turned.tolist()[:2] == ["+1.2", "[−0.5, +3.0]"]
+    assert frames.comparisons(summary, "clap", "t-clap-half").empty
 
 
 def test_variants_say_what_they_change():
@@ -53,20 +60,29 @@ def test_variants_say_what_they_change():
         frames.variants(["t-clop"])
 
 
-def test_hold_out(summary):
-    table = frames.hold_out(summary)
-    assert list(table.columns) == ["both", "one", "none"]
-    entry = summary["controls"]["t-clap-half"]["hold-out"]["none seen"]
-    assert table.loc["t-clap-half", "none"] == "{:.1f} [{:.1f}, {:.1f}]".format(
-        entry["accuracy"], *entry["ci95"]
-    )
-    assert frames.hold_out(summary | {"controls": {}}).empty
+def test_hold_out():
+    right = {("t-clap-half", "both seen"): 10, ("t-clap-half", "none seen"): 5, ("clap", "both seen"): 0}
+    rows = [
+        {"model": model, "task": f"hold-out: {condition}", "item": f"{condition} {n}", "seed": 0,
+         "source_a": f"s{n}", "source_b": None, "correct": n < count, "chance": 0.5}
+        for (model, condition), count in right.items() for n in range(10)
+    ]  # fmt: skip
+    other = rows[0] | {"task": "2way_before", "correct": False}
+    table = frames.hold_out(pd.DataFrame([*rows, other]))
+    assert table.index.tolist() == ["clap", "t-clap-half"] and table.columns.tolist() == ["both", "none"]
+    assert table["both"].tolist() == ["0.0 [0.0, 0.0]", "100.0 [100.0, 100.0]"]
+    half, _, ends = table.loc["t-clap-half", "none"].partition(" ")
+    low, high = (float(end) for end in ends.strip("[]").split(", "))
+    assert half == "50.0" and 10 <= low < 50 < high <= 90
 
 
-def test_where_two_runs_differ_most(summary):
+def test_where_two_runs_differ_most(summary, tmp_path):
     other = copy.deepcopy(summary)
     other["models"]["clap"]["zste"]["1"]["accuracy"] += 2.5
     other["models"]["t-clap"]["zste"]["3"]["accuracy"] -= 4
-    table = frames.farthest(summary, other, 2)
+    path = tmp_path / "reference.json"
+    assert frames.farthest(summary, path).empty
+    path.write_text(json.dumps(other))
+    table = frames.farthest(summary, path, 2)
     assert table.index.tolist() == [("t-clap", "3"), ("clap", "1")]
     assert table["difference"].tolist() == [4.0, -2.5]
