@@ -20,7 +20,7 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --
 REFERENCE := configs/reference/$(PROFILE)-$(BASE).json
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce evaluate test lint lab paper bench clean clean-features
+.PHONY: help reproduce evaluate test lint lab tex paper bench clean clean-features
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -50,15 +50,18 @@ lint: .venv/ready ## check format and style
 lab: .venv/ready ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-paper: reproduce ## build paper/main.pdf from the run (needs TeX)
+tex:
 	@command -v latexmk >/dev/null || { echo "latexmk is missing: apt-get install latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science" >&2; exit 1; }
+
+paper: tex .venv/ready ## build paper/main.pdf, and what of the run it needs (needs TeX)
+	@$(SNAKEMAKE) --quiet rules host -- paper_inputs
 	cd paper && latexmk -pdf -interaction=nonstopmode -halt-on-error main.tex
 
 bench: .venv/ready ## run the benchmarks
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what runs made (results, figures, kept features, synthetic sounds); downloads and .venv stay
-	rm -rf runs data/features data/synthetic-* .snakemake figures/*.pdf paper/tables paper/numbers.tex
+	rm -rf runs data/features data/synthetic-* .snakemake figures/*.pdf figures/*.csv paper/tables paper/numbers.tex
 	find figures -name "*.png" ! -name "readme_*" -delete
 	cd paper && rm -f main.pdf main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out
 

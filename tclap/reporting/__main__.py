@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tclap import paths
-from tclap.reporting import compare, figures, numbers, read, style, tables
+from tclap.reporting import compare, figures, numbers, read, tables
 
 UNKNOWN, MISSING = 2, 1
 """Exit codes: a name that does not exist, and an artefact that does not or is broken."""
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m tclap.reporting", description=__doc__)
     commands = main.add_subparsers(dest="command", required=True)
     helps = {
-        "figure": f"write figures as PDF and PNG: {', '.join(figures.FIGURES)}",
+        "figure": f"write figures as PDF, PNG and csv: {', '.join(figures.FIGURES)}",
         "table": f"write tables as LaTeX: {', '.join(tables.TABLES)}",
         "numbers": "write numbers.tex, the macros of the paper's text",
         "report": "print the results, where the files lie, and how far the run is from a reference",
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = []
         if options.command == "figure":
             for name in options.names:
-                written += style.save(figures.build(name, run), name)
+                written += figures.write(name, run)
         elif options.command == "table":
             summary, draft = read.summary(run), read.draft()
             for name in options.names:

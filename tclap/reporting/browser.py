@@ -17,8 +17,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tclap.progress import is_batch
-from tclap.reporting.charts import legend_above, swatches
 from tclap.reporting.frames import signed
+from tclap.reporting.marks import bar_look, legend_above, swatches
 from tclap.reporting.scores import TASKS
 from tclap.reporting.sounds import data_uri, draw_mel, player, png
 from tclap.reporting.style import MODELS, TEXT, styled
@@ -74,11 +74,11 @@ def figure_item(asked: AskedItem, models: Sequence[str], most: int = SHOWN) -> F
         draw_mel(left, asked.sound)
         height = 0.8 / len(models)
         for index, model in enumerate(models):
-            colour, chosen = MODELS[model].colour, asked.chosen(model)
+            chosen = asked.chosen(model)
             for y, n in enumerate(rows):
                 at = y + (index - (len(models) - 1) / 2) * height
                 edge = {"edgecolor": "black", "linewidth": 0.9} if n in chosen else {}
-                right.barh(at, asked.cosines[model][n], 0.9 * height, color=colour, **edge)
+                right.barh(at, asked.cosines[model][n], 0.9 * height, **bar_look(model) | edge)
         right.set_yticks(range(len(rows)), names)
         for label, n in zip(right.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if n in asked.right else "normal")

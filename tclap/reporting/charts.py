@@ -6,95 +6,51 @@ grey lines are chance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 
-from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, score, shared, usable
+from tclap.reporting.marks import (
+    CHANCE,
+    GREY,
+    NEVER,
+    bar_look,
+    chance_of,
+    dot,
+    dots,
+    legend_above,
+    nothing,
+    percent_axis,
+    point,
+    spread,
+    swatches,
+    whiskers,
+)
+from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, score, tidy
 from tclap.reporting.style import ASKED, COLUMN, MAIN, MODELS, TEXT, present, styled
 
-GREY = "#555555"
-# The white rim keeps the lines visible where they cross a dark bar.
-RIM = [withStroke(linewidth=2.2, foreground="white")]
-CHANCE = {"color": GREY, "linestyle": (0, (2, 1)), "linewidth": 0.9, "path_effects": RIM}
-NEVER = {"color": GREY, "linestyle": (0, (0.6, 1)), "linewidth": 1.1, "path_effects": RIM}
 
-
-def whiskers(entry: dict) -> np.ndarray:
-    """Distances ``[2, 1]`` of a score's interval ends from its accuracy, as error bars want them."""
-    accuracy, (low, high) = entry["accuracy"], entry["ci95"]
-    return np.array([[accuracy - low], [high - accuracy]]).clip(min=0)
-
-
-def point(axes: Axes, x: float, y: float, entry: dict, along: str, **look) -> ErrorbarContainer:
-    """A dot with its interval along ``"x"`` or ``"y"``."""
-    errors = {f"{along}err": whiskers(entry)}
-    return axes.errorbar([x], [y], **errors, linestyle="none", elinewidth=0.9, markersize=3.2, **look)
-
-
-def legend_above(figure: Figure, handles: Sequence, columns: int) -> None:
-    """Put a legend over the axes, where it can hide nothing."""
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
-
-
-def swatches(models: Sequence[str]) -> list[Patch]:
-    """Legend entries of bars."""
-    return swatches_of({MODELS[model].label: MODELS[model].colour for model in models})
-
-
-def swatches_of(colours: dict[str, str]) -> list[Patch]:
-    """Legend entries of bars by name and colour."""
-    return [Patch(color=colour, label=name) for name, colour in colours.items()]
-
-
-def dots(models: Sequence[str]) -> list[Line2D]:
-    """Legend entries of points."""
-    return [dot(MODELS[model].label, MODELS[model].colour, MODELS[model].marker) for model in models]
-
-
-def dot(label: str, colour: str, marker: str) -> Line2D:
-    """One point in a legend."""
-    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=label)
-
-
-def nothing(width: float, sentence: str) -> Figure:
-    """A figure that says why it is empty, so that a paper about a smaller run still builds."""
-    figure = Figure(figsize=(width, 0.6))
-    figure.text(0.5, 0.5, sentence, ha="center", va="center", style="italic")
-    return figure
-
-
-def percent_axis(axes: Axes, along: str = "y", label: str = "accuracy (%)") -> None:
-    """Limits 0 to 100 with a little air, so that a marker at either end is whole."""
-    getattr(axes, f"set_{along}lim")(-4, 104)
-    getattr(axes, f"set_{along}ticks")([0, 25, 50, 75, 100])
-    axes.grid(True, axis=along)
-    getattr(axes, f"set_{along}label")(label)
+def rows_tasks(summary: dict) -> pd.DataFrame:
+    """Accuracies of base, control, T-CLAP and slots on every task: ``model, task`` and measures."""
+    models = present(summary["models"], ASKED)
+    return tidy(("model", "task"), (((m, t), score(summary, m, t)) for m in models for t in TASKS))
 
 
 def figure_tasks(summary: dict) -> Figure:
-    """Bars of base, control and T-CLAP on every task, with 95 % intervals and chance lines."""
+    """Bars of :func:`rows_tasks` with 95 % intervals and chance lines."""
     with styled():
-        models = present(summary["models"], ASKED)
+        rows = rows_tasks(summary)
+        models = list(rows["model"].unique())
         figure = Figure(figsize=(TEXT, 2.3))
         axes = figure.subplots()
         width = 0.8 / len(models)
         for position, task in enumerate(TASKS):
-            for index, model in enumerate(models):
-                entry = score(summary, model, task)
-                if entry is None:
-                    continue
-                x = position + (index - (len(models) - 1) / 2) * width
-                look = MODELS[model]
-                axes.bar(x, entry["accuracy"], 0.92 * width, color=look.colour, label=model)
-                axes.errorbar(x, entry["accuracy"], yerr=whiskers(entry), color="black", elinewidth=0.8)
-            chance = shared(summary, task, "chance")
+            of_task = rows[rows["task"] == task]
+            for row in of_task.to_dict("records"):
+                x = position + spread(models.index(row["model"]), len(models), width)
+                axes.bar(x, row["accuracy"], 0.92 * width, label=row["model"], **bar_look(row["model"]))
+                axes.errorbar(x, row["accuracy"], yerr=whiskers(row), color="black", elinewidth=0.8)
+            chance = chance_of(of_task)
             if chance is None:
                 axes.text(position, 4, "n/a", ha="center", color=GREY)
                 continue
@@ -124,22 +80,42 @@ ABLATION_TASKS = {
 }
 
 
+ASPECTS = ("t-clap-no-replay", "t-clap-no-overlap", "t-clap-no-time", "t-clap-half")
+FAMILIES = dict.fromkeys(ASPECTS, "without") | {
+    name: "distinct" for name in ("t-clap-distinct", "t-clap-alpha-same-0", "t-clap-alpha-cross-0")
+}
+"""Models that are to be read together; the others are the compared ones."""
+
+
+def rows_ablation(summary: dict) -> pd.DataFrame:
+    """Accuracies of every variant on five tasks: ``model, task`` and measures."""
+    models = present(summary["models"])
+    return tidy(("model", "task"), (((m, t), score(summary, m, t)) for m in models for t in ABLATION_TASKS))
+
+
 def figure_ablation(summary: dict) -> Figure:
-    """Every variant on five tasks, one panel a task, as dots with 95 % intervals."""
+    """:func:`rows_ablation`, one panel a task, as dots with 95 % intervals."""
     with styled():
-        models = present(summary["models"])
+        rows = rows_ablation(summary)
+        models = list(rows["model"].unique())
         figure = Figure(figsize=(TEXT, 0.75 + 0.17 * len(models)))
         panels = figure.subplots(1, len(ABLATION_TASKS), sharey=True)
         for axes, (task, title) in zip(panels, ABLATION_TASKS.items(), strict=True):
-            for row, model in enumerate(models):
-                entry, look = score(summary, model, task), MODELS[model]
-                if entry is not None:
-                    point(axes, entry["accuracy"], row, entry, "x", color=look.colour, marker=look.marker)
-            chance = shared(summary, task, "chance")
+            of_task = rows[rows["task"] == task]
+            for row in of_task.to_dict("records"):
+                look, y = MODELS[row["model"]], models.index(row["model"])
+                point(axes, row["accuracy"], y, row, "x", color=look.colour, marker=look.marker)
+            chance = chance_of(of_task)
             if chance is None:
                 axes.text(50, (len(models) - 1) / 2, "n/a", ha="center", color=GREY)
             else:
                 axes.axvline(chance, zorder=0.9, **CHANCE)
+            known = of_task.loc[of_task["model"] == "t-clap", "accuracy"]
+            if len(known):
+                axes.axvline(known.iloc[0], zorder=0.9, color=MODELS["t-clap"].colour, linewidth=0.6)
+            for row in range(1, len(models)):
+                if FAMILIES.get(models[row], "") != FAMILIES.get(models[row - 1], ""):
+                    axes.axhline(row - 0.5, color="black", linewidth=0.4, zorder=0.8)
             percent_axis(axes, "x", "")
             axes.set_xlim(-5, 105)
             axes.set_xticks([0, 50, 100])
@@ -148,46 +124,49 @@ def figure_ablation(summary: dict) -> Figure:
             axes.tick_params(axis="y", length=0)
         panels[0].set_yticks(range(len(models)), [MODELS[model].label for model in models])
         panels[0].set_ylim(len(models) - 0.5, -0.5)
-        figure.supxlabel("accuracy (%), 95 % interval; dashed: chance", fontsize="medium")
+        figure.supxlabel("accuracy (%), 95 % interval; dashed: chance; blue line: T-CLAP", fontsize="medium")
     return figure
 
 
+def rows_prompts(summary: dict) -> pd.DataFrame:
+    """Single-clip accuracies of the main models by prompt: ``model, prompt`` and measures."""
+    prompts = {m: summary["models"].get(m, {}).get("prompts") or {} for m in MAIN}
+    entries = (((m, p), score(summary, m, p, "prompts")) for m in MAIN for p in prompts[m])
+    return tidy(("model", "prompt"), entries)
+
+
 def figure_prompts(summary: dict) -> Figure:
-    """Single-clip classification under each prompt template, as dots with 95 % intervals."""
+    """:func:`rows_prompts` as dots with 95 % intervals."""
     with styled():
-        models = [m for m in MAIN if summary["models"].get(m, {}).get("prompts")]
-        if not models:
+        rows = rows_prompts(summary)
+        if rows.empty:
             return nothing(COLUMN, "This run measured no prompt sensitivity.")
-        templates = list(dict.fromkeys(t for m in models for t in summary["models"][m]["prompts"]))
-        figure = Figure(figsize=(COLUMN, 0.8 + 0.27 * len(templates)))
+        models, prompts = list(rows["model"].unique()), list(rows["prompt"].unique())
+        figure = Figure(figsize=(COLUMN, 0.8 + 0.27 * len(prompts)))
         axes = figure.subplots()
-        found = []
-        for row, template in enumerate(templates):
-            for index, model in enumerate(models):
-                entry, look = score(summary, model, template, "prompts"), MODELS[model]
-                if entry is None:
-                    continue
-                y = row + 0.24 * (index - (len(models) - 1) / 2)
-                point(axes, entry["accuracy"], y, entry, "x", color=look.colour, marker=look.marker)
-                found += entry["ci95"]
-        axes.set_yticks(range(len(templates)), templates)
-        axes.set_ylim(len(templates) - 0.5, -0.5)
+        for row in rows.to_dict("records"):
+            look = MODELS[row["model"]]
+            y = prompts.index(row["prompt"]) + spread(models.index(row["model"]), len(models), 0.24)
+            point(axes, row["accuracy"], y, row, "x", color=look.colour, marker=look.marker)
+        axes.set_yticks(range(len(prompts)), prompts)
+        axes.set_ylim(len(prompts) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         # The prompts differ by little, so the axis covers what was found, and says its range by its ticks.
-        axes.set_xlim(max(min(found, default=0) - 3, -2), min(max(found, default=100) + 3, 102))
+        axes.set_xlim(max(rows["low"].min() - 3, -2), min(rows["high"].max() + 3, 102))
         axes.grid(True, axis="x")
         axes.set_xlabel("task 1 accuracy (%), 95 % interval")
         legend_above(figure, dots(models), 3)
     return figure
 
 
-READOUTS = {
+READOUT_LOOKS = {
     "mean": ("mean over time", "#DDAA33", "o"),
     "segments": ("segment means", "#BB5566", "s"),
     "ends": ("end states", "#004488", "D"),
     "published": ("as published", "#DDAA33", "o"),
     "residual-segments": ("residual segments", "#004488", "D"),
 }
+READOUTS = ("mean", "segments", "ends", "published", "residual-segments")
 READOUT_TASKS = {
     "1": "task 1\n(class)",
     "2way_before": "2-way\n(before)",
@@ -196,30 +175,35 @@ READOUT_TASKS = {
 }
 
 
+def rows_readouts(summary: dict) -> pd.DataFrame:
+    """Accuracies by readout of the audio trunk's time axis: ``readout, task`` and measures."""
+    found = summary.get("readouts") or {}
+    pairs = ((name, task) for name in READOUTS for task in READOUT_TASKS)
+    return tidy(("readout", "task"), ((pair, (found.get(pair[0]) or {}).get(pair[1])) for pair in pairs))
+
+
 def figure_readouts(summary: dict) -> Figure:
-    """What each readout of the audio trunk's time axis can learn; a mean over time is all but order-blind."""
+    """What each readout can learn, from :func:`rows_readouts`; a mean over time is all but order-blind."""
     with styled():
-        names = [name for name in READOUTS if (summary.get("readouts") or {}).get(name)]
-        if not names:
+        rows = rows_readouts(summary)
+        if rows.empty:
             return nothing(COLUMN, "This run compared no readouts.")
+        names = list(rows["readout"].unique())
         figure = Figure(figsize=(COLUMN, 2.0))
         axes = figure.subplots()
         for position, task in enumerate(READOUT_TASKS):
-            entries = {name: summary["readouts"][name].get(task) for name in names}
-            for index, (name, entry) in enumerate(entries.items()):
-                if not usable(entry):
-                    continue
-                x = position + 0.22 * (index - (len(names) - 1) / 2)
-                _, colour, marker = READOUTS[name]
-                point(axes, x, entry["accuracy"], entry, "y", color=colour, marker=marker)
-            chances = [entry["chance"] for entry in entries.values() if usable(entry)]
-            if chances:
-                axes.hlines(chances[0], position - 0.42, position + 0.42, **CHANCE)
+            of_task = rows[rows["task"] == task]
+            for row in of_task.to_dict("records"):
+                x = position + spread(names.index(row["readout"]), len(names), 0.22)
+                _, colour, marker = READOUT_LOOKS[row["readout"]]
+                point(axes, x, row["accuracy"], row, "y", color=colour, marker=marker)
+            if len(of_task):
+                axes.hlines(chance_of(of_task), position - 0.42, position + 0.42, **CHANCE)
         axes.set_xticks(range(len(READOUT_TASKS)), list(READOUT_TASKS.values()))
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(READOUT_TASKS) - 0.4)
         percent_axis(axes)
-        legend_above(figure, [dot(*READOUTS[name]) for name in names], 3)
+        legend_above(figure, [dot(*READOUT_LOOKS[name]) for name in names], 3)
     return figure
 
 
@@ -227,32 +211,32 @@ POLICIES = ("fit", "full", "msclap")
 WINDOW_TASKS = {"2way_before": "2-way (before)", "3": "task 3", "4": "task 4"}
 
 
+def rows_windows(summary: dict) -> pd.DataFrame:
+    """Accuracies of the main models by window policy: ``model, policy, task`` and measures."""
+    windows = summary.get("windows") or {}
+    found = {policy: windows.get(policy) or {} for policy in POLICIES}
+    places = ((m, p, t) for m in MAIN for p in POLICIES for t in WINDOW_TASKS)
+    entries = (((m, p, t), (found[p].get(m) or {}).get(t)) for m, p, t in places)
+    return tidy(("model", "policy", "task"), entries)
+
+
 def figure_windows(summary: dict) -> Figure:
-    """What each window policy costs base and T-CLAP at evaluation."""
+    """What each window policy costs at evaluation, from :func:`rows_windows`."""
     with styled():
-        windows = summary.get("windows") or {}
-        policies = [policy for policy in POLICIES if windows.get(policy)]
-        if not policies:
+        rows = rows_windows(summary)
+        if rows.empty:
             return nothing(COLUMN, "This run compared no window policies.")
-        models = present({m for p in policies for m in windows[p]}, MAIN)
+        policies, models = present(rows["policy"], POLICIES), present(rows["model"], MAIN)
         figure = Figure(figsize=(COLUMN, 2.0))
         panels = figure.subplots(1, len(WINDOW_TASKS), sharey=True)
         for axes, (task, title) in zip(panels, WINDOW_TASKS.items(), strict=True):
-            for index, model in enumerate(models):
-                look = MODELS[model]
-                for x, policy in enumerate(policies):
-                    entry = (windows[policy].get(model) or {}).get(task)
-                    if usable(entry):
-                        x += 0.2 * (index - (len(models) - 1) / 2)
-                        point(axes, x, entry["accuracy"], entry, "y", color=look.colour, marker=look.marker)
-            chances = [
-                windows[p][m][task]["chance"]
-                for p in policies
-                for m in windows[p]
-                if usable((windows[p][m] or {}).get(task))
-            ]
-            if chances:
-                axes.axhline(chances[0], zorder=0.9, **CHANCE)
+            of_task = rows[rows["task"] == task]
+            for row in of_task.to_dict("records"):
+                look = MODELS[row["model"]]
+                x = policies.index(row["policy"]) + spread(models.index(row["model"]), len(models), 0.2)
+                point(axes, x, row["accuracy"], row, "y", color=look.colour, marker=look.marker)
+            if len(of_task):
+                axes.axhline(chance_of(of_task), zorder=0.9, **CHANCE)
             else:
                 axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", color=GREY)
             percent_axis(axes, "y", "")

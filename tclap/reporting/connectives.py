@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from tclap import paths
 from tclap.data.connectives import ANY, DATA_SETS, NONE, read_captions, shares
 from tclap.reporting import latex
-from tclap.reporting.charts import legend_above, point
+from tclap.reporting.marks import legend_above, point, spread
 from tclap.reporting.style import TEXT, save, styled
 from tclap.reporting.tables import aligned
 
@@ -37,9 +37,16 @@ def figure_connectives(found: pd.DataFrame) -> Figure:
             for n, data_set in enumerate(present):
                 colour, marker = LOOKS[data_set]
                 for row in rows[rows["data_set"] == data_set].to_dict("records"):
-                    entry = {"accuracy": row["share"], "ci95": [row["low"], row["high"]]}
-                    y = names.index(row["connective"]) + 0.24 * (n - (len(present) - 1) / 2)
-                    point(axes, row["share"], y, entry, "x", color=colour, marker=marker)
+                    y = names.index(row["connective"]) + spread(n, len(present), 0.24)
+                    point(
+                        axes,
+                        row["share"],
+                        y,
+                        row | {"accuracy": row["share"]},
+                        "x",
+                        color=colour,
+                        marker=marker,
+                    )
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tclap.reporting import latex
-from tclap.reporting.charts import CHANCE, dots, legend_above, nothing, percent_axis, point
-from tclap.reporting.scores import usable
+from tclap.reporting.marks import CHANCE, dots, legend_above, nothing, percent_axis, point, spread
+from tclap.reporting.scores import tidy, usable
 from tclap.reporting.style import ASKED, COLUMN, MAIN, MODELS, TEXT, present, styled
 
 NONE = "This run asked no controls."
@@ -75,30 +75,40 @@ PANELS = {
 }
 
 
+def rows_conditions(summary: dict) -> pd.DataFrame:
+    """Two-way accuracies by panel and point: ``panel, model, group, condition`` and measures."""
+    entries = (
+        ((" ".join(title.split()), model, *where), entry(summary, model, *where))
+        for title, points in PANELS.items()
+        for model in asked(summary)
+        for where, _ in points
+    )
+    return tidy(("panel", "model", "group", "condition"), entries)
+
+
 def figure_conditions(summary: dict) -> Figure:
     """Two-way accuracy under gaps, other lengths, levels, noise, and away from the boundary."""
     with styled():
-        models = asked(summary)
-        if not models:
+        rows = rows_conditions(summary)
+        if rows.empty:
             return nothing(TEXT, NONE)
+        models = list(rows["model"].unique())
         figure = Figure(figsize=(TEXT, 2.2))
         widths = [len(points) + 1 for points in PANELS.values()]
         panels = figure.subplots(1, len(PANELS), sharey=True, width_ratios=widths)
         for axes, (title, points) in zip(panels, PANELS.items(), strict=True):
+            of_panel = rows[rows["panel"] == " ".join(title.split())]
+            places = [where for where, _ in points]
             for index, model in enumerate(models):
-                colour, shift = MODELS[model].colour, 0.16 * (index - (len(models) - 1) / 2)
-                found = [(x + shift, entry(summary, model, *where)) for x, (where, _) in enumerate(points)]
-                found = [(x, value) for x, value in found if value]
-                axes.plot(
-                    [x for x, _ in found],
-                    [value["accuracy"] for _, value in found],
-                    color=colour,
-                    linestyle=MODELS[model].line,
-                    linewidth=0.8,
-                )
-                for x, value in found:
-                    look = {"color": colour, "marker": MODELS[model].marker}
-                    point(axes, x, value["accuracy"], value, "y", **look)
+                look, shift = MODELS[model], spread(index, len(models), 0.16)
+                found = of_panel[of_panel["model"] == model]
+                at = [
+                    places.index(where) + shift
+                    for where in zip(found["group"], found["condition"], strict=True)
+                ]
+                axes.plot(at, found["accuracy"], color=look.colour, linestyle=look.line, linewidth=0.8)
+                for x, row in zip(at, found.to_dict("records"), strict=True):
+                    point(axes, x, row["accuracy"], row, "y", color=look.colour, marker=look.marker)
             axes.axhline(50, zorder=0.9, **CHANCE)
             percent_axis(axes, "y", "")
             axes.set_xticks(range(len(points)), [label for _, label in points])
@@ -110,29 +120,32 @@ def figure_conditions(summary: dict) -> Figure:
     return figure
 
 
+def rows_wordings(summary: dict) -> pd.DataFrame:
+    """Two-way accuracies by wording, those seen in training first: ``model, wording, seen`` and measures."""
+    models = asked(summary)
+    names = summary["controls"][models[0]].get("wording", {}) if models else ()
+    wordings = sorted((name for name in names if "{a}" in name), key=lambda name: name not in SEEN)
+    entries = (((m, w, w in SEEN), entry(summary, m, "wording", w)) for w in wordings for m in models)
+    return tidy(("model", "wording", "seen"), entries)
+
+
 def figure_wordings(summary: dict) -> Figure:
     """Two-way accuracy by wording, seen in training and unseen, of the main models."""
     with styled():
-        models = asked(summary)
-        if not models:
+        rows = rows_wordings(summary)
+        if rows.empty:
             return nothing(COLUMN, NONE)
-        wordings = [
-            name for name in summary["controls"][models[0]]["wording"] if name not in ("seen", "unseen")
-        ]
-        seen = [name for name in wordings if name in SEEN]
-        rows = [*seen, *(name for name in wordings if name not in seen)]
-        figure = Figure(figsize=(COLUMN, 0.75 + 0.19 * len(rows)))
+        models, wordings = present(rows["model"], ASKED), list(rows["wording"].unique())
+        figure = Figure(figsize=(COLUMN, 0.75 + 0.19 * len(wordings)))
         axes = figure.subplots()
-        for row, name in enumerate(rows):
-            for index, model in enumerate(models):
-                look, value = MODELS[model], entry(summary, model, "wording", name)
-                if value:
-                    y = row + 0.2 * (index - (len(models) - 1) / 2)
-                    point(axes, value["accuracy"], y, value, "x", color=look.colour, marker=look.marker)
-        axes.axhline(len(seen) - 0.5, color="black", linewidth=0.6)
+        for row in rows.to_dict("records"):
+            look = MODELS[row["model"]]
+            y = wordings.index(row["wording"]) + spread(models.index(row["model"]), len(models), 0.2)
+            point(axes, row["accuracy"], y, row, "x", color=look.colour, marker=look.marker)
+        axes.axhline(sum(name in SEEN for name in wordings) - 0.5, color="black", linewidth=0.6)
         axes.axvline(50, zorder=0.9, **CHANCE)
-        axes.set_yticks(range(len(rows)), [name.format(a="A", b="B") for name in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_yticks(range(len(wordings)), [name.format(a="A", b="B") for name in wordings])
+        axes.set_ylim(len(wordings) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         percent_axis(axes, "x", "2-way accuracy (%); above the line: seen in training")
         legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], 3)
@@ -143,23 +156,29 @@ def figure_wordings(summary: dict) -> Figure:
 SEEN = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, then {b}")
 
 
+def rows_hold_out(summary: dict) -> pd.DataFrame:
+    """Two-way accuracies by how many of a pair's classes "half" had: ``model, classes`` and measures."""
+    models = asked(summary, HOLD_OUT_MODELS)
+    entries = (((m, c), entry(summary, m, "hold-out", c)) for c in HOLD_OUT for m in models)
+    return tidy(("model", "classes"), entries)
+
+
 def figure_hold_out(summary: dict) -> Figure:
     """Two-way accuracy by how many of a pair's classes one post-pretraining had composites of."""
     with styled():
-        models = asked(summary, HOLD_OUT_MODELS)
-        if "t-clap-half" not in models:
+        rows = rows_hold_out(summary)
+        if "t-clap-half" not in set(rows["model"]):
             return nothing(COLUMN, "This run held no classes out.")
+        models = present(rows["model"], HOLD_OUT_MODELS)
         figure = Figure(figsize=(COLUMN, 2.3))
         axes = figure.subplots()
-        for x, condition in enumerate(HOLD_OUT):
-            for index, model in enumerate(models):
-                look, value = MODELS[model], entry(summary, model, "hold-out", condition)
-                if value:
-                    at = x + 0.2 * (index - (len(models) - 1) / 2)
-                    point(axes, at, value["accuracy"], value, "y", color=look.colour, marker=look.marker)
+        for row in rows.to_dict("records"):
+            look = MODELS[row["model"]]
+            x = list(HOLD_OUT).index(row["classes"]) + spread(models.index(row["model"]), len(models), 0.2)
+            point(axes, x, row["accuracy"], row, "y", color=look.colour, marker=look.marker)
         axes.axhline(50, zorder=0.9, **CHANCE)
-        sizes = [(entry(summary, "t-clap-half", "hold-out", c) or {}).get("n", 0) for c in HOLD_OUT]
-        labels = [f"{label}\n(n = {n})" for label, n in zip(HOLD_OUT.values(), sizes, strict=True)]
+        sizes = rows[rows["model"] == "t-clap-half"].set_index("classes")["n"]
+        labels = [f"{label}\n(n = {sizes.get(name, 0)})" for name, label in HOLD_OUT.items()]
         axes.set_xticks(range(len(HOLD_OUT)), labels)
         axes.set_xlim(-0.5, len(HOLD_OUT) - 0.5)
         axes.tick_params(axis="x", length=0)

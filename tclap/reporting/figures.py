@@ -1,13 +1,23 @@
-"""The paper's figures by name: those of ideas from code alone, the others from a run folder."""
+"""The paper's figures by name: those of ideas from code alone, the others from the artefacts of a run.
+
+A figure of a run is drawn from rows, which are written beside it as csv. Its files name the SHA-256 of
+that csv and of the source that made it, and the same rows and source give the same bytes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from tclap.reporting import charts, concepts, controls, pictures, read, slot_ablation, style
+from tclap import paths
+from tclap.reporting import charts, concepts, controls, definitions, pictures, read, slot_ablation, style
 
 CONCEPTS: dict[str, Callable[[], Figure]] = {
     "paradigm": concepts.figure_paradigm,
@@ -15,23 +25,66 @@ CONCEPTS: dict[str, Callable[[], Figure]] = {
     "architecture": concepts.figure_architecture,
     "slots_idea": concepts.figure_slots_idea,
 }
-RESULTS: dict[str, Callable[[Path], Figure]] = {
-    "tasks": lambda run: charts.figure_tasks(read.summary(run)),
-    "ablation": lambda run: charts.figure_ablation(read.summary(run)),
-    "prompts": lambda run: charts.figure_prompts(read.summary(run)),
-    "readouts": lambda run: charts.figure_readouts(read.summary(run)),
-    "windows": lambda run: charts.figure_windows(read.summary(run)),
-    "conditions": lambda run: controls.figure_conditions(read.summary(run)),
-    "wordings": lambda run: controls.figure_wordings(read.summary(run)),
-    "hold_out": lambda run: controls.figure_hold_out(read.summary(run)),
-    "slot_ablation": lambda run: slot_ablation.figure_slot_ablation(read.summary(run)),
-    "margins": lambda run: pictures.figure_margins(read.rows(run, "results")),
-    "similarity": lambda run: pictures.figure_similarity(read.rows(run, "similarity")),
-    "curves": lambda run: pictures.figure_curves(read.rows(run, "history")),
-    "composite": lambda run: pictures.figure_composite(read.example(run)),
+
+SOURCES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "summary": (read.summary, ("summary.json",)),
+    "results": (partial(read.rows, name="results"), ("results.parquet",)),
+    "history": (partial(read.rows, name="history"), ("history.parquet",)),
+    "similarity": (partial(read.rows, name="similarity"), ("similarity.parquet",)),
+    "example": (read.example, ("example.npz", "example.json")),
+}
+"""How what a figure is made of is read, and from which files of a run."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A figure of a run: its rows, how it is drawn, and which of SOURCES both take."""
+
+    rows: Callable[[Any], pd.DataFrame]
+    draw: Callable[[Any], Figure]
+    source: str = "summary"
+
+    def read(self, run: Path) -> Any:
+        """What both functions take, from a run folder; errors as of ``read``."""
+        return SOURCES[self.source][0](run)
+
+
+RESULTS: dict[str, Result] = {
+    "tasks": Result(charts.rows_tasks, charts.figure_tasks),
+    "ablation": Result(charts.rows_ablation, charts.figure_ablation),
+    "prompts": Result(charts.rows_prompts, charts.figure_prompts),
+    "readouts": Result(charts.rows_readouts, charts.figure_readouts),
+    "windows": Result(charts.rows_windows, charts.figure_windows),
+    "conditions": Result(controls.rows_conditions, controls.figure_conditions),
+    "wordings": Result(controls.rows_wordings, controls.figure_wordings),
+    "hold_out": Result(controls.rows_hold_out, controls.figure_hold_out),
+    "slot_ablation": Result(slot_ablation.frame, slot_ablation.figure_slot_ablation),
+    "margins": Result(pictures.rows_margins, pictures.figure_margins, "results"),
+    "similarity": Result(pictures.rows_similarity, pictures.figure_similarity, "similarity"),
+    "curves": Result(pictures.rows_curves, pictures.figure_curves, "history"),
+    "composite": Result(pictures.rows_composite, pictures.figure_composite, "example"),
 }
 
 FIGURES = (*CONCEPTS, *RESULTS)
+
+
+def inputs(name: str) -> tuple[str, ...]:
+    """The files of a run folder that a figure is made of; all of a run's have its origin from the summary."""
+    if name in CONCEPTS:
+        return ()
+    return tuple(dict.fromkeys([*SOURCES[RESULTS[name].source][1], *SOURCES["summary"][1]]))
+
+
+def digest(name: str) -> str:
+    """SHA-256 of the source and the style sheet that make a figure."""
+    if name in CONCEPTS:
+        makers = [CONCEPTS[name], style.save]
+    else:
+        reader = SOURCES[RESULTS[name].source][0]
+        makers = [getattr(reader, "func", reader), RESULTS[name].rows, RESULTS[name].draw, csv]
+        makers += [style.stamp, style.save]
+    source = definitions.digest(*makers)
+    return hashlib.sha256(source.encode() + style.SHEET.read_bytes()).hexdigest()
 
 
 def build(name: str, run: str | Path) -> Figure:
@@ -40,5 +93,26 @@ def build(name: str, run: str | Path) -> Figure:
         raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
     if name in CONCEPTS:
         return CONCEPTS[name]()
-    figure = RESULTS[name](Path(run))
+    figure = RESULTS[name].draw(RESULTS[name].read(Path(run)))
     return style.stamp(figure) if read.has_random_weights(read.summary(run)) else figure
+
+
+def csv(rows: pd.DataFrame) -> str:
+    """Rows as the text of a csv file, numbers to ten digits."""
+    return rows.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def write(name: str, run: str | Path) -> list[Path]:
+    """Write a figure as PDF and PNG, of a run also its rows as csv, and return the paths.
+
+    Errors as of :func:`build`.
+    """
+    made_of, written = {"source": digest(name)}, []
+    figure = build(name, run)
+    if name in RESULTS:
+        text = csv(RESULTS[name].rows(RESULTS[name].read(Path(run))))
+        made_of["data"] = hashlib.sha256(text.encode()).hexdigest()
+        written.append(paths.figures() / f"{name}.csv")
+        with paths.replacing(written[0]) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return style.save(figure, name, made_of=made_of) + written

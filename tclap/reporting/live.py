@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tclap.progress import is_batch, watched
-from tclap.reporting.charts import CHANCE
+from tclap.reporting.marks import CHANCE
 from tclap.reporting.sounds import png
 from tclap.reporting.style import MODELS, TEXT, styled
 

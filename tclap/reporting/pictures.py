@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tclap.reporting.charts import CHANCE, legend_above, nothing, swatches
+from tclap.reporting.marks import CHANCE, legend_above, line, nothing, swatches
 from tclap.reporting.read import Example
 from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
 
@@ -18,43 +19,60 @@ WORDINGS = {"2way_before": "\u201cA before B\u201d", "2way_after": "\u201cB afte
 BINS = 40
 
 
+def rows_margins(results: pd.DataFrame) -> pd.DataFrame:
+    """Histograms of the order margin: ``model, task, left, right`` (cosine), ``share`` (%) and ``n``.
+
+    ``results``: rows of all items with ``model, task, margin`` (cosine units), seeds pooled.
+    """
+    rows = results[results["task"].isin(WORDINGS) & results["margin"].notna()]
+    models = present(rows["model"].unique(), MAIN)
+    rows = rows[rows["model"].isin(models)]
+    reach = 1.02 * max(rows["margin"].abs().max(), 1e-3)
+    # An even number of bins keeps zero, which splits right from wrong, an edge.
+    edges = np.linspace(-reach, reach, BINS + 1)
+    parts = []
+    for model, task in itertools.product(models, WORDINGS):
+        margins = rows.loc[(rows["model"] == model) & (rows["task"] == task), "margin"].to_numpy()
+        if len(margins):
+            share = 100 * np.histogram(margins, edges)[0] / len(margins)
+            bins = {"left": edges[:-1], "right": edges[1:], "share": share, "n": len(margins)}
+            parts.append(pd.DataFrame({"model": model, "task": task, **bins}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def figure_margins(results: pd.DataFrame) -> Figure:
     """Distributions of the order margin, similarity to the true caption minus to its inversion.
 
-    ``results``: rows of all items with ``model, task, margin`` (cosine units), seeds pooled. What lies
-    right of zero is answered rightly; an order-blind model piles up at zero.
+    Of :func:`rows_margins`. What lies right of zero is right; an order-blind model piles up at zero.
     """
     with styled():
-        rows = results[results["task"].isin(WORDINGS) & results["margin"].notna()]
-        models = present(rows["model"].unique(), MAIN)
-        rows = rows[rows["model"].isin(models)]
-        reach = 1.02 * max(rows["margin"].abs().max(), 1e-3)
-        # An even number of bins keeps zero, which splits right from wrong, an edge.
-        edges = np.linspace(-reach, reach, BINS + 1)
+        rows = rows_margins(results)
+        models = list(rows["model"].unique())
         figure = Figure(figsize=(COLUMN, 1.9))
         panels = figure.subplots(1, len(WORDINGS), sharey=True)
         for axes, (task, title) in zip(panels, WORDINGS.items(), strict=True):
-            for model in models:
-                margins = rows.loc[(rows["model"] == model) & (rows["task"] == task), "margin"].to_numpy()
-                if not len(margins):
-                    continue
-                share = 100 * np.histogram(margins, edges)[0] / len(margins)
-                look = MODELS[model]
-                axes.stairs(share, edges, fill=True, color=look.colour, alpha=0.25, linewidth=0)
-                axes.stairs(share, edges, color=look.colour, linestyle=look.line, linewidth=1.2)
+            for model, bins in rows[rows["task"] == task].groupby("model", sort=False):
+                edges, look = [*bins["left"], bins["right"].iloc[-1]], MODELS[model]
+                axes.stairs(bins["share"], edges, fill=True, color=look.colour, alpha=0.25, linewidth=0)
+                axes.stairs(bins["share"], edges, color=look.colour, linestyle=look.line, linewidth=1.2)
             axes.axvline(0, color="black", linewidth=0.6)
             axes.set_title(title)
-            axes.set_xlim(-reach, reach)
+            axes.set_xlim(rows["left"].min(), rows["right"].max())
         # After both panels: a limit that is set ends the shared axis's fitting to what comes later.
         panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel("items a bin (%)")
         figure.supxlabel("order margin (cosine)", fontsize="medium")
-        handles = [
-            Line2D([], [], color=MODELS[m].colour, linestyle=MODELS[m].line, label=MODELS[m].label)
-            for m in models
-        ]
-        legend_above(figure, handles, 3)
+        legend_above(figure, [line(model) for model in models], 3)
     return figure
+
+
+def rows_similarity(similarity: pd.DataFrame) -> pd.DataFrame:
+    """Cosines of captions and composites of base and T-CLAP, first seed only:
+    ``model, row, column, row_caption, column_event, similarity``."""
+    models = present(similarity["model"].unique(), ("clap", "t-clap"))
+    rows = similarity[similarity["model"].isin(models) & (similarity["seed"] == similarity["seed"].min())]
+    columns = ["model", "row", "column", "row_caption", "column_event", "similarity"]
+    return rows[columns].reset_index(drop=True)
 
 
 def figure_similarity(similarity: pd.DataFrame) -> Figure:
@@ -64,8 +82,8 @@ def figure_similarity(similarity: pd.DataFrame) -> Figure:
     blocks of 2 by 2 (outlined) of one colour, and an order-aware one their diagonals. First seed only.
     """
     with styled():
-        models = present(similarity["model"].unique(), ("clap", "t-clap"))
-        rows = similarity[similarity["model"].isin(models) & (similarity["seed"] == similarity["seed"].min())]
+        rows = rows_similarity(similarity)
+        models = present(rows["model"].unique(), ("clap", "t-clap"))
         limits = rows["similarity"].min(), rows["similarity"].max()
         captions = rows.drop_duplicates("row").sort_values("row")["row_caption"].tolist()
         events = rows.drop_duplicates("column").sort_values("column")["column_event"].tolist()
@@ -94,64 +112,84 @@ CURVES = {
     "validation_two_way": "validation 2-way (%)",
     "cosine": "cosine(forward, reversed)",
 }
+QUANTITIES = {"loss": ("loss", "-"), "validation_two_way": ("validation_two_way", "-"),
+              "cosine_audio": ("cosine", "-"), "cosine_text": ("cosine", "--")}  # fmt: skip
+"""Columns of a history, each with its panel of CURVES and its line."""
 
 
-def over_seeds(history: pd.DataFrame, model: str, column: str) -> pd.DataFrame:
-    """Mean and range over seeds at each step that has a value: ``mean, min, max`` indexed by step."""
-    rows = history[(history["model"] == model) & history[column].notna()]
-    return rows.groupby("step")[column].agg(["mean", "min", "max"])
+def rows_curves(history: pd.DataFrame, smooth: int = 10) -> pd.DataFrame:
+    """Mean and range over seeds of the main models' training, of others' where none of these was trained:
+    ``model, quantity, step, mean, min, max``, one row a step that has a value.
+
+    The loss is a mean over ``smooth`` steps of one seed.
+    """
+    trained = set(history["model"]) & set(MODELS)
+    rows = history[history["model"].isin(trained & set(MAIN) or trained)].sort_values("step", kind="stable")
+    smoothed = rows.groupby(["model", "seed"])["loss"].transform(
+        lambda loss: loss.rolling(smooth, min_periods=1).mean()
+    )
+    long = rows.assign(loss=smoothed).melt(["model", "seed", "step"], list(QUANTITIES), "quantity")
+    found = long.dropna(subset="value").groupby(["model", "quantity", "step"])["value"]
+    return found.agg(["mean", "min", "max"]).reset_index()
 
 
 def figure_curves(history: pd.DataFrame, smooth: int = 10) -> Figure:
     """Loss, validation two-way accuracy and forward-to-reversed cosine while training.
 
-    Lines are means over seeds, bands their range. The loss is a mean over ``smooth`` steps; those of
-    different models sum over different negatives, so only its course compares. A cosine near 1 says
-    that a tower cannot tell a composite from its inversion (solid: audio, dashed: text).
+    Of :func:`rows_curves`: lines are means over seeds, bands their range. Losses of different models sum
+    over different negatives, so only their course compares. A cosine near 1 says that a tower cannot tell
+    a composite from its inversion (solid: audio, dashed: text).
     """
     with styled():
-        trained = set(history["model"])
-        if not trained & set(MODELS):
+        rows = rows_curves(history, smooth)
+        if rows.empty:
             return nothing(TEXT, "No training of the compared models to show.")
-        # The main models if there are any, else whatever was trained.
-        models = present(trained, MAIN if trained & set(MAIN) else MODELS)
+        models = present(rows["model"])
         figure = Figure(figsize=(TEXT, 2.0))
-        panels = figure.subplots(1, len(CURVES))
-        smoothed = history.sort_values("step").copy()
-        smoothed["loss"] = smoothed.groupby(["model", "seed"])["loss"].transform(
-            lambda loss: loss.rolling(smooth, min_periods=1).mean()
-        )
-        for model in models:
-            look = MODELS[model]
-            for axes, column, line in (
-                (panels[0], "loss", "-"),
-                (panels[1], "validation_two_way", "-"),
-                (panels[2], "cosine_audio", "-"),
-                (panels[2], "cosine_text", "--"),
-            ):
-                curve = over_seeds(smoothed, model, column)
-                marker = None if column == "loss" else look.marker
-                axes.plot(curve.index, curve["mean"], line, color=look.colour, marker=marker, markersize=3)
-                axes.fill_between(curve.index, curve["min"], curve["max"], color=look.colour, alpha=0.2, lw=0)
-        for axes, label in zip(panels, CURVES.values(), strict=True):
-            axes.set_title(label)
+        panels = dict(zip(CURVES, figure.subplots(1, len(CURVES)), strict=True))
+        for model, (quantity, (panel, style)) in itertools.product(models, QUANTITIES.items()):
+            curve = rows[(rows["model"] == model) & (rows["quantity"] == quantity)]
+            look = {"color": MODELS[model].colour}
+            marker = None if quantity == "loss" else MODELS[model].marker
+            axes = panels[panel]
+            axes.plot(curve["step"], curve["mean"], style, marker=marker, markersize=3, **look)
+            axes.fill_between(curve["step"], curve["min"], curve["max"], alpha=0.2, lw=0, **look)
+        for panel, axes in panels.items():
+            axes.set_title(CURVES[panel])
             axes.set_xlabel("step")
             axes.grid(True)
-        panels[1].axhline(50, **CHANCE)
-        panels[1].set_ylim(0, 103)
-        handles = [
-            Line2D(
-                [], [], color=MODELS[m].colour, marker=MODELS[m].marker, markersize=3, label=MODELS[m].label
-            )
-            for m in models
-        ]
+        panels["validation_two_way"].axhline(50, **CHANCE)
+        panels["validation_two_way"].set_ylim(0, 103)
+        models = [line(m, linestyle="-", marker=MODELS[m].marker, markersize=3) for m in models]
         kinds = [
             Line2D([], [], color="black", label="audio"),
             Line2D([], [], color="black", linestyle="--", label="text"),
             Line2D([], [], **CHANCE, label="chance"),
         ]
-        legend_above(figure, handles + kinds, 6)
+        legend_above(figure, models + kinds, 6)
     return figure
+
+
+def rows_composite(example: Example) -> pd.DataFrame:
+    """The spectrograms (dB) and the captions' cosines:
+    ``view, quantity, second, band, caption, model, value``."""
+    parts = []
+    for view, mel, captions in (
+        ("forward", example.forward_mel, example.captions),
+        ("reversed", example.reversed_mel, example.captions_reversed),
+    ):
+        band, frame = np.indices(mel.shape)
+        levels = {
+            "second": (frame * example.frame_seconds).ravel(),
+            "band": band.ravel(),
+            "value": mel.ravel(),
+        }
+        parts.append(pd.DataFrame({"view": view, "quantity": "level"} | levels))
+        cosines = [(caption, model, c) for caption, of in captions.items() for model, c in of.items()]
+        cosines = pd.DataFrame(cosines, columns=["caption", "model", "value"])
+        parts.append(cosines.assign(view=view, quantity="cosine"))
+    columns = ["view", "quantity", "second", "band", "caption", "model", "value"]
+    return pd.concat(parts, ignore_index=True)[columns].astype({"band": "Int64"})
 
 
 def figure_composite(example: Example) -> Figure:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 LEVEL = 0.05
 """Significance level of every comparison in the paper."""
@@ -35,6 +38,8 @@ TASKS = {
 }
 THREE_WAY = ("3", "3_after")
 
+MEASURES = ("accuracy", "low", "high", "chance", "n")
+
 
 def usable(entry: dict | None) -> bool:
     """Whether a score is there: not absent, not null, not NaN."""
@@ -48,6 +53,19 @@ def score(summary: dict, model: str, task: str, group: str = "zste") -> dict | N
     """
     entry = (summary["models"].get(model, {}).get(group) or {}).get(task)
     return entry if usable(entry) else None
+
+
+def tidy(keys: Sequence[str], entries: Iterable[tuple[tuple, dict | None]]) -> pd.DataFrame:
+    """Scores as rows: the ``keys``, accuracy, ends of its interval and chance in percent, and n.
+
+    ``entries`` are the keys' values, each with its score or None: what was not measured has no row.
+    """
+    rows = [
+        (*values, entry["accuracy"], *entry["ci95"], entry["chance"], entry.get("n"))
+        for values, entry in entries
+        if usable(entry)
+    ]
+    return pd.DataFrame(rows, columns=[*keys, *MEASURES])
 
 
 def shared(summary: dict, task: str, key: str, group: str = "zste") -> float | None:

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tclap.reporting import latex
-from tclap.reporting.charts import CHANCE, nothing, percent_axis, point
+from tclap.reporting.marks import CHANCE, chance_of, nothing, percent_axis, point
+from tclap.reporting.scores import tidy
 from tclap.reporting.style import MODELS, TEXT, styled
 
 NONE = "This run did not take slots apart."
@@ -61,33 +62,32 @@ def title(row: dict) -> str:
 
 
 def frame(summary: dict) -> pd.DataFrame:
-    """Tidy rows ``group, change, task, accuracy, low, high, chance, n``; empty where none was measured."""
-    rows = [
-        {"group": row["group"], "change": row["change"], "task": task}
-        | {"accuracy": score["accuracy"], "low": score["ci95"][0], "high": score["ci95"][1]}
-        | {"chance": score["chance"], "n": score["n"]}
+    """Tidy rows ``group, change, task`` and measures; empty where none was measured."""
+    entries = (
+        ((row["group"], row["change"], task), score)
         for row in summary.get("slot_ablation") or []
         for task, score in row["tasks"].items()
-    ]
-    columns = ["group", "change", "task", "accuracy", "low", "high", "chance", "n"]
-    return pd.DataFrame(rows, columns=columns)
+    )
+    return tidy(("group", "change", "task"), entries)
 
 
 def figure_slot_ablation(summary: dict) -> Figure:
     """Every change on the tasks of order, a panel a task, as dots with 95 % intervals."""
     with styled():
-        rows = summary.get("slot_ablation") or []
+        rows, scores = summary.get("slot_ablation") or [], frame(summary)
         if not rows:
             return nothing(TEXT, NONE)
+        places = {(row["group"], row["change"]): place for place, row in enumerate(rows)}
         figure = Figure(figsize=(TEXT, 0.75 + 0.17 * len(rows)))
         panels = figure.subplots(1, len(PANELS), sharey=True)
         look = MODELS["clap-slots"]
         for axes, (task, name) in zip(panels, PANELS.items(), strict=True):
-            for place, row in enumerate(rows):
-                if score := row["tasks"].get(task):
-                    point(axes, score["accuracy"], place, score, "x", color=look.colour, marker=look.marker)
-            if known := next((row["tasks"][task] for row in rows if task in row["tasks"]), None):
-                axes.axvline(known["chance"], zorder=0.9, **CHANCE)
+            of_task = scores[scores["task"] == task]
+            for row in of_task.to_dict("records"):
+                place = places[row["group"], row["change"]]
+                point(axes, row["accuracy"], place, row, "x", color=look.colour, marker=look.marker)
+            if len(of_task):
+                axes.axvline(chance_of(of_task), zorder=0.9, **CHANCE)
             for place in range(1, len(rows)):
                 if rows[place]["group"] != rows[place - 1]["group"]:
                     axes.axhline(place - 0.5, color="black", linewidth=0.4, zorder=0.8)

@@ -8,8 +8,8 @@ import re
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tclap.reporting.charts import legend_above, swatches_of
 from tclap.reporting.drawing import on
+from tclap.reporting.marks import legend_above, swatches_of
 from tclap.reporting.sounds import Html
 from tclap.reporting.style import COLUMN, styled
 

@@ -7,7 +7,7 @@ beside their own name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +29,22 @@ SHEET = paths.CHECKOUT / "figures" / "tclap.mplstyle"
 
 @dataclass(frozen=True)
 class Look:
-    """Label, macro-safe name (letters only), colour, marker and line of one model."""
+    """Label, macro-safe name (letters only), colour, marker, line and hatch of one model."""
 
     label: str
     word: str
     colour: str
     marker: str
     line: str = "-"
+    hatch: str = ""
 
 
 MODELS = {
     "clap": Look("CLAP", "Clap", "#DDAA33", "o", ":"),
     "clap-continued": Look("control", "Control", "#BB5566", "s", "--"),
     "t-clap": Look("T-CLAP", "TClap", "#004488", "D"),
-    "clap-slots": Look("CLAP + slots", "Slots", "#228833", "^", "-."),
-    "t-clap-slots": Look("T-CLAP + slots", "TClapSlots", "#66CCEE", "*"),
+    "clap-slots": Look("CLAP + slots", "Slots", "#2FA392", "^", "-.", "/////"),
+    "t-clap-slots": Look("T-CLAP + slots", "TClapSlots", "#66CCEE", "*", "-", "....."),
     "t-clap-no-replay": Look("no replay", "NoReplay", "#33A1C9", "v"),
     "t-clap-no-overlap": Look("no overlap view", "NoOverlap", "#4B6113", "H"),
     "t-clap-no-time": Look("no time inversion", "NoTime", "#882255", "P"),
@@ -84,17 +85,21 @@ def stamp(figure: Figure) -> Figure:
     return figure
 
 
-def save(figure: Figure, name: str, folder: str | Path | None = None) -> list[Path]:
+def save(
+    figure: Figure, name: str, folder: str | Path | None = None, made_of: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write ``<name>.pdf`` and ``<name>.png`` (200 dpi) and return their paths.
 
     The files hold no date, so that the same rows give the same bytes, and each replaces its
-    predecessor in one step. ``folder`` defaults to ``tclap.paths.figures()``.
+    predecessor in one step. ``folder`` defaults to ``tclap.paths.figures()``. ``made_of``, hashes by name,
+    stands in the PDF as its keywords and in the PNG as its source.
     """
     folder = paths.figures() if folder is None else Path(folder)
+    hashes = "; ".join(f"{what} sha256 {value}" for what, value in (made_of or {}).items()) or None
     written = []
     for suffix, metadata in (
-        (".pdf", {"CreationDate": None, "Producer": None}),
-        (".png", {"Software": None}),
+        (".pdf", {"CreationDate": None, "Producer": None, "Keywords": hashes}),
+        (".png", {"Software": None, "Source": hashes}),
     ):
         path = folder / f"{name}{suffix}"
         with styled(), paths.replacing(path) as temporary:

@@ -27,8 +27,9 @@ def test_writes_figures_tables_and_numbers_where_they_belong(only_summary, root,
     assert main(["numbers"]) == 0
     made = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
     assert made == [
-        "figures/prompts.pdf", "figures/prompts.png", "paper/numbers.tex", "paper/tables/table_1.tex",
-        "paper/tables/table_2.tex", "paper/tables/table_3.tex", "runs/synthetic/compact/summary.json",
+        "figures/prompts.csv", "figures/prompts.pdf", "figures/prompts.png", "paper/numbers.tex",
+        "paper/tables/table_1.tex", "paper/tables/table_2.tex", "paper/tables/table_3.tex",
+        "runs/synthetic/compact/summary.json",
     ]  # fmt: skip
     assert capsys.readouterr().out.splitlines()[0] == str(root / "figures" / "prompts.pdf")
 

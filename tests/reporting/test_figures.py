@@ -237,11 +237,6 @@ def test_saved_files_are_the_same_bytes_in_another_process_and_hold_no_date(tmp_
         assert sorted(p.name for p in (tmp_path / "1").iterdir()) == ["prompts.pdf", "prompts.png"]
 
 
-def test_every_registered_figure_builds_from_a_run_folder(run):
-    for name in figures.FIGURES:
-        assert figures.build(name, run).axes
-
-
 def rewrite(run, **changes):
     """Change entries of a run folder's summary."""
     path = run / "summary.json"

@@ -1,0 +1,105 @@
+"""Changing one figure makes that figure again, and nothing else of the run.
+
+The graph of the smoke profile on a copy of the checkout. Its outputs are empty files that snakemake was told
+to take for made, so that no notebook has to run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up
+import pytest
+
+from tclap import paths
+
+RUN = "runs/smoke/compact"
+
+
+class Graph:
+    """A copy of the checkout's code, and a root of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout, self.root = folder / "checkout", folder / "root"
+        self.root.mkdir()
+        for name in ("tclap", "workflow", "configs", "notebooks"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(paths.CHECKOUT / name, self.checkout / name, ignore=ignored)
+        for name in ("figures/tclap.mplstyle", "paper/draft_tables.csv"):
+            (self.checkout / name).parent.mkdir()
+            shutil.copy(paths.CHECKOUT / name, self.checkout / name)
+
+    def snakemake(self, *options: str, targets: tuple[str, ...] = ("all", "paper_inputs")) -> str:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", self.checkout / "workflow" / "Snakefile"]
+        command += [
+            "--directory",
+            self.root,
+            "--cores",
+            "1",
+            *options,
+            "--config",
+            "profile=smoke",
+            "--",
+            *targets,
+        ]
+        environment = os.environ | {"TCLAP_ROOT": str(self.root), "PYTHONPATH": str(self.checkout)}
+        done = subprocess.run(
+            map(str, command), capture_output=True, text=True, env=environment, cwd=self.root
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def planned(self, target: str) -> dict[str, int]:
+        """How many jobs of each rule a dry run would do."""
+        said = self.snakemake("--dry-run", targets=(target,))
+        table = re.search(r"^job +count\n[- ]+\n(.*?)^total", said, re.M | re.S)
+        if not table:
+            assert "Nothing to be done" in said
+            return {}
+        counts = dict(line.split() for line in table[1].splitlines())
+        return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "paper_inputs")}
+
+    def replace(self, file: str, before: str, after: str) -> None:
+        """Change a text that stands once in a file of the copy."""
+        path = self.checkout / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{before!r} in {file}"
+        path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory, parquet) -> Graph:
+    graph = Graph(tmp_path_factory.mktemp("graph"))
+    listed = graph.snakemake("--summary").splitlines()
+    names = [line.split("\t")[0] for line in listed if line.count("\t") == 5][1:]
+    assert f"{RUN}/notebooks/05_figures_and_tables.html" in names and "figures/tasks.csv" in names
+    for name in names:
+        (graph.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (graph.root / name).touch()
+    made_up.write(graph.root / RUN)
+    graph.snakemake("--touch", "--forceall", "--quiet", "all")
+    return graph
+
+
+def test_a_figures_colour_concerns_that_figure_alone(graph):
+    before = {path: path.stat().st_mtime_ns for path in graph.root.glob("[fpr]*/**/*") if path.is_file()}
+    assert len(before) > 90
+    graph.replace("tclap/reporting/charts.py", '"segment means", "#BB5566"', '"segment means", "#CC6677"')
+    assert graph.planned("paper_inputs") == {"figure": 1}
+    graph.snakemake("--quiet", "all", targets=("paper_inputs",))
+    changed = {
+        str(path.relative_to(graph.root)) for path in before if path.stat().st_mtime_ns != before[path]
+    }
+    assert changed == {f"figures/readouts.{suffix}" for suffix in ("pdf", "png", "csv")}
+    # What the paper needs is made; the notebook that shows the figures is not part of it.
+    assert graph.planned("all") == {"figures_and_tables": 1}
+    # A module of the same folder that no figure is made of, one with a figure, and one with a table.
+    graph.replace("tclap/reporting/browser.py", "CARD = 900", "CARD = 800")
+    graph.replace("tclap/reporting/concepts.py", '"audio tower")', '"tower of audio")')
+    graph.replace("tclap/reporting/tables.py", '"prompt", *heads', '"template", *heads')
+    assert graph.planned("paper_inputs") == {"concept_figure": 1, "table": 1}
