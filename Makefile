@@ -20,7 +20,7 @@ SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --
 REFERENCE := configs/reference/$(PROFILE)-$(BASE).json
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce evaluate test lint lab tex paper bench clean clean-features
+.PHONY: help reproduce verify evaluate test lint lab tex paper bench clean clean-features
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -35,6 +35,9 @@ help: ## explain the targets
 reproduce: .venv/ready ## run notebooks 01 to 06 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
 	@$(SNAKEMAKE) --quiet rules host
 	@$(BIN)/python -m tclap.reporting report --profile $(PROFILE) --base $(BASE) --reference $(REFERENCE)
+
+verify: .venv/ready ## compare a run with its committed reference numbers, number by number
+	@$(BIN)/python -m tclap.reporting verify --profile $(PROFILE) --base $(BASE)
 
 evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [WEIGHTS=...] [DATA=esc50] [SUITE=full] [PAIRS=400])
 	@$(BIN)/python -m tclap evaluate --base $(BASE) --data $(DATA) --suite $(SUITE) --pairs $(PAIRS) \

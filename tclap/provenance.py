@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,21 @@ def collect(config: dict[str, Any], **extra: Any) -> dict[str, Any]:
     if taken:
         raise ValueError(f"provenance already has {', '.join(taken)}; choose other names for what is added")
     return record | extra
+
+
+def hash_run(folder: Path, tables: Sequence[str]) -> dict[str, Any]:
+    """SHA-256 of what a run's numbers come from: its ``data`` tables, each model's ``weights`` (by
+    ``seed<k>/<model>``) and the package's ``source``, as entries for :func:`collect`.
+
+    The files are hashed as they lie there, as sha256sum does it. Raises FileNotFoundError for a table that
+    is missing.
+    """
+    weights = sorted(folder.glob("seed*/*/weights.safetensors"))
+    return {
+        "data": {name: sha256_file(folder / "data" / f"{name}.parquet") for name in tables},
+        "weights": {str(path.parent.relative_to(folder)): sha256_file(path) for path in weights},
+        "source": hash_code("."),
+    }
 
 
 def _version(package: str) -> str | None:

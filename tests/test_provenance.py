@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tclap import paths, provenance
-from tclap.provenance import collect, hash_json, hash_state, sha256_file, write_json
+from tclap.provenance import collect, hash_json, hash_run, hash_state, sha256_file, write_json
 
 
 @pytest.fixture
@@ -99,6 +99,33 @@ def test_file_hash(tmp_path):
     path.write_bytes(b"abc")
     # FIPS 180-2, appendix B.1.
     assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_runs_hashes_are_those_of_its_files(tmp_path, monkeypatch):
+    for name in ("data/clips.parquet", "seed0/clap/weights.safetensors", "seed1/t-clap/weights.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "seed1/t-clap/history.parquet").touch()
+    found = hash_run(tmp_path, ("clips",))
+
+    def expected(name):
+        return hashlib.sha256(name.encode()).hexdigest()
+
+    assert found["data"] == {"clips": expected("data/clips.parquet")}
+    assert found["weights"] == {
+        name: expected(f"{name}/weights.safetensors") for name in ("seed0/clap", "seed1/t-clap")
+    }
+    assert collect({}, **found)["source"] == found["source"] != hashlib.sha256().hexdigest()
+    with pytest.raises(FileNotFoundError, match=r"items\.parquet"):
+        hash_run(tmp_path, ("clips", "items"))
+
+
+def test_the_source_is_every_module_of_the_package(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    for name, text in (("a.py", "1"), ("data/b.py", "2"), ("c.txt", "3")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert hash_run(tmp_path, ())["source"] == hashlib.sha256(b"a.py\n1data/b.py\n2").hexdigest()
 
 
 def test_json_hash_ignores_the_order_of_keys_only():

@@ -66,7 +66,7 @@ def summarised(profile: str, base: str) -> dict[str, Any]:
 
 
 def summarise_run(profile: str, base: str) -> dict[str, Any]:
-    """Gather all seeds' tables into the run's own, and write ``summary.json``.
+    """Gather all seeds' tables into the run's own, and write ``summary.json`` and ``provenance.json``.
 
     Also ``results.parquet``, ``retrieval.parquet``, ``history.parquet`` and
     ``similarity.parquet`` of all seeds, and ``runs/<profile>/summary.json``, a copy for the last base run.
@@ -121,10 +121,11 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         "clips": {stage: len(for_stage(clips, stage)) for stage in STAGES},
         "folds": {split: sorted(set(group["fold"].tolist())) for split, group in clips.groupby("split")},
         "provenance": provenance.collect(
-            json.loads((folder / "data/config.json").read_text()),
-            data={f: provenance.sha256_file(folder / f"data/{f}.parquet") for f in files},
+            json.loads((folder / "data/config.json").read_text()), **provenance.hash_run(folder, files)
         ),
     }
+    of_run = {"profile": profile, "base": base, "seeds": config.seeds, "origin": summary["origin"]}
+    provenance.write_json(folder / "provenance.json", of_run | summary["provenance"])
     provenance.write_json(folder / "summary.json", summary)
     provenance.write_json(folder.parent / "summary.json", summary)
     return summary

@@ -29,6 +29,23 @@ def percentages(summary: dict) -> Iterator[tuple[tuple[str, str], float]]:
                 for key, value in (entry or {}).items():
                     if key.startswith(("R@", "mAP@")) and value is not None:
                         yield (model, f"{gallery} {way} {key}"), float(value)
+    for (model, task), entry in apart(summary):
+        if entry and entry.get("accuracy") is not None:
+            yield (model, task), float(entry["accuracy"])
+
+
+def apart(summary: dict) -> Iterator[tuple[tuple[str, str], dict | None]]:
+    """Scores that stand beside the models: of readouts, of window policies, of slots taken apart."""
+    for readout, tasks in (summary.get("readouts") or {}).items():
+        for task, entry in tasks.items():
+            yield (f"readout {readout}", task), entry
+    for policy, models in (summary.get("windows") or {}).items():
+        for model, tasks in models.items():
+            for task, entry in (tasks or {}).items():
+                yield (model, f"window {policy}: {task}"), entry
+    for row in summary.get("slot_ablation") or []:
+        for task, entry in row["tasks"].items():
+            yield (f"slots with {row['group']}: {row['change']}", task), entry
 
 
 def reference_path(profile: str, base: str) -> Path:
@@ -90,3 +107,40 @@ def against(summary: dict, path: Path, tolerance: float = 3.0) -> str:
     if not path.is_file():
         return f"No reference to compare with: {path} does not exist."
     return report(summary, read.summary(path), tolerance)
+
+
+def deviations(summary: dict, reference: dict, tolerance: float) -> pd.DataFrame:
+    """Rows of :func:`differences` beyond a tolerance, the largest first, and those that this run lacks."""
+    table = differences(summary, reference)
+    size = table["difference"].abs()
+    lacking = table["ours"].isna() & table["reference"].notna()
+    rows = table[(size > tolerance) | lacking]
+    return rows.loc[size[rows.index].sort_values(ascending=False, kind="stable").index]
+
+
+def verify(summary: dict, reference: dict, tolerance: float = 3.0) -> tuple[bool, str]:
+    """Whether a run has the reference's numbers within a tolerance, and what there is to say, as text.
+
+    A number that the run lacks is a deviation; one that the reference lacks is only counted. Raises
+    ValueError for a negative tolerance.
+    """
+    lines = [report(summary, reference, tolerance)]
+    found = deviations(summary, reference, tolerance)
+    for row in found.to_dict("records"):
+        name = f"{row['model']} on {row['task']}"
+        if math.isnan(row["ours"]):
+            lines.append(f"  {name}: not in this run, reference {row['reference']:.2f}")
+        else:
+            lines.append(
+                f"  {name}: ours {row['ours']:.2f}, reference {row['reference']:.2f}, "
+                f"difference {row['difference']:+.2f}"
+            )
+    table = differences(summary, reference)
+    size = table["difference"].dropna().abs()
+    same, beyond = int((size == 0).sum()), int((size > tolerance).sum())
+    here, there = int(table["ours"].isna().sum()), int(table["reference"].isna().sum())
+    lines.append(
+        f"{len(table)} numbers: {same} the same, {len(size) - same - beyond} within tolerance, "
+        f"{beyond} different, {here} not in this run, {there} not in the reference."
+    )
+    return found.empty and len(size) > 0, "\n".join(lines) + "\n"

@@ -287,6 +287,19 @@ def test_a_run_of_two_seeds(run, summary):
     assert found["origin"] == json.loads((run / "summary.json").read_text())["origin"] == ORIGIN
 
 
+def test_what_the_run_was_stands_beside_its_summary(run):
+    (run / "seed1/t-clap/weights.safetensors").write_bytes(b"abc")
+    found = summarise_run("synthetic", "compact")["provenance"]
+    kept = json.loads((run / "provenance.json").read_text())
+    of_run = {"profile": "synthetic", "base": "compact", "seeds": [0, 1], "origin": ORIGIN}
+    assert kept == json.loads(json.dumps(found)) | of_run
+    # FIPS 180-2, appendix B.1.
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert kept["weights"] == {"seed1/t-clap": abc}
+    assert set(kept["data"]) == {"clips", "pairs-validation", "pairs-test", "items", "controls"}
+    assert kept["config"]["seeds"] == [0, 1] and len(kept["source"]) == 64 and kept["packages"]["torch"]
+
+
 def test_a_base_model_that_was_trained_here_has_no_origin(run):
     write_json(run / "seed0/clap/weights.json", {"config": {"window": 4.0}})
     found = summarise_run("synthetic", "compact")

@@ -44,6 +44,31 @@ def test_report_shows_results_places_and_the_comparison(only_summary, root, caps
     assert "t-clap-no-time" in out and str(only_summary) in out and "Identical to the reference" in out
 
 
+def test_verify_ends_as_diff_does(only_summary, root, capsys):
+    reference = root / "reference.json"
+    command = ["verify", "--reference", str(reference)]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error == f"{reference} does not exist: there are no reference numbers to verify this run by.\n"
+    content = made_up.summary()
+    reference.write_text(json.dumps(content))
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("Identical to the reference")
+    content["models"]["clap"]["zste"]["5"]["accuracy"] += 5
+    reference.write_text(json.dumps(content))
+    assert main(command) == 1
+    assert "  clap on 5: ours 3.00, reference 8.00, difference -5.00\n" in capsys.readouterr().out
+    assert main([*command, "--tolerance", "5"]) == 0
+    (only_summary / "summary.json").unlink()
+    capsys.readouterr()
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error == f"{only_summary}/summary.json does not exist; `make reproduce` makes it.\n"
+    # Without a path it is the committed one.
+    assert main(["verify", "--profile", "smoke"]) == 2
+    assert "configs/reference/smoke-compact.json does not exist" in capsys.readouterr().err
+
+
 def test_the_outputs_of_random_weights_say_so(only_summary, root, capsys):
     content = made_up.summary() | {"origin": {"random_weights": True}}
     (only_summary / "summary.json").write_text(json.dumps(content))
