@@ -148,11 +148,10 @@ class ItemBrowser:
             margin = "" if np.isnan(row["margin"]) else f" (margin {signed(row['margin'], 3)})"
             label = html.escape(MODELS[name].label)
             verdicts.append(f'{label}: <b style="color:{colour}">{word}</b>{margin}')
-        right = " and ".join(asked.candidates[n] for n in asked.right)
+        right = " and ".join(f"\u201c{html.escape(asked.candidates[n])}\u201d" for n in asked.right)
         return (
             f"<b>{html.escape(asked.sound.title)}</b> \u2014 {html.escape(task_title(task))}, "
-            f"{len(asked.candidates)} candidates; right: \u201c{html.escape(right)}\u201d<br>"
-            + " \u00b7 ".join(verdicts)
+            f"{len(asked.candidates)} candidates; right: {right}<br>" + " \u00b7 ".join(verdicts)
         )
 
     def card(self, model: str, task: str, item: str) -> str:

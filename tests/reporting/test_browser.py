@@ -143,6 +143,15 @@ def test_the_figures_bars_are_the_similarities_and_the_chosen_are_framed():
     assert [text.get_text() for text in spectrogram.texts] == ["dog", "rain"]
 
 
+def test_of_two_right_answers_both_are_named(browser):
+    both = asked(
+        {"clap": [1, 0, 0.5], "t-clap": [1, 0, 0.5]}, ["first <dog>", "first rain", "second rain"], (0, 2)
+    )
+    heading = browser.heading(both, "t-clap", "2a", "x")
+    assert "right: \u201cfirst &lt;dog&gt;\u201d and \u201csecond rain\u201d<br>" in heading
+    assert "margin" not in heading
+
+
 def test_the_page_has_a_few_items_with_players_and_pictures(browser, read):
     page = browser.page()
     # Gained, failures from the worst on, and what is surely right.
