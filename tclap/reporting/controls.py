@@ -211,7 +211,10 @@ ROWS = {
 def table_4(summary: dict, draft: pd.DataFrame) -> str:
     """Controls: one row each, accuracy with interval of the main models, chance, n."""
     models = asked(summary) or present(summary["models"], MAIN)
-    lines = [latex.row(["control", *(MODELS[m].label for m in models), "chance", "$n$"]), r"\midrule"]
+    lines = [
+        latex.row([r"control (accuracy in \%)", *(MODELS[m].label for m in models), "chance", "$n$"]),
+        r"\midrule",
+    ]
     group = None
     for (part, condition), title in ROWS.items():
         values = [entry(summary, model, part, condition) for model in models]

@@ -85,6 +85,13 @@ def row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
+def two_lines(name: str, cells: list[tuple[str, list[float] | None]], *after: str) -> list[str]:
+    """A line of values and one of their intervals below; ``after`` are cells that have none."""
+    below = [small(interval(ends)) if ends is not None else "" for _, ends in cells]
+    lines = [row([name, *(value for value, _ in cells), *after])]
+    return [*lines, row(["", *below, *("" for _ in after)])] if any(below) else lines
+
+
 def tabular(columns: str, lines: list[str]) -> str:
     """A booktabs tabular of ready lines."""
     return "\n".join(

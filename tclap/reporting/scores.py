@@ -118,3 +118,21 @@ def better(
     if left["accuracy"] == right["accuracy"]:
         return None
     return second if right["accuracy"] > left["accuracy"] else first
+
+
+def best(summary: dict, task: str, models: Sequence[str], group: str = "zste") -> set[str]:
+    """The most accurate of some models with those that do not differ from it significantly.
+
+    None at all where none of them differs from it, so that what is set apart is always better than something.
+    A less accurate one that the run did not compare with the best one is not among them.
+    """
+    found = {model: score(summary, model, task, group) for model in models}
+    found = {model: entry["accuracy"] for model, entry in found.items() if entry}
+    if not found:
+        return set()
+    first = max(found, key=found.get)
+    compared = {model: comparison(summary, first, model, task) for model in found if model != first}
+    if not any(significant(entry) for entry in compared.values()):
+        return set()
+    equal = {model for model, entry in compared.items() if entry and not significant(entry)}
+    return equal | {model for model in found if found[model] == found[first]}

@@ -104,17 +104,17 @@ def figure_slot_ablation(summary: dict) -> Figure:
 
 
 def table_5(summary: dict, draft: pd.DataFrame) -> str:
-    """Slots with one thing changed: accuracies, then chance and n."""
+    """Slots with one thing changed: accuracies with intervals below, then chance and n."""
     rows = summary.get("slot_ablation") or []
-    lines = [latex.row(["", *COLUMNS.values()]), r"\midrule"]
+    lines = [latex.row([r"accuracy in \%", *COLUMNS.values()]), r"\midrule"]
     group = None
     for row in rows:
         if group not in (None, row["group"]):
             lines.append(r"\addlinespace")
         group = row["group"]
         scores = [row["tasks"].get(task) for task in COLUMNS]
-        cells = [latex.number(score["accuracy"]) if score else latex.DASH for score in scores]
-        lines.append(latex.row([latex.escape(title(row)), *cells]))
+        cells = [(latex.number(s["accuracy"]), s["ci95"]) if s else (latex.DASH, None) for s in scores]
+        lines += latex.two_lines(latex.escape(title(row)), cells)
     known = [next((row["tasks"][t] for row in rows if t in row["tasks"]), None) for t in COLUMNS]
     lines += [
         r"\midrule",

@@ -55,6 +55,7 @@ MODELS = {
 }
 MAIN = ("clap", "clap-continued", "t-clap")
 ASKED = (*MAIN, "clap-slots")
+COMPARED = (*ASKED, "t-clap-slots")
 
 
 def present(available: Iterable[str], wanted: Iterable[str] = tuple(MODELS)) -> list[str]:

@@ -1,7 +1,8 @@
 """The paper's tables as LaTeX, and the summary as text for a terminal.
 
-Accuracies are percentages with their 95 % interval. Bold marks the better of base and T-CLAP, only where
-McNemar's test of the two is significant. The draft's numbers stand in columns or rows of their own, as
+Accuracies are percentages with their 95 % interval. Bold marks the best of the compared models and those
+that do not differ from it significantly (McNemar, Holm-adjusted), only where another one does; what is not
+tested has no bold. The draft's numbers stand in columns or rows of their own, as
 printed there, under a heading that says whose they are.
 """
 
@@ -12,9 +13,9 @@ import pandas as pd
 from tclap.reporting import latex
 from tclap.reporting.controls import table_4
 from tclap.reporting.read import has_random_weights
-from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, better, score, shared
+from tclap.reporting.scores import NEVER_WHILE, TASKS, THREE_WAY, best, score, shared
 from tclap.reporting.slot_ablation import table_5
-from tclap.reporting.style import MAIN, MODELS, RANDOM_WEIGHTS, present
+from tclap.reporting.style import COMPARED, MAIN, MODELS, RANDOM_WEIGHTS, present
 
 GALLERIES = {
     "singles": "single clips",
@@ -52,13 +53,16 @@ def table_1(summary: dict, draft: pd.DataFrame) -> str:
         r"\midrule",
     ]
     for template in templates:
-        winner = better(summary, template, group="prompts")
-        cells = [accuracy_cell(summary, model, template, winner, "prompts") for model in models]
+        winners = best(summary, template, models, "prompts")
+        cells = [accuracy_cell(summary, model, template, winners, "prompts") for model in models]
         lines.append(
             latex.row(
                 [
                     rf"\texttt{{{latex.escape(template)}}}",
-                    *(f"{value} {latex.small(ends)}" for value, ends in cells),
+                    *(
+                        f"{value} {latex.small(latex.interval(ends))}" if ends else value
+                        for value, ends in cells
+                    ),
                     latex.chance(shared(summary, template, "chance", "prompts")),
                     latex.number(shared(summary, template, "n", "prompts"), 0),
                     printed(draft, "I", template, "ESC-50 accuracy"),
@@ -69,29 +73,32 @@ def table_1(summary: dict, draft: pd.DataFrame) -> str:
 
 
 def accuracy_cell(
-    summary: dict, model: str, task: str, winner: str | None, group: str = "zste"
-) -> tuple[str, str]:
-    """Accuracy, bold for the winner, and interval of one model on one task."""
+    summary: dict, model: str, task: str, winners: set[str], group: str = "zste"
+) -> tuple[str, list[float] | None]:
+    """Accuracy, bold for a winner, and interval of one model on one task."""
     entry = score(summary, model, task, group)
     if entry is None:
-        return latex.DASH, ""
+        return latex.DASH, None
     value = latex.number(entry["accuracy"])
-    return latex.bold(value) if model == winner else value, latex.interval(entry["ci95"])
+    return latex.bold(value) if model in winners else value, entry["ci95"]
 
 
 def table_2(summary: dict, draft: pd.DataFrame) -> str:
-    """Tasks: two lines a model (accuracy, interval), then chance and n, then the draft's rows."""
+    """Tasks: two lines a model (accuracy, interval), ablations apart, chance and n, then the draft's rows."""
     width = 1 + len(TASKS)
     lines = [
-        latex.row(["", *(latex.escape(task.short) for task in TASKS.values())]),
-        latex.row(["model", *(latex.small(latex.escape(task.asks)) for task in TASKS.values())]),
+        latex.row([r"accuracy in \%", *(latex.escape(task.short) for task in TASKS.values())]),
+        latex.row(["", *(latex.small(latex.escape(task.asks)) for task in TASKS.values())]),
         r"\midrule",
     ]
-    winners = {task: better(summary, task) for task in TASKS}
-    for model in present(summary["models"]):
+    models = present(summary["models"])
+    compared = [model for model in models if model in COMPARED]
+    winners = {task: best(summary, task, compared) for task in TASKS}
+    for model in models:
+        if compared and model == next((m for m in models if m not in COMPARED), None):
+            lines.append(r"\midrule")
         cells = [accuracy_cell(summary, model, task, winners[task]) for task in TASKS]
-        lines.append(latex.row([MODELS[model].label, *(value for value, _ in cells)]))
-        lines.append(latex.row(["", *(latex.small(ends) if ends else "" for _, ends in cells)]))
+        lines += latex.two_lines(MODELS[model].label, cells)
     lines += [
         r"\midrule",
         latex.row(["chance", *(latex.chance(shared(summary, task, "chance")) for task in TASKS)]),
@@ -125,31 +132,48 @@ def greek(name: str) -> str:
     return name
 
 
+def recall_cell(way: dict, key: str) -> tuple[str, list[float] | None]:
+    """One measure of one direction, and its interval where it has one."""
+    return latex.number(way.get(key)), (way.get("ci95") or {}).get(key)
+
+
+def retrieval_lines(title: str, entries: dict[str, dict]) -> list[str]:
+    """A gallery: two lines a model (measures, intervals) of both directions with n, then chance."""
+    lines, chances = [], [{}, {}]
+    for model, entry in entries.items():
+        ways = [entry.get(way) or {} for way in DIRECTIONS]
+        chances = [known or way.get("chance") or {} for known, way in zip(chances, ways, strict=True)]
+        cells = [recall_cell(way, key) for way in ways for key in (*RECALLS, "median_rank")]
+        counts = dict.fromkeys(latex.number(way.get("n"), 0) for way in ways)
+        first, *below = latex.two_lines(MODELS[model].label, cells, " / ".join(counts))
+        lines += [f"{'' if lines else title} & {first}", *(f" & {line}" for line in below)]
+    if any(chances):
+        values = [latex.chance(c[key]) if key in c else "" for c in chances for key in (*RECALLS, "MdR")]
+        lines.append(latex.row(["", "chance", *values, ""]))
+    return lines
+
+
 def table_3(summary: dict, draft: pd.DataFrame) -> str:
-    """Retrieval by gallery, in both directions; the draft's recalls below, in a tabular of their own."""
-    models = present(summary["models"], MAIN)
-    width = 3 + len(DIRECTIONS) * (len(RECALLS) + 1)
+    """Retrieval by gallery in both directions, with intervals; the draft's recalls below, apart."""
+    models = present(summary["models"], COMPARED)
     lines = [
-        latex.row(["", "", r"\multicolumn{5}{c}{text to audio}", r"\multicolumn{5}{c}{audio to text}", ""]),
+        latex.row(
+            [
+                r"\multicolumn{2}{l}{recall, mAP in \%}",
+                r"\multicolumn{5}{c}{text to audio}",
+                r"\multicolumn{5}{c}{audio to text}",
+                "",
+            ]
+        ),
         r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}",
-        latex.row(["gallery", "model", *(2 * ["R@1", "R@5", "R@10", "mAP", "MdR"]), "$n$"]),
+        latex.row(["gallery", "model", *(2 * ["R@1", "R@5", "R@10", "mAP@10", "MdR"]), "$n$"]),
     ]
     for gallery, title in GALLERIES.items():
         entries = {m: (summary["models"][m].get("retrieval") or {}).get(gallery) for m in models}
         entries = {model: entry for model, entry in entries.items() if entry}
-        for index, (model, entry) in enumerate(entries.items()):
-            if index == 0:
-                lines.append(r"\midrule")
-            values = [
-                latex.number((entry.get(way) or {}).get(key))
-                for way in DIRECTIONS
-                for key in (*RECALLS, "median_rank")
-            ]
-            counts = dict.fromkeys(latex.number((entry.get(way) or {}).get("n"), 0) for way in DIRECTIONS)
-            lines.append(
-                latex.row([title if index == 0 else "", MODELS[model].label, *values, " / ".join(counts)])
-            )
-    ours = latex.tabular("ll" + "r" * (width - 2), lines)
+        if entries:
+            lines += [r"\midrule", *retrieval_lines(title, entries)]
+    ours = latex.tabular("ll" + "r" * (2 * 5 + 1), lines)
     quoted = draft[draft["table"] == "III"]
     columns = list(dict.fromkeys(quoted["column"]))
     theirs = [
@@ -188,7 +212,7 @@ def build(name: str, summary: dict, draft: pd.DataFrame) -> str:
 
 
 def text_table(summary: dict) -> str:
-    """Models by tasks as aligned plain text, with intervals for the main models, chance and n."""
+    """Models by tasks as aligned plain text, with intervals for the compared models, chance and n."""
     seeds = summary["seeds"]
     plural = "s" if len(seeds) != 1 else ""
     head = [
@@ -201,7 +225,7 @@ def text_table(summary: dict) -> str:
     for model in present(summary["models"]):
         entries = [score(summary, model, task) for task in TASKS]
         rows.append([model, *("-" if e is None else f"{e['accuracy']:.1f}" for e in entries)])
-        if model in MAIN:
+        if model in COMPARED:
             rows.append(["", *("" if e is None else "{:.1f}-{:.1f}".format(*e["ci95"]) for e in entries)])
     for name, key, show in (
         ("chance", "chance", latex.chance),

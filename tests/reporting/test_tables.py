@@ -6,7 +6,7 @@ import made_up
 import pytest
 
 from tclap.reporting import latex, read, tables
-from tclap.reporting.scores import better, comparison
+from tclap.reporting.scores import best, better, comparison
 
 
 def cells(text: str, start: str) -> list[str]:
@@ -55,7 +55,7 @@ def test_table_2_has_accuracy_interval_chance_and_n(summary):
     assert cells(text, "never")[1:] == ["", "", "", "50.0", "50.0", "", "", "", "", ""]
 
 
-def test_bold_marks_the_significantly_better_model_only(summary):
+def test_bold_marks_the_best_and_its_equals_where_another_model_is_significantly_worse(summary):
     text = tables.table_2(summary, read.draft())
     row = cells(text, "T-CLAP &")
     assert row[1] == "93.8", "task 1 has p = 0.4"
@@ -65,8 +65,33 @@ def test_bold_marks_the_significantly_better_model_only(summary):
         entry["mcnemar_p"] = 0.001
     summary["models"]["t-clap"]["zste"]["1"]["accuracy"] = 60.0
     worse = tables.table_2(summary, read.draft())
-    assert cells(worse, "CLAP &")[1] == r"\textbf{93.2}"
-    assert cells(worse, "T-CLAP &")[1] == "60.0"
+    assert cells(worse, "control")[1] == r"\textbf{93.9}"
+    assert (cells(worse, "CLAP &")[1], cells(worse, "T-CLAP &")[1]) == ("93.2", "60.0")
+
+
+def compared(*pairs: tuple[str, str, float]) -> list[dict]:
+    names = ("models", "task", "mcnemar_p", "difference", "ci95")
+    return [dict(zip(names, ([a, b], "3", p, 1.0, [0, 2]), strict=True)) for a, b, p in pairs]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([("clap", "slots", 0.001), ("t-clap", "slots", 0.3)], {"slots", "t-clap"}),
+        ([("slots", "clap", 0.001), ("t-clap", "slots", 0.01)], {"slots"}),
+        ([("clap", "slots", 0.3), ("t-clap", "slots", 0.3)], set()),
+        ([("clap", "slots", 0.001)], {"slots"}),
+        ([("clap", "t-clap", 0.001)], set()),
+    ],
+)
+def test_the_best_are_the_first_and_what_is_not_significantly_below(pairs, expected):
+    accuracies = {"clap": 50.0, "t-clap": 97.0, "slots": 98.0, "mine": 99.0}
+    models = {name: {"zste": {"3": {"accuracy": value}}} for name, value in accuracies.items()}
+    content = {"models": models, "comparisons": compared(*pairs)}
+    assert best(content, "3", ["clap", "t-clap", "slots", "absent"]) == expected
+    assert best(content, "4", ["clap", "t-clap"]) == best(content, "3", []) == set()
+    models["equal"] = models["slots"]
+    assert best(content, "3", ["clap", "t-clap", "slots", "equal"]) == (expected and expected | {"equal"})
 
 
 def test_no_comparison_means_no_bold(summary):
@@ -97,11 +122,43 @@ def test_table_1_joins_our_prompts_with_the_draft_column(summary):
 
 
 def test_table_3_has_both_directions(summary):
-    row = cells(tables.table_3(summary, read.draft()), "ordered composites")
+    for model in ("clap", "clap-continued"):
+        way = summary["models"][model]["retrieval"]["ordered"]["audio_to_text"]
+        way |= {
+            "ci95": {"R@1": [40.0, 46.0], "mAP@10": [28.5, 31.5]},
+            "chance": {"R@1": 0.222, "mAP@10": 1.0},
+        }
+    text = tables.table_3(summary, read.draft())
+    check_latex(text)
+    row = cells(text, "ordered composites")
     assert row[1:] == [
         "CLAP",
         *["42.0", "72.0", "80.0", "30.0", "4.0", "43.0", "72.0", "80.0", "30.0", "4.0", "400"],
     ]
+    lines = text.splitlines()
+    below = lines[lines.index(next(line for line in lines if line.startswith("ordered"))) + 1]
+    found = [cell.strip() for cell in below.removesuffix(r"\\").split("&")]
+    assert found[7:] == [
+        r"{\scriptsize [40.0, 46.0]}", "", "", r"{\scriptsize [28.5, 31.5]}", "", "",
+    ]  # fmt: skip
+    (chances,) = [line for line in lines if line.startswith(" & chance")]
+    assert [c.strip() for c in chances.removesuffix(r"\\").split("&")][7:] == ["0.22", "", "", "1.0", "", ""]
+
+
+def test_table_3_has_chance_and_the_models_with_slots(summary):
+    for model in ("clap", "clap-slots"):
+        groups = summary["models"].setdefault(model, {"retrieval": made_up.retrieval(9.0)})
+        for ways in groups["retrieval"].values():
+            ways["text_to_audio"]["chance"] = ways["audio_to_text"]["chance"] = {"R@1": 0.25, "R@10": 2.5}
+    text = tables.table_3(
+        {**summary, "models": {m: summary["models"][m] for m in ("clap", "clap-slots")}}, read.draft()
+    )
+    check_latex(text)
+    chances = [line for line in text.splitlines() if line.startswith(" & chance")]
+    assert [c.strip() for c in chances[0].removesuffix(r"\\").split("&")] == [
+        "", "chance", *2 * ["0.25", "", "2.5", "", ""], "",
+    ]  # fmt: skip
+    assert len(chances) == 3 and text.count("CLAP + slots") == 3
 
 
 def test_captioned_data_sets_have_rows_where_they_were_searched(summary):
