@@ -53,8 +53,9 @@ lint: .venv/ready ## check format and style
 lab: .venv/ready ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
+# A file of each package that the paper needs: a part of TeX may be there.
 tex:
-	@command -v latexmk >/dev/null || { echo "latexmk is missing: apt-get install latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science" >&2; exit 1; }
+	@command -v latexmk >/dev/null && kpsewhich extarticle.cls booktabs.sty ptmr8t.tfm >/dev/null || { echo "latexmk or a part of TeX is missing: apt-get install latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science" >&2; exit 1; }
 
 paper: tex .venv/ready ## build paper/main.pdf, and what of the run it needs (needs TeX)
 	@$(SNAKEMAKE) --quiet rules host -- paper_inputs

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tclap.reporting.marks import CHANCE, legend_above, line, nothing, swatches
+from tclap.reporting.marks import CHANCE, bar_look, legend_above, line, nothing, spread, swatches
 from tclap.reporting.read import Example
 from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
 
 WORDINGS = {"2way_before": "\u201cA before B\u201d", "2way_after": "\u201cB after A\u201d"}
 BINS = 40
+DEPTH = 80  # dB below the loudest that a composite's spectrograms show
 
 
 def rows_margins(results: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +159,7 @@ def figure_curves(history: pd.DataFrame, smooth: int = 10) -> Figure:
             axes.set_title(CURVES[panel])
             axes.set_xlabel("step")
             axes.grid(True)
-        panels["validation_two_way"].axhline(50, **CHANCE)
+        panels["validation_two_way"].axhline(50, zorder=0.9, **CHANCE)
         panels["validation_two_way"].set_ylim(0, 103)
         models = [line(m, linestyle="-", marker=MODELS[m].marker, markersize=3) for m in models]
         kinds = [
@@ -192,73 +193,66 @@ def rows_composite(example: Example) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns].astype({"band": "Int64"})
 
 
+def captions_in_groups(example: Example) -> list[list[str]]:
+    """The captions that say the order that was played, those of the inversion, and the others."""
+    orders = ((example.first, example.second), (example.second, example.first))
+    said = [[f"{a} before {b}", f"{b} after {a}"] for a, b in orders]
+    # Prompts may stand before them.
+    groups = [[c for c in example.captions if c.endswith(tuple(wordings))] for wordings in said]
+    others = [c for c in example.captions if not any(c in group for group in groups)]
+    return [*groups, others]
+
+
 def figure_composite(example: Example) -> Figure:
-    """Mel spectrograms of a composite and of its inversion, and what both models make of the captions."""
+    """Mel spectrograms of a composite and of its inversion, and what both models make of the captions.
+
+    The captions that are right of what is played are bold.
+    """
     with styled():
+        a, b = example.first, example.second
+        seconds = example.forward_mel.shape[1] * example.frame_seconds
+        # The inversion's own boundary: its first segment is the forward one's second.
         views = (
-            (f"{example.first}, then {example.second}", example.forward_mel, example.captions),
-            (f"{example.second}, then {example.first}", example.reversed_mel, example.captions_reversed),
+            ("composite", (a, b), example.boundary_seconds, example.forward_mel, example.captions),
+            (
+                "inversion",
+                (b, a),
+                seconds - example.boundary_seconds,
+                example.reversed_mel,
+                example.captions_reversed,
+            ),
         )
-        models = present(
-            {m for *_, captions in views for c in captions.values() for m in c}, ("clap", "t-clap")
-        )
-        values = [c[m] for *_, captions in views for c in captions.values() for m in models]
-        limits = min(0.0, *values), max(0.0, *values)
-        air = 0.04 * (limits[1] - limits[0])
-        figure = Figure(figsize=(TEXT, 3.2))
-        grid = figure.subplots(2, 2, width_ratios=(1.25, 1), sharex="col")
+        groups = captions_in_groups(example)
+        names = [caption for group in groups for caption in group]
+        models = present({model for of in example.captions.values() for model in of}, ("clap", "t-clap"))
+        figure = Figure(figsize=(TEXT, 3.3))
+        grid = figure.subplots(2, 2, width_ratios=(1.3, 1), sharex="col")
         loudest = max(example.forward_mel.max(), example.reversed_mel.max())
-        for (left, right), (title, mel, captions) in zip(grid, views, strict=True):
-            seconds = mel.shape[1] * example.frame_seconds
-            # The inversion's own boundary: its first segment is the forward one's second.
-            boundary = (
-                example.boundary_seconds if mel is example.forward_mel else seconds - example.boundary_seconds
-            )
-            image = left.imshow(
-                mel,
-                origin="lower",
-                aspect="auto",
-                extent=(0, seconds, 0, len(mel)),
-                vmin=loudest - 80,
-                vmax=loudest,
-                interpolation="nearest",
-            )
+        for n, ((left, right), (view, events, boundary, mel, captions)) in enumerate(
+            zip(grid, views, strict=True)
+        ):
+            extent = (0, seconds, 0, len(mel))
+            scale = {"vmin": loudest - DEPTH, "vmax": loudest, "interpolation": "nearest"}
+            image = left.imshow(mel, origin="lower", aspect="auto", extent=extent, **scale)
             left.axvline(boundary, color="white", linestyle="--", linewidth=1)
-            left.set_title(title)
-            left.set_ylabel("mel band")
+            for event, middle in zip(events, (boundary / 2, (boundary + seconds) / 2), strict=True):
+                left.text(middle, 1.01 * len(mel), event, ha="center", va="bottom")
+            left.set_ylabel(f"{view}\nmel band")
             for index, model in enumerate(models):
-                look = MODELS[model]
-                y = np.arange(len(captions)) + 0.38 * (index - (len(models) - 1) / 2)
-                right.barh(y, [c[model] for c in captions.values()], 0.36, color=look.colour)
-            right.set_yticks(range(len(captions)), list(captions))
-            right.set_ylim(len(captions) - 0.5, -0.5)
+                y = np.arange(len(names)) + spread(index, len(models), 0.38)
+                right.barh(y, [captions[name][model] for name in names], 0.36, **bar_look(model))
+            right.set_yticks(range(len(names)), names)
+            for label in right.get_yticklabels():
+                label.set_fontweight("bold" if label.get_text() in groups[n] else "normal")
+            for size in np.cumsum([len(group) for group in groups])[:-1]:
+                right.axhline(size - 0.5, color="#999999", linewidth=0.5)
+            right.set_ylim(len(names) - 0.5, -0.5)
             right.tick_params(axis="y", length=0)
             right.axvline(0, color="black", linewidth=0.6)
-            right.set_xlim(limits[0] - air, limits[1] + air)
+            right.margins(x=0.04)
             right.grid(True, axis="x")
         grid[1, 0].set_xlabel("time (s)")
-        grid[1, 1].set_xlabel("cosine of audio and caption")
+        grid[1, 1].set_xlabel("cosine (bold: right)")
         figure.colorbar(image, ax=grid[:, 0], label="dB", pad=0.01, fraction=0.03)
         legend_above(figure, swatches(models), 2)
-    return figure
-
-
-def figure_spectrograms(panels: Mapping[str, np.ndarray], frame_seconds: float, columns: int = 4) -> Figure:
-    """A sheet of mel spectrograms ``{title: [mels, frames] in dB}``, each to 60 dB below its own peak."""
-    if not panels:
-        raise ValueError("there is no spectrogram to show; expected at least one panel.")
-    with styled():
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(TEXT, 0.3 + 1.1 * rows))
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, (title, mel) in zip(grid, panels.items(), strict=False):
-            extent = (0, mel.shape[1] * frame_seconds, 0, len(mel))
-            axes.imshow(
-                mel, origin="lower", aspect="auto", extent=extent, vmin=mel.max() - 60, vmax=mel.max()
-            )
-            axes.set_title(title)
-            axes.set_yticks([])
-        for axes in grid[len(panels) :]:
-            axes.set_visible(False)
-        figure.supxlabel("time (s)", fontsize="medium")
     return figure

@@ -126,18 +126,36 @@ def test_curves_smooth_the_loss_within_one_seed():
     assert loss.get_ydata()[9] == pytest.approx(rows["loss"].mean())
 
 
+CAPTIONS = {
+    "a while b": {"clap": 0.3, "t-clap": 0.0},
+    "b before a": {"clap": 0.4, "t-clap": -0.3},
+    "a before b": {"clap": 0.5, "t-clap": 0.9},
+    "b after a": {"clap": 0.6, "t-clap": 0.8},
+}
+
+
 def example():
     mel = np.arange(12.0).reshape(3, 4)
-    captions = {"a before b": {"clap": 0.5, "t-clap": 0.9}, "b before a": {"clap": 0.4, "t-clap": -0.3}}
-    return read.Example("a", "b", mel, mel[:, ::-1].copy(), 0.5, 0.5, captions, captions)
+    backward = {caption: {model: -cosine for model, cosine in of.items()} for caption, of in CAPTIONS.items()}
+    return read.Example("a", "b", mel, mel[:, ::-1].copy(), 0.5, 0.5, CAPTIONS, backward)
 
 
 def test_composite_marks_each_boundary_and_shows_every_cosine():
     figure = pictures.figure_composite(example())
-    forward, bars, backward = figure.axes[:3]
+    forward, bars, backward, other_bars = figure.axes[:4]
     assert forward.lines[0].get_xdata()[0] == 0.5
     assert backward.lines[0].get_xdata()[0] == 1.5, "2 s less the first half second"
-    assert [patch.get_width() for patch in bars.patches] == [0.5, 0.4, 0.9, -0.3]
+    # Events stand over the middle of their part.
+    for axes, expected in ((forward, {"a": 0.25, "b": 1.25}), (backward, {"b": 0.75, "a": 1.75})):
+        assert {text.get_text(): text.get_position()[0] for text in axes.texts} == expected
+    # What says the composite's order comes first, then what says the inversion's.
+    names = ["a before b", "b after a", "b before a", "a while b"]
+    for axes, sign, right in ((bars, 1, names[:2]), (other_bars, -1, names[2:3])):
+        assert [label.get_text() for label in axes.get_yticklabels()] == names
+        bold = [label.get_text() for label in axes.get_yticklabels() if label.get_fontweight() == "bold"]
+        assert bold == right
+        widths = [patch.get_width() for patch in axes.patches]
+        assert widths == [sign * CAPTIONS[name][model] for model in ("clap", "t-clap") for name in names]
     assert np.array_equal(forward.images[0].get_array(), example().forward_mel)
 
 

@@ -103,3 +103,21 @@ def test_a_figures_colour_concerns_that_figure_alone(graph):
     graph.replace("tclap/reporting/concepts.py", '"audio tower")', '"tower of audio")')
     graph.replace("tclap/reporting/tables.py", '"prompt", *heads', '"template", *heads')
     assert graph.planned("paper_inputs") == {"concept_figure": 1, "table": 1}
+
+
+def test_make_paper_says_what_to_install_before_it_does_anything(tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("make", "sh"):
+        (tools / name).symlink_to(shutil.which(name))
+    done = subprocess.run(
+        ["make", "paper", "PROFILE=nowhere"],
+        cwd=paths.CHECKOUT,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and not done.stdout
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("latexmk or a part of TeX is missing: apt-get install latexmk texlive-")
+    assert all(line.startswith("make: ***") for line in others)
