@@ -1,0 +1,280 @@
+"""Every command of the README is run, in its smoke form, or read by the program that it calls.
+
+A line of code that no test here knows fails: whoever adds one says how it is tested.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from accelerate.commands.launch import launch_command_parser
+
+import tclap
+from tclap import __main__ as commands
+from tclap import audio, paths
+from tclap.config import DataParameters, build, load_config
+from tclap.evaluation import api
+from tclap.models import random_weights
+from tclap.reporting import __main__ as reporting
+from tclap.reporting import compare, read, tables
+from tclap.slots import add_slots
+
+README = (paths.CHECKOUT / "README.md").read_text(encoding="utf-8")
+BIN = paths.CHECKOUT / ".venv" / "bin"
+
+
+def blocks() -> list[str]:
+    """The indented blocks of code."""
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README, re.M)
+    return [textwrap.dedent(block).strip("\n") for block in found if block.strip()]
+
+
+PYTHON = [b for b in blocks() if re.search(r"^(import tclap|\w+ = tclap\.)", b, re.M)]
+PRINTED = [b for b in blocks() if b.startswith("profile synthetic")]
+CITED = [b for b in blocks() if b.startswith("@software")]
+SHELL = [b for b in blocks() if b not in (*PYTHON, *PRINTED, *CITED)]
+PROGRAMS = ("make", "papermill", "accelerate", "torchrun", "python")
+
+
+def words(line: str) -> tuple[dict[str, str], list[str]]:
+    """Settings before a command, and the command; what follows ``#`` is said to the reader."""
+    found = shlex.split(line, comments=True)
+    first = next((n for n, word in enumerate(found) if "=" not in word), len(found))
+    return dict(word.split("=", 1) for word in found[:first]), found[first:]
+
+
+LINES = [line for block in SHELL for line in block.splitlines()]
+INLINE = [
+    code
+    for code in re.findall(r"`([^`\n]+)`", README)
+    if code.split()[0] in PROGRAMS and (" " in code or code == "make")
+]
+COMMANDS = [words(line)[1] for line in [*LINES, *INLINE]]
+
+
+def of(program: str) -> list[list[str]]:
+    return [command for command in COMMANDS if Path(command[0]).name == program]
+
+
+def test_every_line_is_known():
+    for block in SHELL:
+        assert not any(line.startswith((" ", "\t")) for line in block.splitlines()), block
+    unknown = [command for command in COMMANDS if not command or Path(command[0]).name not in PROGRAMS]
+    assert unknown == [], "say in this file how this is tested"
+    assert len(PRINTED) == len(CITED) == 1 and len(PYTHON) == 5
+    assert {len(of(program)) > 0 for program in PROGRAMS} == {True}
+
+
+def dry(*arguments: str) -> list[list[str]]:
+    """What make would run."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/ready", *arguments],
+        cwd=paths.CHECKOUT,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+    )
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
+
+
+def settings_of(command: list[str]) -> dict[str, str]:
+    """What snakemake is told to be its config."""
+    start = command.index("--config") + 1
+    return dict(word.split("=", 1) for word in command[start : command.index("--quiet")])
+
+
+def known_to_snakemake(command: list[str]) -> None:
+    """The settings are such as the Snakefile accepts, of a profile and a base that there are."""
+    given = settings_of(command)
+    typed = {
+        name: int(value) if name.endswith("_fold") else value == "True" if name == "download" else value
+        for name, value in given.items()
+    }
+    data = build(DataParameters, typed, "the README")
+    load_config(data.profile, data.dataset_options()).model_options(data.base)
+
+
+def program_is_there(command: list[str], monkeypatch) -> None:
+    """A command of a rule: its program is installed, and what it is told can be read."""
+    name = Path(command[0]).name
+    assert (BIN / name).exists() or Path(sys.executable).with_name(name).exists(), command
+    if command[1:3] == ["-m", "tclap.reporting"]:
+        reporting.parser().parse_args(command[3:])
+    elif command[1:3] == ["-m", "tclap"]:
+        told = []
+        for handler in ("_train", "_evaluate"):
+            monkeypatch.setattr(commands, handler, lambda **options: told.append(options))
+        commands.main(command[3:])
+        assert len(told) == 1
+    elif command[1:2] == ["-m"]:
+        assert command[2] in ("pytest", "tclap.store", "pip", "venv"), command
+
+
+@pytest.mark.parametrize("command", of("make"), ids=" ".join)
+def test_make(command, monkeypatch):
+    rules = dry(*command[1:])
+    assert rules
+    for rule in rules:
+        if rule[0] in ("grep", "command", "cd"):  # `make` alone, and what looks for TeX and calls it
+            continue
+        program_is_there(rule, monkeypatch)
+        if Path(rule[0]).name == "snakemake":
+            known_to_snakemake(rule)
+
+
+def test_the_first_command_in_its_smoke_form(tmp_path):
+    """``make reproduce`` on the profile of the tests, as a dry run of the whole graph."""
+    snakemake, report = dry("reproduce", "PROFILE=smoke")
+    assert settings_of(snakemake) == {"profile": "smoke", "base": "compact"}
+    snakemake[0] = str(Path(sys.executable).with_name("snakemake"))
+    done = subprocess.run(
+        [*snakemake, "--dry-run", "--directory", str(tmp_path)],
+        cwd=paths.CHECKOUT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TCLAP_ROOT": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "order_from_text" in done.stdout + done.stderr
+    assert report[1:4] == ["-m", "tclap.reporting", "report"]
+
+
+def test_relative_paths_are_made_absolute_for_the_notebooks():
+    (snakemake, _) = dry("reproduce", "PROFILE=paper", "WEIGHTS=mine.pth")
+    assert settings_of(snakemake)["weights"] == str(paths.CHECKOUT / "mine.pth")
+    assert settings_of(snakemake)["base"] == "msclap-2022"
+
+
+@pytest.mark.parametrize("command", of("papermill"), ids=" ".join)
+def test_papermill(command):
+    """Notebook and parameters are there; ``test_notebooks`` runs such a line."""
+    notebook = nbformat.read(paths.CHECKOUT / command[1], as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    values: dict = {}
+    exec(cell.source, values)
+    options = command[3:]
+    assert options[::3] == ["-p"] * (len(options) // 3)
+    for name, value in zip(options[1::3], options[2::3], strict=True):
+        assert type(values[name])(value) == values[name], "the notebook's own default"
+
+
+@pytest.mark.parametrize("command", [*of("accelerate"), *of("torchrun")], ids=" ".join)
+def test_several_processes(command, monkeypatch):
+    """The launcher reads its part, and the program its own; ``test_several_processes`` runs such lines."""
+    if command[0] == "accelerate":
+        options = launch_command_parser().parse_args(command[2:])
+        script, rest, module = options.training_script, options.training_script_args, options.module
+        assert options.num_processes == 4
+    else:
+        from torch.distributed.run import parse_args
+
+        options = parse_args(command[1:])
+        script, rest, module = options.training_script, options.training_script_args, options.module
+        assert options.nproc_per_node == "4"
+    assert (script, module) == ("tclap", True)
+    told = []
+    monkeypatch.setattr(commands, "_train", lambda **options: told.append(options))
+    commands.main(rest)
+    profile, base = told[0]["profile"], told[0]["base"]
+    load_config(profile).model_options(base)
+
+
+def test_modules(monkeypatch, tmp_path):
+    written = []
+    monkeypatch.setattr(random_weights, "write", lambda *options: written.append(options))
+    for command in of("python"):
+        assert command[1] == "-m"
+        if command[2] == "tclap.models.random_weights":
+            assert random_weights.main(command[3:]) == 0
+        else:
+            assert command[2:] == ["tclap.reporting.connectives"], "say in this file how this is tested"
+    assert written == [("msclap-2022", Path("random.pth"), 0)]
+
+
+def test_what_make_reproduce_prints():
+    path = compare.reference_path("synthetic", "compact")
+    assert [tables.text_table(read.summary(path)).rstrip("\n")] == PRINTED, "put the reference's table there"
+
+
+def test_the_citation_is_that_of_the_citation_file():
+    import yaml
+
+    said = dict(re.findall(r"(\w+) = \{+(.*?)\}+,?$", CITED[0], re.M))
+    wanted = yaml.safe_load((paths.CHECKOUT / "CITATION.cff").read_text())
+    assert said["title"] == wanted["title"] and said["version"] == wanted["version"] == tclap.__version__
+    assert said["author"] == wanted["authors"][0]["name"]
+    assert said["year"] == str(wanted["date-released"])[:4]
+
+
+# Python
+
+
+def test_what_is_fine_tuned_is_tested_beside_fine_tuning():
+    """``test_finetune`` runs the two blocks with ``fine_tune`` on a small model."""
+    assert len([b for b in PYTHON if "fine_tune(" in b]) == 2
+
+
+@pytest.fixture
+def told(tiny_model, monkeypatch, tmp_path):
+    """A folder with the README's sound, where any model that is loaded is a small one."""
+    tone = 0.1 * np.sin(np.arange(8000) / 7)
+    audio.write_wav(tmp_path / "rain_then_dog.wav", tone, 8000)
+    monkeypatch.chdir(tmp_path)
+    loaded = []
+
+    def load(*arguments, **options):
+        inspect.signature(tclap.models.base.load_model).bind(*arguments, **options)
+        loaded.append(arguments)
+        return tiny_model
+
+    monkeypatch.setattr(tclap, "load_model", load, raising=False)
+    return loaded
+
+
+def block_with(text: str) -> str:
+    (found,) = [block for block in PYTHON if text in block]
+    return found
+
+
+def test_slots(told, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tclap, "add_slots", partial(add_slots, steps=2, pool=20), raising=False)
+    space: dict = {}
+    exec(block_with("add_slots("), space)
+    assert told == [("msclap-2022",)]
+    assert space["slots"].dim == 3 * tiny_model.dim + 1
+    assert (tmp_path / "slots.safetensors").is_file()
+
+
+def test_the_library(told):
+    size = 4
+    vectors = torch.nn.functional.normalize(torch.randn(2, 3, size, 8), dim=-1)
+    space = {"audio": vectors[0], "text": vectors[1], "logit_scale": 10.0}
+    space["events"] = torch.arange(3 * size).reshape(3, size)
+    exec(block_with("temporal_nce("), space)
+    assert torch.isfinite(space["loss"]) and space["loss"].ndim == 0
+    assert told == [("compact", "runs/synthetic/compact/seed0/t-clap/weights.safetensors")]
+
+
+def test_the_benchmark(monkeypatch):
+    """The call is one that the function takes; ``test_api`` runs it."""
+    asked = []
+
+    def evaluate(*arguments, **options):
+        asked.append(inspect.signature(api.evaluate).bind(*arguments, **options).arguments)
+
+    monkeypatch.setattr(tclap, "evaluate", evaluate, raising=False)
+    exec(block_with('suite="full"'), {"tclap": tclap, "model": "a model", "clips": "clips"})
+    assert asked == [{"model": "a model", "clips": "clips", "suite": "full"}]
