@@ -95,3 +95,16 @@ def farthest(summary: dict, reference: Path, count: int = 10) -> pd.DataFrame:
     found = differences(summary, read.summary(reference)).dropna(subset="difference")
     order = found["difference"].abs().sort_values(ascending=False, kind="stable").index
     return found.loc[order].head(count).set_index(["model", "task"]).round(2)
+
+
+def made_with(summary: dict) -> pd.DataFrame:
+    """Commit, system and versions of a run, from its provenance."""
+    found = summary["provenance"]
+    git = found["git"] or {"commit": "outside of a checkout", "dirty": False}
+    facts = {
+        "commit": git["commit"] + (", with changes" if git["dirty"] else ""),
+        "python": found["python"],
+        "platform": found["platform"],
+    }
+    installed = {name: version for name, version in found["packages"].items() if version}
+    return pd.Series(facts | installed).to_frame("made with")

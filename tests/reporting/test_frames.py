@@ -86,3 +86,19 @@ def test_where_two_runs_differ_most(summary, tmp_path):
     table = frames.farthest(summary, path, 2)
     assert table.index.tolist() == [("t-clap", "3"), ("clap", "1")]
     assert table["difference"].tolist() == [4.0, -2.5]
+
+
+@pytest.mark.parametrize(
+    ("git", "expected"),
+    [
+        ({"commit": "abc", "dirty": False}, "abc"),
+        ({"commit": "abc", "dirty": True}, "abc, with changes"),
+        (None, "outside of a checkout"),
+    ],
+)
+def test_what_a_run_was_made_with(git, expected):
+    facts = {"git": git, "python": "3.11.7", "platform": "Linux", "packages": {"torch": "2.13.0", "x": None}}
+    table = frames.made_with({"provenance": facts})["made with"]
+    assert table.to_dict() == {
+        "commit": expected, "python": "3.11.7", "platform": "Linux", "torch": "2.13.0",
+    }  # fmt: skip
