@@ -29,7 +29,7 @@ from tclap.variants import BASE
 
 log = logging.getLogger(__name__)
 SLOTS = {"clap-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
-CODE = ("data/captions.py", "data/event_captions.py", "models", "slots.py")
+CODE = ("data/captions.py", "data/event_captions.py", "data/event_words.py", "models", "slots.py")
 SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 
 
