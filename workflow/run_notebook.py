@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+import nbformat
 import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillException, PapermillExecutionError
@@ -49,7 +50,9 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
         log_output=True,
         extra_arguments=QUIET_KERNEL,
     )
-    body, _ = HTMLExporter(embed_images=True).from_filename(str(failed))
+    executed = nbformat.read(failed, as_version=4)
+    title = {"metadata": {"name": output.stem}}
+    body, _ = HTMLExporter(embed_images=True).from_notebook_node(executed, resources=title)
     with paths.replacing(output.with_suffix(".html")) as temporary:
         temporary.write_text(body, encoding="utf-8")
     os.replace(failed, output)
