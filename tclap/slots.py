@@ -209,9 +209,9 @@ def _words_loss(model: SlotModel) -> Callable[[list], Tensor]:
 
 def _relation_loss(model: SlotModel) -> Callable[[list], Tensor]:
     def loss(chosen: list) -> Tensor:
-        votes = model.reader.votes(_batch(model, [row for row, _ in chosen]))
-        wanted = torch.tensor([kind for _, kind in chosen], device=votes.device)
-        return cross_entropy(votes.flatten(0, 1), wanted.repeat(len(votes)), label_smoothing=SMOOTHING)
+        logits = model.reader.relate(_batch(model, [row for row, _ in chosen]))
+        wanted = torch.tensor([kind for _, kind in chosen], device=logits.device)
+        return cross_entropy(logits, wanted, label_smoothing=SMOOTHING)
 
     return loss
 

@@ -15,7 +15,6 @@ from tclap.data.event_captions import RELATIONS, WORD
 from tclap.models.base import Tokens
 
 OUTSIDE, BEGIN, INSIDE = range(3)  # of an event's words
-COMMITTEE = 4
 EVENT = "a sound"  # stands for each event where only the relation is read
 Offsets = Sequence[tuple[int, int]]
 
@@ -26,39 +25,24 @@ class CaptionReader(nn.Module):
     One recurrent layer says of each token whether it is outside of events, begins one or goes on with it;
     beside the token it sees which word of a closed class it belongs to, if any (*before*, *then*, *first*,
     a comma). The caption with "a sound" for each event then goes through the text trunk once more, and
-    a committee of other recurrent layers, whose members differ in their first weights and in dropout, says
-    what the rest of it means: so the relation cannot depend on the events. One alone takes a wording that
-    it never read for its opposite more often than several together.
+    another recurrent layer says what the rest of it means: so the relation cannot depend on the events.
 
     Args:
         dim: D, of the text trunk.
         closed_class: words in lower case.
         hidden: of each direction.
         dropout: of tokens, in training; half of it is the share of closed-class words that are hidden.
-        committee: its number of members.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        closed_class: Sequence[str],
-        hidden: int = 64,
-        dropout: float = 0.3,
-        committee: int = COMMITTEE,
-    ) -> None:
+    def __init__(self, dim: int, closed_class: Sequence[str], hidden: int = 64, dropout: float = 0.3) -> None:
         super().__init__()
         self.numbers = {word: n for n, word in enumerate(closed_class, 1)}
         self.drop = nn.Dropout(dropout)
         self.closed = nn.Embedding(len(closed_class) + 1, hidden // 2)
         self.words = nn.GRU(dim + hidden // 2, hidden, batch_first=True, bidirectional=True)
         self.to_label = nn.Linear(2 * hidden, 3)
-        self.rest = nn.ModuleList(
-            nn.GRU(dim, hidden, batch_first=True, bidirectional=True) for _ in range(committee)
-        )
-        self.to_relation = nn.ModuleList(
-            nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, len(RELATIONS)))
-            for _ in range(committee)
-        )
+        self.rest = nn.GRU(dim, hidden, batch_first=True, bidirectional=True)
+        self.to_relation = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, len(RELATIONS)))
 
     def closed_words(self, caption: str, offsets: Offsets) -> Tensor:
         """Number of each token's word in the closed class, 0 for others and for special tokens ``[L]``."""
@@ -79,17 +63,10 @@ class CaptionReader(nn.Module):
         outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=values.shape[1])
         return self.to_label(outputs)
 
-    def votes(self, tokens: Tokens) -> Tensor:
-        """Each member's logits ``[members, N, 6]``, from captions with "a sound" for each event."""
-        found = []
-        for rest, to_relation in zip(self.rest, self.to_relation, strict=True):
-            _, states = rest(_packed(self.drop(tokens.values), tokens.lengths))
-            found.append(to_relation(states.transpose(0, 1).flatten(1)))
-        return torch.stack(found)
-
     def relate(self, tokens: Tokens) -> Tensor:
-        """The committee's probabilities ``[N, 6]`` of the relation: the mean of its members'."""
-        return self.votes(tokens).softmax(dim=-1).mean(dim=0)
+        """Logits ``[N, 6]`` of the relation, from captions with "a sound" for each event."""
+        _, states = self.rest(_packed(self.drop(tokens.values), tokens.lengths))
+        return self.to_relation(states.transpose(0, 1).flatten(1))
 
     @torch.no_grad()
     def spans(self, captions: Sequence[str], tokens: Tokens, offsets: Sequence[Offsets]) -> list[list]:

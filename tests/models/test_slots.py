@@ -106,24 +106,6 @@ def test_readings_are_in_the_order_of_time(slotted, monkeypatch, relation, spans
     assert slotted.read(["hail before rain"]) == [expected]
 
 
-def test_the_committee_goes_by_the_mean_of_its_members_probabilities(text_trunk):
-    torch.manual_seed(0)
-    reader = CaptionReader(384, ["before"], hidden=8, committee=3).eval()
-    tokens = text_trunk(["hail before rain", "rain"])
-    with torch.no_grad():
-        votes, found = reader.votes(tokens), reader.relate(tokens)
-        alone = [reader.to_relation[n](_states(reader.rest[n], tokens)) for n in range(3)]
-    close(votes, torch.stack(alone))
-    assert not torch.allclose(votes[0], votes[1], atol=1e-3)
-    close(found, sum(torch.exp(v) / torch.exp(v).sum(1, keepdim=True) for v in alone) / 3)
-
-
-def _states(gru, tokens):
-    """Both end states of each caption, one by one."""
-    rows = [gru(v[None, :n])[1] for v, n in zip(tokens.values, tokens.lengths.tolist(), strict=True)]
-    return torch.stack([state[:, 0].flatten() for state in rows])
-
-
 # Embeddings
 
 
