@@ -14,6 +14,7 @@ from tclap.reporting.marks import (
     CHANCE,
     GREY,
     NEVER,
+    TIGHT,
     bar_look,
     chance_of,
     dot,
@@ -57,7 +58,7 @@ def figure_tasks(summary: dict) -> Figure:
             axes.hlines(chance, position - 0.45, position + 0.45, zorder=3, **CHANCE)
             if task in THREE_WAY:
                 axes.hlines(NEVER_WHILE, position - 0.45, position + 0.45, zorder=3, **NEVER)
-        axes.set_xticks(range(len(TASKS)), [f"{task.short}\n{task.asks}" for task in TASKS.values()])
+        axes.set_xticks(range(len(TASKS)), [f"{task.short}\n{task.asks}" for task in TASKS.values()], **TIGHT)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(TASKS) - 0.4)
         percent_axis(axes)
@@ -199,7 +200,7 @@ def figure_readouts(summary: dict) -> Figure:
                 point(axes, x, row["accuracy"], row, "y", color=colour, marker=marker)
             if len(of_task):
                 axes.hlines(chance_of(of_task), position - 0.42, position + 0.42, **CHANCE)
-        axes.set_xticks(range(len(READOUT_TASKS)), list(READOUT_TASKS.values()))
+        axes.set_xticks(range(len(READOUT_TASKS)), list(READOUT_TASKS.values()), **TIGHT)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(READOUT_TASKS) - 0.4)
         percent_axis(axes)

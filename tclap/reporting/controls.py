@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tclap.reporting import latex
-from tclap.reporting.marks import CHANCE, dots, legend_above, nothing, percent_axis, point, spread
+from tclap.reporting.marks import CHANCE, TIGHT, dots, legend_above, nothing, percent_axis, point, spread
 from tclap.reporting.scores import tidy, usable
 from tclap.reporting.style import ASKED, COLUMN, MAIN, MODELS, TEXT, present, styled
 
@@ -114,7 +114,7 @@ def figure_conditions(summary: dict) -> Figure:
             axes.set_xticks(range(len(points)), [label for _, label in points])
             axes.set_xlim(-0.5, len(points) - 0.5)
             axes.grid(False, axis="x")
-            axes.set_xlabel(title)
+            axes.set_xlabel(title, **TIGHT)
         panels[0].set_ylabel("2-way (before), %")
         legend_above(figure, [*dots(models), Line2D([], [], **CHANCE, label="chance")], len(models) + 1)
     return figure
@@ -179,7 +179,7 @@ def figure_hold_out(summary: dict) -> Figure:
         axes.axhline(50, zorder=0.9, **CHANCE)
         sizes = rows[rows["model"] == "t-clap-half"].set_index("classes")["n"]
         labels = [f"{label}\n(n = {sizes.get(name, 0)})" for name, label in HOLD_OUT.items()]
-        axes.set_xticks(range(len(HOLD_OUT)), labels)
+        axes.set_xticks(range(len(HOLD_OUT)), labels, **TIGHT)
         axes.set_xlim(-0.5, len(HOLD_OUT) - 0.5)
         axes.tick_params(axis="x", length=0)
         axes.set_xlabel("classes of the pair that \u201chalf\u201d had composites of")

@@ -16,6 +16,9 @@ from matplotlib.patheffects import withStroke
 from tclap.reporting.style import MODELS
 
 GREY = "#555555"
+TIGHT = {"linespacing": 1.02}
+"""Of text in several lines, which the figures' font sets wide apart."""
+
 # The white rim keeps the lines visible where they cross a dark bar.
 RIM = [withStroke(linewidth=2.2, foreground="white")]
 CHANCE = {"color": GREY, "linestyle": (0, (2, 1)), "linewidth": 0.9, "path_effects": RIM}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tclap.reporting.marks import CHANCE, bar_look, legend_above, line, nothing, spread, swatches
+from tclap.reporting.marks import CHANCE, TIGHT, bar_look, legend_above, line, nothing, spread, swatches
 from tclap.reporting.read import Example
 from tclap.reporting.style import COLUMN, MAIN, MODELS, TEXT, present, styled
 
 WORDINGS = {"2way_before": "\u201cA before B\u201d", "2way_after": "\u201cB after A\u201d"}
 BINS = 40
-DEPTH = 80  # dB below the loudest that a composite's spectrograms show
+DEPTH = 60  # dB below the loudest that a composite's spectrograms show
 
 
 def rows_margins(results: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +86,8 @@ def figure_similarity(similarity: pd.DataFrame) -> Figure:
         models = present(rows["model"].unique(), ("clap", "t-clap"))
         limits = rows["similarity"].min(), rows["similarity"].max()
         captions = rows.drop_duplicates("row").sort_values("row")["row_caption"].tolist()
-        events = rows.drop_duplicates("column").sort_values("column")["column_event"].tolist()
+        events = rows.drop_duplicates("column").sort_values("column")["column_event"]
+        events = events.str.replace(" > ", " \N{RIGHTWARDS ARROW} ").tolist()
         figure = Figure(figsize=(TEXT, 1.4 + 0.16 * len(captions)))
         panels = np.atleast_1d(figure.subplots(1, len(models), sharey=True))
         for axes, model in zip(panels, models, strict=True):
@@ -237,7 +237,7 @@ def figure_composite(example: Example) -> Figure:
             left.axvline(boundary, color="white", linestyle="--", linewidth=1)
             for event, middle in zip(events, (boundary / 2, (boundary + seconds) / 2), strict=True):
                 left.text(middle, 1.01 * len(mel), event, ha="center", va="bottom")
-            left.set_ylabel(f"{view}\nmel band")
+            left.set_ylabel(f"{view}\nmel band", **TIGHT)
             for index, model in enumerate(models):
                 y = np.arange(len(names)) + spread(index, len(models), 0.38)
                 right.barh(y, [captions[name][model] for name in names], 0.36, **bar_look(model))

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tclap.reporting import latex
-from tclap.reporting.marks import CHANCE, chance_of, nothing, percent_axis, point
+from tclap.reporting.marks import CHANCE, TIGHT, chance_of, nothing, percent_axis, point
 from tclap.reporting.scores import tidy
 from tclap.reporting.style import MODELS, TEXT, styled
 
@@ -31,10 +31,10 @@ BASES = {
     "clap-attention": "trunk attends over time",
 }
 PANELS = {
-    "2way_before": "2-way (before)",
-    "boundary: 15%": "boundary 15 %",
-    "boundary: 85%": "boundary 85 %",
-    "wording: unseen": "unseen wordings",
+    "2way_before": "2-way\n(before)",
+    "boundary: 15%": "boundary\n15 %",
+    "boundary: 85%": "boundary\n85 %",
+    "wording: unseen": "unseen\nwordings",
     "overlap": "overlap",
     "4": "task 4",
     "5": "task 5",
@@ -78,7 +78,7 @@ def figure_slot_ablation(summary: dict) -> Figure:
         if not rows:
             return nothing(TEXT, NONE)
         places = {(row["group"], row["change"]): place for place, row in enumerate(rows)}
-        figure = Figure(figsize=(TEXT, 0.75 + 0.17 * len(rows)))
+        figure = Figure(figsize=(TEXT, 0.9 + 0.17 * len(rows)))
         panels = figure.subplots(1, len(PANELS), sharey=True)
         look = MODELS["clap-slots"]
         for axes, (task, name) in zip(panels, PANELS.items(), strict=True):
@@ -88,18 +88,20 @@ def figure_slot_ablation(summary: dict) -> Figure:
                 point(axes, row["accuracy"], place, row, "x", color=look.colour, marker=look.marker)
             if len(of_task):
                 axes.axvline(chance_of(of_task), zorder=0.9, **CHANCE)
+            for accuracy in of_task.loc[of_task["group"] == UNCHANGED, "accuracy"]:
+                axes.axvline(accuracy, zorder=0.9, color=look.colour, linewidth=0.6)
             for place in range(1, len(rows)):
                 if rows[place]["group"] != rows[place - 1]["group"]:
                     axes.axhline(place - 0.5, color="black", linewidth=0.4, zorder=0.8)
             percent_axis(axes, "x", "")
             axes.set_xlim(-6, 106)
             axes.set_xticks([0, 50, 100])
-            axes.set_title(name, fontsize="medium")
+            axes.set_title(name, **TIGHT)
             axes.grid(True, axis="y")
             axes.tick_params(axis="y", length=0)
         panels[0].set_yticks(range(len(rows)), [title(row) for row in rows])
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
-        figure.supxlabel("accuracy (%), 95 % interval; dashed: chance", fontsize="medium")
+        figure.supxlabel("accuracy (%), 95 % interval; dashed: chance; line: as it is", fontsize="medium")
     return figure
 
 

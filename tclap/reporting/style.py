@@ -1,8 +1,8 @@
 """How the paper's figures look: one style sheet, and one colour, marker and label per model.
 
-The three main models have colours of clearly different luminance (P. Tol's high-contrast scheme), so
-that bars stay apart for colour-blind readers and in a grey print; the other models only ever appear
-beside their own name.
+The models that stand side by side have colours of clearly different luminance (P. Tol's high-contrast
+scheme, and one for slots between two of its own), so that bars stay apart for colour-blind readers and in a
+grey print, and slots are hatched; the other models only ever appear beside their own name.
 """
 
 from __future__ import annotations
