@@ -61,7 +61,7 @@ def figure_training(rows: pd.DataFrame) -> Figure:
             axes.grid(True)
             if "%" in title:
                 axes.set_ylim(0, 103)
-                axes.axhline(50, **CHANCE)
+                axes.axhline(50, zorder=0.9, **CHANCE)
         figure.legend(loc="outside upper center", ncols=6)
     return figure
 
