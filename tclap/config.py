@@ -82,7 +82,7 @@ class PostPretraining(Phase):
 class Slots:
     """Order from text alone: shares of the time that make a slot, and the caption reader's training."""
 
-    parts: list[float] = field(default_factory=lambda: [0.2, 0.5])
+    parts: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.5])
     steps: int = 600
     pool: int = 4000
     ablation: bool = False  # whether the first seed's slots are taken apart too

@@ -369,7 +369,7 @@ def test_slots_are_taken_apart_one_change_at_a_time(experiment, monkeypatch):
     found = rows.groupby("group", sort=False)["change"].unique().map(list).to_dict()
     assert found == {
         "as it is": [""],
-        "parts": ["20 % alone", "50 % alone"],
+        "parts": ["20 % alone", "40 % alone", "50 % alone"],
         "slots": ["three"],
         "whole": ["a third"],
         "wordings": ["a half", "an eighth"],

@@ -80,7 +80,7 @@ DEFINED = {
         {"level: -20", "level: +20"} <= set(controls.CONDITIONS) and slot_ablation.EVENT_COUNTS[0] == 20,
     ),
     "200": (("slots_ablation",), "names of events", slot_ablation.EVENT_COUNTS[1] == 200),
-    r"20\,\%": (("slots_ablation",), "a part of the time", Slots().parts == [0.2, 0.5]),
+    r"20\,\%": (("slots_ablation",), "a part of the time", Slots().parts == [0.2, 0.4, 0.5]),
     "25": (("experiments",), "dB over the synthetic noise", synthetic.SNR_DB == (0.0, 25.0)),
     r"5\,\%": (("experiments",), "fall of the published recipe", RECIPES["published"]["gamma"] == 0.95),
     "0.003": (("settings",), "the reader's rate", default(slots.train_reader, "lr") == 0.003),

@@ -36,7 +36,7 @@ from tclap.data.event_captions import RELATIONS
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.caption_reader import CaptionReader, canonical
 
-PARTS = (0.2, 0.5)  # shares of the time at either end whose embeddings make a slot, where there are two
+PARTS = (0.2, 0.4, 0.5)  # shares of the time at either end whose embeddings make one of two slots
 BATCH = 256
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from tclap.models.base import load_model
 from tclap.models.caption_reader import BEGIN, INSIDE, OUTSIDE, CaptionReader, canonical, spans_of
-from tclap.models.slots import Reading, SlotAudioHead, SlotModel, places
+from tclap.models.slots import PARTS, Reading, SlotAudioHead, SlotModel, places
 
 PROMPT = "this is a sound of {}"
 
@@ -221,7 +221,7 @@ def test_events_and_slots_are_spread_over_time():
 
 def test_three_slots_by_hand(tiny_model, monkeypatch):
     model = SlotModel(tiny_model, slots=3)
-    assert model.audio_head.parts == pytest.approx((2 * 0.2 / 3, 2 * 0.5 / 3))
+    assert model.audio_head.parts == pytest.approx([2 * part / 3 for part in PARTS])
     reads(
         monkeypatch, model,
         A_B_C=Reading("forward", ("A", "B", "C")), A_B=Reading("backward", ("A", "B")),
