@@ -45,6 +45,12 @@ def percent(share: float | None) -> str:
     return DASH if absent(share) else rf"{100 * share:.0f}\,\%"
 
 
+def enumeration(texts: list[str]) -> str:
+    """Texts as a sentence names them, "a, b and c", or a dash where there are none."""
+    head, last = texts[:-1], texts[-1:]
+    return " and ".join([", ".join(head), *last] if head else last) or DASH
+
+
 def chance(value: float | None) -> str:
     """A chance level: two decimals below one percent, where one would print 0.0 or hide a factor of two."""
     return number(value, 2 if not absent(value) and value < 1 else 1)

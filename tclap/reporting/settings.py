@@ -84,7 +84,7 @@ def of_settings(summary: dict) -> Iterator[tuple[str, str]]:
         yield f"{word}WeightDecay", latex.plain(recipe.get("weight_decay") if decay is None else decay)
         yield f"{word}ClipNorm", latex.plain(recipe.get("clip_norm"))
     parts = (config.get("slots") or {}).get("parts")
-    yield "SlotParts", " and ".join(latex.percent(part) for part in parts) if parts else latex.DASH
+    yield "SlotParts", latex.enumeration([latex.percent(part) for part in parts or ()])
     model = summary.get("model") or {}
     for name in ("window", "dim", "width", "hidden", "mels"):
         yield f"Model{words(name)}", latex.plain(model.get(name))

@@ -235,6 +235,8 @@ def test_escape_and_number_formats():
     assert latex.escape("50% a_b & {c} ~ \\") == r"50\% a\_b \& \{c\} \textasciitilde{} \textbackslash{}"
     assert latex.number(float("nan")) == latex.number(None) == "--"
     assert (latex.chance(0.526), latex.chance(33.333)) == ("0.53", "33.3")
+    found = [latex.enumeration(texts) for texts in ([], ["a"], ["a", "b"], ["a", "b", "c"])]
+    assert found == ["--", "a", "a and b", "a, b and c"]
     assert (
         latex.p_value(1e-9) == r"\ensuremath{p < 0.001}"
         and latex.p_value(0.0123) == r"\ensuremath{p = 0.012}"
