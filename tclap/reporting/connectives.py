@@ -15,8 +15,10 @@ from matplotlib.lines import Line2D
 from tclap import paths
 from tclap.data.connectives import ANY, DATA_SETS, NONE, read_captions, shares
 from tclap.reporting import latex
+from tclap.reporting.definitions import digest
+from tclap.reporting.figures import keep
 from tclap.reporting.marks import legend_above, point, spread
-from tclap.reporting.style import TEXT, save, styled
+from tclap.reporting.style import TEXT, styled
 from tclap.reporting.tables import aligned
 
 NAMES = {"audiocaps": "AudioCaps", "clotho": "Clotho"}
@@ -96,14 +98,11 @@ def main() -> int:
         sys.stderr.write(f"Neither data set is there: {' '.join(absent)}\n")
         return 1
     found = shares(pd.concat(parts, ignore_index=True))
-    written = save(figure_connectives(found), "connectives")
-    for path, text in (
-        (paths.figures() / "connectives.csv", found.to_csv(index=False)),
-        (paths.paper() / "tables" / "table_connectives.tex", table_connectives(found)),
-    ):
-        with paths.replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        written.append(path)
+    written = keep(figure_connectives(found), "connectives", digest(figure_connectives), found)
+    path = paths.paper() / "tables" / "table_connectives.tex"
+    with paths.replacing(path) as temporary:
+        temporary.write_text(table_connectives(found), encoding="utf-8")
+    written.append(path)
     lines = [["captions", "data set", "n", "%", "95 % interval"]]
     for row in found[found["connective"].isin(SUMMARIES)].to_dict("records"):
         ends = f"{row['low']:.1f}-{row['high']:.1f}"

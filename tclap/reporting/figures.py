@@ -102,17 +102,20 @@ def csv(rows: pd.DataFrame) -> str:
     return rows.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
-def write(name: str, run: str | Path) -> list[Path]:
-    """Write a figure as PDF and PNG, of a run also its rows as csv, and return the paths.
-
-    Errors as of :func:`build`.
-    """
-    made_of, written = {"source": digest(name)}, []
-    figure = build(name, run)
-    if name in RESULTS:
-        text = csv(RESULTS[name].rows(RESULTS[name].read(Path(run))))
+def keep(figure: Figure, name: str, source: str, rows: pd.DataFrame | None = None) -> list[Path]:
+    """Write a figure as PDF and PNG, and its rows as csv, with their hashes; return the paths."""
+    made_of, written = {"source": source}, []
+    if rows is not None:
+        text = csv(rows)
         made_of["data"] = hashlib.sha256(text.encode()).hexdigest()
         written.append(paths.figures() / f"{name}.csv")
         with paths.replacing(written[0]) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return style.save(figure, name, made_of=made_of) + written
+
+
+def write(name: str, run: str | Path) -> list[Path]:
+    """Write the figure ``name`` of a run folder, see :func:`keep`; errors as of :func:`build`."""
+    figure = build(name, run)
+    rows = RESULTS[name].rows(RESULTS[name].read(Path(run))) if name in RESULTS else None
+    return keep(figure, name, digest(name), rows)

@@ -198,7 +198,7 @@ def captions_in_groups(example: Example) -> list[list[str]]:
     orders = ((example.first, example.second), (example.second, example.first))
     said = [[f"{a} before {b}", f"{b} after {a}"] for a, b in orders]
     # Prompts may stand before them.
-    groups = [[c for c in example.captions if c.endswith(tuple(wordings))] for wordings in said]
+    groups = [[c for w in wordings for c in example.captions if c.endswith(w)] for wordings in said]
     others = [c for c in example.captions if not any(c in group for group in groups)]
     return [*groups, others]
 
