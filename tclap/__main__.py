@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ablate.add_argument("--profile", default=defaults.profile)
     ablate.add_argument("--base", default=defaults.base)
     ablate.add_argument("--seed", type=int, default=defaults.seed)
+    ablate.add_argument("--bases", action="store_true", help="only train the base models that it needs")
     asked = commands.add_parser("evaluate", help="any model, by the temporal benchmark")
     asked.add_argument("--base", default=defaults.base, help="a model's name (default: compact)")
     asked.add_argument("--weights", help="published weights, or a checkpoint of this project")
@@ -69,14 +70,18 @@ def _train(**options) -> None:
     run.train_variants(parameters.seed, parameters.variants)
 
 
-def _ablate(*, profile, base, seed) -> None:
+def _ablate(*, profile, base, seed, bases) -> None:
     from tclap.experiment import Experiment
     from tclap.progress import set_up
-    from tclap.slot_ablation import ablate_slots
+    from tclap.slot_ablation import ablate_slots, base_models
 
     run = Experiment(profile, base)
     set_up(run.config.threads)
-    ablate_slots(run, seed)
+    if bases:
+        for _ in base_models(run, seed):
+            pass
+    else:
+        ablate_slots(run, seed)
 
 
 def _evaluate(*, base, weights, data, root, suite, pairs, control_pairs, seed, threads, out) -> None:

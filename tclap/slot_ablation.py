@@ -130,13 +130,18 @@ def changes(experiment: Experiment, seed: int, base: AudioTextModel, slots: Slot
     words = any_words(slots, experiment.labels)
     for count in EVENT_COUNTS:
         yield Change("events", str(count), relearnt(event=few_events(words, count, seed)), base)
+    for name, other in base_models(experiment, seed):
+        yield Change("base", name, rebuilt(other), other)
+
+
+def base_models(experiment: Experiment, seed: int) -> Iterator[tuple[str, AudioTextModel]]:
+    """The variants of the base model by name, trained unless they are there; none of a published one."""
     if experiment.reference.is_published:
         return
     training = BaseTraining(experiment, seed)
     for name in BASE_VARIANTS:
         if name != BASE:
-            other = training.train(name)
-            yield Change("base", name, rebuilt(other), other)
+            yield name, training.train(name)
 
 
 def thinned(wordings: dict[str, tuple[str, ...]], step: int) -> dict[str, tuple[str, ...]]:

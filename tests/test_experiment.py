@@ -364,8 +364,11 @@ def test_slots_are_taken_apart_one_change_at_a_time(experiment, monkeypatch):
     monkeypatch.setattr(SlotModel, "read", by_rule)
     monkeypatch.setattr(slot_ablation, "train_reader", note)
     experiment.train_variants(0, ["t-clap"])
+    kept = experiment.folder / "seed0/slots-ablation.parquet"
+    command(["ablate", "--profile", "smoke", "--seed", "0", "--bases"])
+    assert experiment.load(0, "clap-single-sounds") is not None and not kept.exists()
     command(["ablate", "--profile", "smoke", "--seed", "0"])
-    rows = pd.read_parquet(experiment.folder / "seed0/slots-ablation.parquet")
+    rows = pd.read_parquet(kept)
     found = rows.groupby("group", sort=False)["change"].unique().map(list).to_dict()
     assert found == {
         "as it is": [""],
