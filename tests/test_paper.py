@@ -72,8 +72,8 @@ DEFINED = {
         DEPTH == 10 and boundaries("10"),
     ),
     r"90\,\%": (("slots",), "a boundary", boundaries("90")),
-    "15": (("results", "slots", "slots_ablation"), "a boundary", boundaries("15")),
-    r"85\,\%": (("results", "slots", "slots_ablation"), "a boundary", boundaries("85")),
+    "15": (("further", "results", "slots", "slots_ablation"), "a boundary", boundaries("15")),
+    r"85\,\%": (("further", "results", "slots", "slots_ablation"), "a boundary", boundaries("85")),
     "20": (
         ("results", "slots", "slots_ablation"),
         "dB between the events; names of events",
