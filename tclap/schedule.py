@@ -19,8 +19,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip_norm": 1.0,
         "loss_scale": 1.0,
     },
-    # T-CLAP's authors': 10 epochs of batches of 32 at 1e-3 (Yuan et al., arXiv 2404.17806, and their code).
-    # With Adam the loss's factor acts through the bound on the gradient only.
+    # The draft's authors', by their code: 10 epochs of batches of 32 at 1e-3 (see Sinha et al., arXiv
+    # 2408.09269). With Adam the loss's factor acts through the bound on the gradient only.
     "published": {
         "optimiser": "adam",
         "decay": "epoch",
