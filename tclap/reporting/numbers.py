@@ -175,10 +175,13 @@ QUOTED_CONTROLS = {
 }
 
 
+MISREAD = 25  # percent of right two-way answers below which a wording is taken for its opposite
+
+
 def of_controls(summary: dict) -> Iterator[tuple[str, str]]:
     """Accuracy and interval of the models on the controls that are quoted, and what they misread.
 
-    A wording is misread where the interval of its accuracy lies below 50: it is taken for its opposite.
+    A wording is misread, taken for its opposite, in seeds in which it is mostly answered wrongly.
     """
     for model in (*MAIN, "t-clap-half", *SLOTS):
         for where, word in QUOTED_CONTROLS.items():
@@ -186,12 +189,20 @@ def of_controls(summary: dict) -> Iterator[tuple[str, str]]:
             yield f"{MODELS[model].word}{word}", latex.number(entry.get("accuracy"))
             yield f"{MODELS[model].word}{word}Interval", latex.interval(entry.get("ci95"))
         wordings = (summary.get("controls") or {}).get(model, {}).get("wording") or {}
-        misread = [
-            f"``{wording.format(a='A', b='B')}''"
+        counts = {
+            wording: sum(accuracy < MISREAD for accuracy in entry["per_seed"])
             for wording, entry in wordings.items()
-            if "{" in wording and usable(entry) and entry["ci95"][1] < 50
+            if "{" in wording and usable(entry)
+        }
+        misread = [
+            f"``{wording.format(a='A', b='B')}'' (in {count} of {len(summary['seeds'])} seeds)"
+            for wording, count in counts.items()
+            if count
         ]
-        yield f"{MODELS[model].word}Misread", ", ".join(misread) if misread else "none"
+        yield f"{MODELS[model].word}Misread", latex.enumeration(misread) if misread else "none"
+        unseen = controls.entry(summary, model, "wording", "unseen") or {}
+        by_seed = [latex.number(accuracy) for accuracy in unseen.get("per_seed", ())]
+        yield f"{MODELS[model].word}WordingsUnseenBySeed", latex.enumeration(by_seed)
 
 
 ABLATED = {

@@ -92,15 +92,17 @@ def test_the_p_that_is_told_is_the_adjusted_one(summary):
     assert macros["VerdictOverClapTaskThree"] == "not significantly different from"
 
 
-def test_misread_wordings_are_those_surely_below_chance(summary):
+def test_wordings_are_misread_in_seeds(summary):
     wordings = summary["controls"]["t-clap"]["wording"]
     for entry in wordings.values():
-        entry["ci95"] = [40.0, 60.0]
-    assert numbers.macros(summary)["TClapMisread"] == "none"
-    wordings["{b} follows {a}"]["ci95"] = [0.5, 3.0]
-    wordings["before {b}, {a}"]["ci95"] = [45.0, 49.9]
-    wordings["unseen"]["ci95"] = [0.5, 3.0]
-    assert numbers.macros(summary)["TClapMisread"] == "``B follows A'', ``before B, A''"
+        entry["per_seed"] = [45.0, 99.0]
+    macros = numbers.macros(summary)
+    assert (macros["TClapMisread"], macros["TClapWordingsUnseenBySeed"]) == ("none", "45.0 and 99.0")
+    wordings["{b} follows {a}"]["per_seed"] = [0.5, 24.9]
+    wordings["before {b}, {a}"]["per_seed"] = [3.0, 100.0]
+    wordings["unseen"]["per_seed"] = [0.5, 3.0]
+    expected = "``B follows A'' (in 2 of 2 seeds) and ``before B, A'' (in 1 of 2 seeds)"
+    assert set(numbers.macros(summary)["TClapMisread"].split(" and ")) == set(expected.split(" and "))
     assert numbers.macros(summary)["SlotsMisread"] == "none"
 
 
