@@ -19,9 +19,9 @@ from tclap import provenance
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.data.event_captions import WORDINGS, closed_class
 from tclap.evaluation.galleries import retrieval_rows
-from tclap.evaluation.suite import Encoded, TestAudio, all_control_rows
+from tclap.evaluation.suite import Encoded, TestAudio, all_control_rows, evaluated_from
 from tclap.experiment import Experiment
-from tclap.model_folder import ModelFolder, write_table
+from tclap.model_folder import ModelFolder, is_kept, keep_record, write_table
 from tclap.models.slots import SlotModel
 from tclap.progress import progress
 from tclap.slots import train_reader
@@ -30,6 +30,7 @@ from tclap.variants import BASE
 log = logging.getLogger(__name__)
 SLOTS = {"clap-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
 CODE = ("data/captions.py", "data/event_captions.py", "data/event_words.py", "models", "slots.py")
+TABLES = ("slots-results.parquet", "slots-retrieval.parquet")
 SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 
 
@@ -69,13 +70,19 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
 def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """Ask the seed's models with slots what all others are asked, and write their tables.
 
-    Returns the item rows. In the tasks ``slots: swapped, ...`` the sounds' first and last slots have changed
-    places: a control that has to answer 2-way questions the other way round.
+    Returns the item rows, those that are there if they are of the same models. In the tasks
+    ``slots: swapped, ...`` the sounds' first and last slots have changed places: a control that has to answer
+    2-way questions the other way round.
     """
+    models, folder = train_slots(experiment, seed), experiment.folder / f"seed{seed}"
+    code = provenance.hash_code("order_from_text.py", *CODE)
+    made_of = evaluated_from(experiment, seed, list(models)) | {"slots": code}
+    if is_kept(folder / "slots-evaluated.json", made_of, TABLES, f"evaluation of slots, seed {seed}"):
+        return experiment.table(f"seed{seed}/slots-results.parquet")
     test = TestAudio(experiment, experiment.load(seed))
     items = experiment.table("data/items.parquet")
     answers, queries = [], []
-    for name, model in progress(list(train_slots(experiment, seed).items()), "evaluation of slots"):
+    for name, model in progress(list(models.items()), "evaluation of slots"):
         encoded = Encoded(experiment, model, test.features, test.rows)
         rows = [encoded.answers(items)]
         queries.append(retrieval_rows(encoded, test.clips, test.pairs).assign(model=name, seed=seed))
@@ -83,10 +90,10 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
             rows.append(all_control_rows(encoded, test, rows[0]))
         rows.append(_swapped(encoded, items))
         answers += [part.assign(model=name, seed=seed) for part in rows]
-    folder = experiment.folder / f"seed{seed}"
     found = pd.concat(answers, ignore_index=True)
     write_table(folder / "slots-results.parquet", found)
     write_table(folder / "slots-retrieval.parquet", pd.concat(queries, ignore_index=True))
+    keep_record(folder / "slots-evaluated.json", made_of)
     return found
 
 

@@ -308,6 +308,9 @@ def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, mo
     rows = order_from_text.evaluate_slots(experiment, 0)
     kept = pd.read_parquet(experiment.folder / "seed0/slots-results.parquet")
     assert len(kept) == len(rows) and set(rows["model"]) == {"clap-slots", "t-clap-slots"}
+    with monkeypatch.context() as patch:
+        patch.setattr(order_from_text, "TestAudio", lambda *_: pytest.fail("asked again"))
+        pd.testing.assert_frame_equal(order_from_text.evaluate_slots(experiment, 0), kept)
     asked = set(experiment.table("data/items.parquet")["task"]) | set(
         experiment.table("data/controls.parquet")["task"]
     )

@@ -159,7 +159,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     readouts = [READOUT_PREFIX + r for r in config.readouts]
     models = list(dict.fromkeys([BASE, *variants, *readouts]))
     folder = experiment.folder / f"seed{seed}"
-    base, made_of = experiment.load(seed), _made_of(experiment, seed, models)
+    base, made_of = experiment.load(seed), evaluated_from(experiment, seed, models)
     if is_kept(folder / "evaluated.json", made_of, TABLES, f"evaluation, seed {seed}"):
         return
     test = TestAudio(experiment, base)
@@ -195,8 +195,8 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     keep_record(folder / "evaluated.json", made_of)
 
 
-def _made_of(experiment: Experiment, seed: int, models: Sequence[str]) -> dict:
-    """Everything that an evaluation is a function of."""
+def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str]) -> dict:
+    """Everything that an evaluation of models is a function of."""
     config = experiment.config
     tables = ("clips", "pairs-test", "items", "controls")
     sidecars = {name: experiment.facts(seed, name) for name in models}
