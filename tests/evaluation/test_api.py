@@ -13,6 +13,7 @@ import tclap
 from tclap import __main__ as command_line
 from tclap import audio, paths
 from tclap.evaluation.api import SUITES, evaluate
+from tclap.evaluation.controls import CONDITIONS
 from tclap.evaluation.statistics import summarise
 from tclap.evaluation.zste import ROW_COLUMNS, TASKS
 
@@ -80,7 +81,8 @@ def test_every_sound_and_caption_is_encoded_once(clips):
     rows = evaluate(model, clips, "full", pairs=30, control_pairs=10)
     assert max(collections.Counter(model.read).values()) == 1
     test = clips[clips["split"] == "test"]
-    assert len(model.heard) == len(test) + 3 * 30 + 10 * 22  # singles, views, conditions and three events
+    # Singles, views, conditions, three events and two of one class.
+    assert len(model.heard) == len(test) + 3 * 30 + 10 * (len(CONDITIONS) + 2)
     assert all(w.shape == (4000,) and w.dtype == np.float32 for w in model.heard)
     few = Blind()
     some = evaluate(few, clips, "tasks", pairs=30)
