@@ -195,13 +195,18 @@ def test_several_processes(command, monkeypatch):
 def test_modules(monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(random_weights, "write", lambda *options: written.append(options))
+    asked = []
+    monkeypatch.setattr(commands, "_ablate", lambda **options: asked.append(options))
     for command in of("python"):
         assert command[1] == "-m"
         if command[2] == "tclap.models.random_weights":
             assert random_weights.main(command[3:]) == 0
+        elif command[2] == "tclap":
+            commands.main(command[3:])
         else:
             assert command[2:] == ["tclap.reporting.connectives"], "say in this file how this is tested"
     assert written == [("msclap-2022", Path("random.pth"), 0)]
+    assert asked == [{"profile": "synthetic", "base": "compact", "seed": 0, "bases": False}]
 
 
 def test_what_make_reproduce_prints():
