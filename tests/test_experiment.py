@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tclap import order_from_text, paths, progress, provenance, slot_ablation
+from tclap import base_model, order_from_text, paths, progress, provenance, slot_ablation
 from tclap.__main__ import main as command
 from tclap.base_model import BaseTraining
 from tclap.checkpoints import Checkpoints
@@ -33,6 +33,7 @@ from tclap.models import compact
 from tclap.models.slots import Reading, SlotModel
 from tclap.preparation import prepare
 from tclap.reporting import figures, read
+from tclap.variants import BaseVariant
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_audio_features import TinyPublished
@@ -356,6 +357,24 @@ def test_a_base_models_variant_does_not_depend_on_those_trained_before_it(experi
         ValueError, match="unknown base model 'clop', expected one of clap, clap-no-sequences"
     ):
         training.train("clop")
+
+
+def test_variants_of_a_base_model_start_from_the_words_that_were_learnt(experiment, monkeypatch):
+    heads = []
+
+    def start(model, *_, **__):
+        heads.append({name: value.clone() for name, value in model.text_head.state_dict().items()})
+        raise InterruptedError
+
+    monkeypatch.setattr(base_model, "train_base", start)
+    training = BaseTraining(experiment, 5)
+    for name in ("clap", "clap-attention"):
+        with pytest.raises(InterruptedError):
+            training.train(name)
+    fresh = training._fresh(BaseVariant()).text_head.state_dict()
+    for name, value in heads[0].items():
+        assert torch.equal(value, heads[1][name])
+    assert not all(torch.equal(value, fresh[name]) for name, value in heads[0].items())
 
 
 def test_slots_are_taken_apart_one_change_at_a_time(experiment, monkeypatch):
