@@ -72,14 +72,14 @@ def watched(by: Watcher) -> Iterator[None]:
 class Progress(Iterator[T]):
     """An iterator over items that shows how far it is."""
 
-    def __init__(self, items: Iterable[T], what: str, quiet: bool) -> None:
+    def __init__(self, items: Iterable[T], what: str, quiet: bool, total: int | None) -> None:
         self._bar, self._what = None, what
         if not quiet and is_batch():
-            items = _logged(items, what)
+            items = _logged(items, what, total)
         elif not quiet:
             from tqdm.auto import tqdm
 
-            items = self._bar = tqdm(items, desc=what)
+            items = self._bar = tqdm(items, desc=what, total=total)
         self._items = iter(items)
 
     def __next__(self) -> T:
@@ -96,13 +96,16 @@ class Progress(Iterator[T]):
             watcher(self._what, row)
 
 
-def progress(items: Iterable[T], what: str, *, quiet: bool = False) -> Progress[T]:
-    """Iterate over ``items`` and show how far it is; ``quiet`` for work too short to show."""
-    return Progress(items, what, quiet)
+def progress(items: Iterable[T], what: str, *, quiet: bool = False, total: int | None = None) -> Progress[T]:
+    """Iterate over ``items`` and show how far it is.
+
+    ``quiet`` for work too short to show; ``total`` says how many items there are that have no length.
+    """
+    return Progress(items, what, quiet, total)
 
 
-def _logged(items: Iterable[T], what: str) -> Iterator[T]:
-    total = len(items) if isinstance(items, Sized) else None
+def _logged(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    total = len(items) if isinstance(items, Sized) else total
     started = time.monotonic()
     for done, item in enumerate(items):
         if total and done and done * 4 // total > (done - 1) * 4 // total:

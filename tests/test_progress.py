@@ -49,6 +49,12 @@ def test_of_unknown_length_only_the_end_is_logged(caplog):
     assert lines(caplog) == ["work: done"]
 
 
+def test_a_generators_length_may_be_told(caplog):
+    with caplog.at_level(logging.INFO):
+        assert list(progress(iter("abcd"), "work", total=4)) == list("abcd")
+    assert lines(caplog) == ["work: 1 of 4", "work: 2 of 4", "work: 3 of 4", "work: done"]
+
+
 def test_quiet_work_says_nothing(caplog):
     with caplog.at_level(logging.INFO):
         assert list(progress("abc", "work", quiet=True)) == ["a", "b", "c"]
@@ -58,10 +64,16 @@ def test_quiet_work_says_nothing(caplog):
 def test_an_interactive_run_has_a_bar(monkeypatch, caplog):
     monkeypatch.delenv("TCLAP_BATCH")
     shown = []
-    monkeypatch.setattr(tqdm.auto, "tqdm", lambda items, desc: shown.append(desc) or items)
+
+    def bar(items, desc, total):
+        shown.append((desc, total))
+        return items
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", bar)
     with caplog.at_level(logging.INFO):
         assert list(progress([1, 2], "work")) == [1, 2]
-    assert shown == ["work"] and caplog.records == []
+        assert list(progress(iter("ab"), "more", total=2)) == ["a", "b"]
+    assert shown == [("work", None), ("more", 2)] and caplog.records == []
 
 
 def test_items_are_taken_one_at_a_time():

@@ -28,13 +28,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import signal
-from tqdm.auto import tqdm
 
 from tclap import audio, paths
 from tclap.data.clips import STAGES
 from tclap.data.sounds import CONTINUOUS, SOUNDS
 from tclap.data.synthesis import coloured_noise
-from tclap.progress import made_already
+from tclap.progress import made_already, progress
 
 LABELS: tuple[str, ...] = tuple(SOUNDS)
 SPLITS = STAGES
@@ -130,7 +129,7 @@ def load(
                 jobs.append(_Job(str(path), label, key, duration, sample_rate))
     missing = [job for job in jobs if not _is_rendered(job)]
     if missing:
-        for _ in tqdm(_render_all(missing, workers), total=len(missing), desc="synthetic clips", unit="clip"):
+        for _ in progress(_render_all(missing, workers), "synthetic clips", total=len(missing)):
             pass
     else:
         made_already(f"{len(jobs)} synthetic clips")
