@@ -204,7 +204,9 @@ def test_modules(monkeypatch, tmp_path):
         elif command[2] == "tclap":
             commands.main(command[3:])
         else:
-            assert command[2:] == ["tclap.reporting.connectives"], "say in this file how this is tested"
+            # Their own tests call them as they are written here.
+            known = (["tclap.reporting.connectives"], ["tclap.evaluation.gate"])
+            assert command[2:] in known, "say in this file how this is tested"
     assert written == [("msclap-2022", Path("random.pth"), 0)]
     assert asked == [{"profile": "synthetic", "base": "compact", "seed": 0, "bases": False}]
 
