@@ -35,8 +35,13 @@ SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swappe
 
 
 def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
-    """The seed's models with slots, by name; the reader is trained once and shared, unless they are there."""
+    """The seed's models with slots, by name; the reader is trained once and shared, unless they are there.
+
+    Raises ValueError for a profile without slots.
+    """
     config, models, folders = experiment.config.slots, {}, {}
+    if config is None:
+        raise ValueError(f"configs/{experiment.profile}.yaml has no slots, expected the key 'slots'.")
     for name, (start, whole) in SLOTS.items():
         if start != BASE and start not in experiment.config.variants:
             continue

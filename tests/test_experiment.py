@@ -293,6 +293,12 @@ def test_slots_are_trained_once_and_share_a_reader(experiment, caplog):
     assert "clap-slots, seed 0: made already" in caplog.text and "caption reader:" not in caplog.text
 
 
+def test_a_profile_without_slots_is_told_so(experiment):
+    experiment.config = replace(experiment.config, slots=None)
+    with pytest.raises(ValueError, match="configs/smoke.yaml has no slots, expected the key 'slots'"):
+        order_from_text.train_slots(experiment, 0)
+
+
 def by_rule(self, captions, text=None):
     """Stands for a trained reader: reads "X before Y" and "Y after X"."""
     readings = []
