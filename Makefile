@@ -8,6 +8,7 @@ DATA ?= synthetic
 SUITE ?= full
 PAIRS ?= 400
 PYTHON ?= python3
+export TCLAP_ROOT ?= $(CURDIR)
 # Notebooks run in their own folder, where a relative path would mean something else.
 FOLDERS := ESC50_ROOT CLOTHO_ROOT AUDIOCAPS_ROOT TCLAP_HUB
 $(foreach name,$(FOLDERS),$(if $($(name)),$(eval export override $(name) := $(abspath $($(name))))))
@@ -29,19 +30,20 @@ help: ## explain the targets
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "Python 3.11 or 3.12 is needed (numpy < 2 has no wheel for others), found %d.%d: set PYTHON=python3.11." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	touch $@
 
 reproduce: .venv/ready ## run notebooks 01 to 06 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
 	@$(SNAKEMAKE) --quiet rules host
-	@$(BIN)/python -m tclap.reporting report --profile $(PROFILE) --base $(BASE) --reference $(REFERENCE)
+	@$(BIN)/python -m artifact report --profile $(PROFILE) --base $(BASE) --reference $(REFERENCE)
 
 verify: .venv/ready ## compare a run with its committed reference numbers, number by number
-	@$(BIN)/python -m tclap.reporting verify --profile $(PROFILE) --base $(BASE)
+	@$(BIN)/python -m artifact verify --profile $(PROFILE) --base $(BASE)
 
 evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [WEIGHTS=...] [DATA=esc50] [SUITE=full] [PAIRS=400])
-	@$(BIN)/python -m tclap evaluate --base $(BASE) --data $(DATA) --suite $(SUITE) --pairs $(PAIRS) \
-		--threads $(CORES) $(if $(WEIGHTS),--weights $(abspath $(WEIGHTS)))
+	@$(BIN)/tclap evaluate --model $(BASE) --data $(DATA) --suite $(SUITE) \
+		--pairs $(PAIRS) --threads $(CORES) $(if $(WEIGHTS),--weights $(abspath $(WEIGHTS))) \
+		--out $(TCLAP_ROOT)/runs/evaluate/$(BASE)-$(DATA).parquet
 
 test: .venv/ready lint ## run the test suite
 	$(BIN)/python -m pytest
@@ -70,4 +72,4 @@ clean: ## remove what runs made (results, figures, kept features, synthetic soun
 	cd paper && rm -f main.pdf main.aux main.bbl main.blg main.fdb_latexmk main.fls main.log main.out
 
 clean-features: .venv/ready ## remove the trunk outputs kept between runs (all profiles), as clean also does
-	@$(BIN)/python -m tclap.store clear
+	@$(BIN)/tclap features clear

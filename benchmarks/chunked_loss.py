@@ -27,8 +27,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from figures import style
 from tclap.losses import temporal_nce
-from tclap.reporting import style
 
 MB = 1e6
 LOOKS = {"dense": ("#DDAA33", "o"), "chunked": ("#004488", "D")}

@@ -17,7 +17,7 @@ import torch
 from tclap.data.batches import SegmentBank, composite_batch
 from tclap.data.clips import load_clips
 from tclap.data.composites import ClipAudio, draw_pairs, place, render
-from tclap.models.base import load_model
+from tclap.models.registry import load_model
 
 PAIRS, REPEATS = 32, 7
 

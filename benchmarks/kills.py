@@ -19,19 +19,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tclap import load_clips, load_model, provenance
-from tclap.checkpoints import Checkpoints
+from artifact.notebook.setup import set_up
+from tclap import files, load_clips, load_model
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
-from tclap.features import TextFeatures
-from tclap.language import OrderLesson
-from tclap.pool import make_pool
-from tclap.post_pretraining import post_pretrain
-from tclap.progress import set_up
-from tclap.schedule import Schedule
-from tclap.variants import variant
+from tclap.training.checkpoints import Checkpoints
+from tclap.training.pool import make_pool
+from tclap.training.post_pretraining import post_pretrain
+from tclap.training.schedule import Schedule
+from tclap.training.text_features import TextFeatures
+from tclap.training.text_loss import TextOnlyLoss
+from tclap.training.variants import variant
 
 LABELS = ["dog", "rain", "siren", "clock tick"]
 
@@ -78,14 +78,14 @@ class Training:
             self.schedule,
             batch=16,
             replay_batch=16,
-            lesson=OrderLesson(model, self.text, LABELS, 0),
-            lesson_batch=4,
+            text_loss=TextOnlyLoss(model, self.text, LABELS, 0),
+            text_loss_batch=4,
             seed=0,
             checkpoints=Checkpoints(folder, "kills"),
         )
         columns = history.drop(columns="items_per_second")
         rows = {name: torch.from_numpy(columns[name].to_numpy()) for name in columns}
-        return provenance.hash_state(model.own_state() | rows)
+        return files.hash_state(model.own_state() | rows)
 
     def run_apart(self, folder: Path, seconds: float | None) -> bool:
         """Train in a forked process, killed after some seconds; whether it came to its end."""

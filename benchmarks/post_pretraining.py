@@ -27,8 +27,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tclap import audio, language, load_clips, load_model, post_pretraining
-from tclap.config import Config, load_config
+from artifact.config import Config, load_config
+from tclap import audio, load_clips, load_model
 from tclap.data.batches import (
     BASE_VIEWS,
     GAIN_DB,
@@ -41,15 +41,17 @@ from tclap.data.batches import (
 from tclap.data.captions import event_ids, view_captions, view_events, vocabulary
 from tclap.data.clips import for_stage
 from tclap.data.composites import TARGET_RMS, VIEWS, ClipAudio, draw_pairs
-from tclap.features import TextFeatures
-from tclap.language import OrderLesson
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
-from tclap.pool import Pool, batch_rows, make_pool
-from tclap.post_pretraining import post_pretrain
-from tclap.schedule import Schedule
-from tclap.training import optimise
-from tclap.variants import variant
+from tclap.training import post_pretraining
+from tclap.training import text_loss as language
+from tclap.training.loop import optimise
+from tclap.training.pool import Pool, batch_rows, make_pool
+from tclap.training.post_pretraining import post_pretrain
+from tclap.training.schedule import Schedule
+from tclap.training.text_features import TextFeatures
+from tclap.training.text_loss import TextOnlyLoss
+from tclap.training.variants import variant
 
 PROFILE, VARIANT, SEED = "synthetic", "t-clap", 0
 STAGES = ("post", "validation")
@@ -136,7 +138,7 @@ def straightforward(
 ) -> pd.DataFrame:
     """The history of a few steps of the loop that computes everything in every step."""
     post, settings = config.post_pretraining, variant(VARIANT)
-    lesson = OrderLesson(model, model.text_trunk, sorted(waveforms.clips["label"].unique()), SEED)
+    text_loss = TextOnlyLoss(model, model.text_trunk, sorted(waveforms.clips["label"].unique()), SEED)
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         generator = np.random.default_rng([SEED, step])
@@ -152,7 +154,7 @@ def straightforward(
         words = model.embed_text(model.text_trunk(captions))
         ids = torch.from_numpy(event_ids(events))
         terms["loss_replay"] = clip_loss(model.embed_audio(features), words, model.logit_scale, ids)
-        terms["loss_lesson"] = sum(lesson.losses(step, post.lesson_batch).values())
+        terms["loss_text"] = sum(text_loss.losses(step, post.text_loss_batch).values())
         return terms | {"loss": sum(terms.values()) + (settings.replay - 1) * terms["loss_replay"]}
 
     schedule = dataclasses.replace(schedule_of(config), steps=steps)
@@ -174,7 +176,7 @@ def items_of(config: Config) -> int:
 def schedule_of(config: Config) -> Schedule:
     """The profile's schedule."""
     post = config.post_pretraining
-    return Schedule.of(post.recipe, post.steps, post.lr, validate_every=post.validate_every)
+    return Schedule.of(post.preset, post.steps, post.lr, validate_every=post.validate_every)
 
 
 @dataclasses.dataclass
@@ -189,7 +191,7 @@ class Prepared:
 
 
 def prepare(model: AudioTextModel, clips: pd.DataFrame, clip_audio: ClipAudio, config: Config) -> Prepared:
-    """Bank, pools and captions, as :meth:`tclap.experiment.Experiment.train_variants` makes them."""
+    """Bank, pools and captions, as :meth:`artifact.experiment.Experiment.train_variants` makes them."""
     post = config.post_pretraining
     sizes = {
         "post": {"pairs": post.pool_pairs, "base_items": post.pool_items},
@@ -230,8 +232,8 @@ def train(model: AudioTextModel, prepared: Prepared, config: Config, steps: int)
         batch=post.batch,
         replay_batch=post.replay_batch,
         seed=SEED,
-        lesson=OrderLesson(model, text, prepared.labels, SEED),
-        lesson_batch=post.lesson_batch,
+        text_loss=TextOnlyLoss(model, text, prepared.labels, SEED),
+        text_loss_batch=post.text_loss_batch,
         what=VARIANT,
     )
 
@@ -341,7 +343,7 @@ class Stopwatch:
                 # Validation, in evaluation mode, is told apart by what the history leaves out.
                 if self._model.training:
                     in_lesson = any(outer == "lesson" for outer, _ in self._open)
-                    self.seconds[f"lesson: {name}" if in_lesson else name] += total - within
+                    self.seconds[f"text_loss: {name}" if in_lesson else name] += total - within
 
         return timed_function
 
@@ -361,7 +363,7 @@ class TimedRows:
 
 
 @contextmanager
-def watched(stopwatch: Stopwatch, model: AudioTextModel) -> Iterator[None]:
+def step_listener(stopwatch: Stopwatch, model: AudioTextModel) -> Iterator[None]:
     """The parts of a step that are functions, timed."""
     parts = [
         (post_pretraining, "batch_rows", "draw rows"),
@@ -369,7 +371,7 @@ def watched(stopwatch: Stopwatch, model: AudioTextModel) -> Iterator[None]:
         (post_pretraining, "temporal_nce", "temporal loss"),
         (post_pretraining, "clip_loss", "replay loss"),
         (language, "temporal_nce", "temporal loss"),
-        (OrderLesson, "losses", "lesson"),
+        (TextOnlyLoss, "losses", "lesson"),
         (model, "embed_audio", "audio head"),
         (model, "embed_text", "text head"),
         (torch.Tensor, "backward", "backward"),
@@ -396,7 +398,7 @@ def profile(model: AudioTextModel, prepared: Prepared, config: Config) -> pd.Ser
         pools=prepared.pools | {"post": post},
         text=stopwatch.wrap("pad text features", prepared.text),
     )
-    with watched(stopwatch, model):
+    with step_listener(stopwatch, model):
         total, history = timed(lambda: train(model, prepared, config, PROFILED_STEPS))
     in_steps = float((items_of(config) / history["items_per_second"]).sum())
     parts = pd.Series(stopwatch.seconds).sort_values(ascending=False)

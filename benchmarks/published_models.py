@@ -28,21 +28,21 @@ import torch
 import transformers
 from torch.nn.functional import normalize
 
+from artifact import random_weights
 from tclap import audio, load_clips, load_model
-from tclap.audio_features import AudioFeatures
 from tclap.data.captions import event_ids, ordered_labels, view_captions, view_events
 from tclap.data.composites import PROMPT, VIEWS, ClipAudio, draw_pairs, place, render
-from tclap.features import StoredText
 from tclap.losses import temporal_nce
-from tclap.models import random_weights
 from tclap.models.base import AudioTextModel
-from tclap.pool import PAIRS as CAPTION_PART
-from tclap.pool import batch_rows, make_waveform_pool
-from tclap.post_pretraining import post_pretrain
-from tclap.schedule import Schedule
-from tclap.store import FeatureStore
-from tclap.training import optimise
-from tclap.variants import variant
+from tclap.training.audio_features import AudioFeatures
+from tclap.training.loop import optimise
+from tclap.training.pool import PAIRS as CAPTION_PART
+from tclap.training.pool import batch_rows, make_waveform_pool
+from tclap.training.post_pretraining import post_pretrain
+from tclap.training.schedule import Schedule
+from tclap.training.store import FeatureStore
+from tclap.training.text_features import StoredText
+from tclap.training.variants import variant
 
 CAPTIONS, TIMED_CAPTIONS = 500, 40
 CLIPS = 64

@@ -20,22 +20,22 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from tclap import load_clips, paths
-from tclap.audio_features import AudioFeatures
+from artifact import paths, random_weights
+from figures import style
+from tclap import load_clips
 from tclap.data.captions import vocabulary
 from tclap.data.composites import ClipAudio
-from tclap.features import TextFeatures
-from tclap.language import OrderLesson
-from tclap.models import random_weights
 from tclap.models.compact import TextHead, TextTrunk
 from tclap.models.msclap import Msclap2022
-from tclap.pool import make_waveform_pool
-from tclap.post_pretraining import post_pretrain
-from tclap.reporting import style
-from tclap.schedule import Schedule
-from tclap.store import FeatureStore
-from tclap.training import warm_up_text
-from tclap.variants import variant
+from tclap.training.audio_features import AudioFeatures
+from tclap.training.loop import warm_up_text
+from tclap.training.pool import make_waveform_pool
+from tclap.training.post_pretraining import post_pretrain
+from tclap.training.schedule import Schedule
+from tclap.training.store import FeatureStore
+from tclap.training.text_features import TextFeatures
+from tclap.training.text_loss import TextOnlyLoss
+from tclap.training.variants import variant
 
 READOUTS = {"published": ("as published", "#DDAA33", ":"), "residual-segments": ("residual", "#004488", "-")}
 LABELS = ["dog", "rain", "siren", "clock tick", "engine", "church bells", "crow"]
@@ -48,8 +48,8 @@ def train(model, seed: int, options: argparse.Namespace, clips: pd.DataFrame) ->
     torch.manual_seed(seed)
     model.text_head = TextHead(64, model.dim)
     text = TextFeatures(model.text_trunk, vocabulary(LABELS))
-    lesson = OrderLesson(model, text, LABELS, seed)
-    warm_up_text(lesson, Schedule(steps=250, lr=3e-3), batch=32)
+    text_loss = TextOnlyLoss(model, text, LABELS, seed)
+    warm_up_text(text_loss, Schedule(steps=250, lr=3e-3), batch=32)
     store = FeatureStore(paths.features())
     features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate), store)
     pool = make_waveform_pool(features, clips, pairs=options.pairs, base_items=options.pairs, seed=0)
@@ -69,8 +69,8 @@ def train(model, seed: int, options: argparse.Namespace, clips: pd.DataFrame) ->
             schedule,
             batch=16,
             replay_batch=16,
-            lesson=lesson,
-            lesson_batch=0,
+            text_loss=text_loss,
+            text_loss_batch=0,
             seed=seed,
             what=readout,
         )

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import tclap
-from tclap.models import random_weights
+from artifact import random_weights
 from tclap.models.base import AudioTextModel
 
 REPEATS = 3

@@ -23,12 +23,12 @@ import torch
 from published_models import timed, wrapper
 from torch.nn.functional import normalize
 
+from artifact import random_weights
 from tclap import audio, load_clips, load_model
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio, draw_pairs, place, render, render_single
-from tclap.evaluation import zste
-from tclap.evaluation.api import evaluate
-from tclap.models import random_weights
+from tclap.evaluation import tasks as zste
+from tclap.evaluation.benchmark import evaluate
 
 TIMED = {"1": 2, "2a": 1, "2b": 1, "3": 2, "3_after": 1, "2way_before": 2, "2way_after": 1, "overlap": 1}
 TIMED |= {"4": 2, "5": 2}

@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from artifact import random_weights
 from tclap.losses import temporal_nce
-from tclap.models import random_weights
-from tclap.models.base import PRECISIONS, AudioTextModel, load_model
+from tclap.models.base import PRECISIONS, AudioTextModel
+from tclap.models.registry import load_model
 
 REPEATS, SIZE = 5, 4096
 

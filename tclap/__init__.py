@@ -12,13 +12,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "add_slots": "tclap.slots",
+    "add_slots": "tclap.slots.training",
     "clip_loss": "tclap.losses",
-    "evaluate": "tclap.evaluation.api",
-    "fine_tune": "tclap.finetune",
+    "evaluate": "tclap.evaluation.benchmark",
+    "fine_tune": "tclap.training.fine_tuning",
     "temporal_nce": "tclap.losses",
     "load_clips": "tclap.data.clips",
-    "load_model": "tclap.models.base",
+    "load_model": "tclap.models.registry",
 }
 __all__ = list(_HOMES)
 

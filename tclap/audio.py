@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from tclap import paths
+from tclap import files
 
 # Writers that stream to a pipe cannot know the length and leave a size like this (ffmpeg: all bits
 # set; SoX: just under 2 GiB); 0 is what a recorder leaves that was never closed.
@@ -130,7 +130,7 @@ def write_wav(path: str | Path, x: np.ndarray, sample_rate: int, subtype: str = 
         raise ValueError(
             f"the waveform for {path} peaks at {peak:.6g}; {subtype} holds values within ±1 only."
         )
-    with paths.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         soundfile.write(temporary, x, sample_rate, subtype=subtype, format="WAV")
 
 

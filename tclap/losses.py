@@ -11,11 +11,11 @@ share one id. Wherever an anchor meets another item with its own id, that item i
 and is removed from the anchor's negatives.
 
 Both losses have a plain form, which holds the matrix of all logits, and a blockwise one
-(:mod:`tclap.blockwise`), which does not: given a ``chunk_size``, or where several ``processes`` share
+(:mod:`tclap.losses_chunked`), which does not: given a ``chunk_size``, or where several ``processes`` share
 the batch. Then every process passes its own share of the items, in the order of ranks, and gets the
 loss of the global batch. After ``backward`` the embeddings' gradients are complete, while τ and
 everything before the embeddings have this process's part: the parameters' gradients of the global batch
-are the sums over the processes (:meth:`tclap.processes.Processes.sum_gradients`). Every process must
+are the sums over the processes (``Processes.sum_gradients``). Every process must
 call the loss and ``backward``, one with an empty share too.
 
 TNCE stacks three views of a batch of N pairs, in this order: *forward* (the composite and its
@@ -43,8 +43,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tclap.blockwise import CHUNK_SIZE, at_least_float32, blockwise_nce
-from tclap.processes import Processes
+from tclap.losses_chunked import CHUNK_SIZE, at_least_float32, blockwise_nce
+from tclap.training.distributed import Processes
 
 VIEWS = ("forward", "reversed", "overlap")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
@@ -22,45 +21,19 @@ def is_batch() -> bool:
     return os.environ.get("TCLAP_BATCH") == "1"
 
 
-def set_up(threads: int) -> None:
-    """Prepare a notebook's kernel: threads torch computes with, the paper's style of figures, no chatter.
-
-    In a batch run all log lines are shown, else those of :func:`made_already` alone.
-    """
-    import matplotlib.style
-    import pandas as pd
-    import torch
-
-    from tclap.reporting.style import SHEET
-
-    matplotlib.style.use(["default", str(SHEET)])
-    pd.set_option("display.max_colwidth", None)
-    pd.set_option("display.max_rows", 100)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if is_batch():
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        for noisy in ("papermill", "httpx", "matplotlib"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-    elif not made.handlers:
-        made.addHandler(logging.StreamHandler(sys.stdout))
-        made.setLevel(logging.INFO)
-
-
-def made_already(what: str) -> None:
+def log_reused(what: str) -> None:
     """Say that something is there, and is not made again."""
     made.info("%s: made already", what)
 
 
-def in_one_sentence(error: E) -> E:
+def without_traceback(error: E) -> E:
     """The error, of which a notebook then shows its sentence alone and no frames."""
     error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]
     return error
 
 
 @contextmanager
-def watched(by: Watcher) -> Iterator[None]:
+def step_listener(by: Watcher) -> Iterator[None]:
     """Within the block, ``by`` gets every row that a training writes to its history, with its name."""
     _watchers.append(by)
     try:
@@ -85,13 +58,13 @@ class Progress(Iterator[T]):
     def __next__(self) -> T:
         return next(self._items)
 
-    def note(self, text: str) -> None:
+    def set_status(self, text: str) -> None:
         """Show a short text beside the bar, where there is one."""
         if self._bar is not None:
             self._bar.set_postfix_str(text)
 
-    def tell(self, row: Mapping[str, float]) -> None:
-        """Give a row of a training's history to those who watch (:func:`watched`)."""
+    def on_step(self, row: Mapping[str, float]) -> None:
+        """Give a row of a training's history to those who watch (:func:`step_listener`)."""
         for watcher in _watchers:
             watcher(self._what, row)
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_up
+import pandas as pd
 import pytest
 
 # One thread a process: the tests compute little, and two cores with four threads crawl.
@@ -76,7 +78,7 @@ def tiny_model(text_trunk):
     """A compact model of a few thousand weights on half a second of audio, with the fake text trunk."""
     import torch
 
-    from tclap.models.base import load_model
+    from tclap.models.registry import load_model
 
     torch.manual_seed(0)
     sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
@@ -159,7 +161,7 @@ def hub_root() -> Path:
 
 
 def _random_weights(name: str, tmp_path_factory) -> Iterator[Path]:
-    from tclap.models import random_weights
+    from artifact import random_weights
 
     path = random_weights.write(name, tmp_path_factory.mktemp("weights") / f"{name}.pth")
     yield path
@@ -176,3 +178,31 @@ def random_weights_2022(hub_root, tmp_path_factory) -> Iterator[Path]:
 def random_weights_2023(hub_root, tmp_path_factory) -> Iterator[Path]:
     """A checkpoint of msclap-2023 in the official format, with random weights (640 MB)."""
     yield from _random_weights("msclap-2023", tmp_path_factory)
+
+
+@pytest.fixture
+def summary() -> dict:
+    """A made-up summary that the test may change."""
+    return made_up.summary()
+
+
+@pytest.fixture(scope="session")
+def parquet() -> None:
+    """Skip where no parquet engine can be imported, as pandas decides it."""
+    try:
+        pd.io.parquet.get_engine("auto")
+    except ImportError as error:
+        pytest.skip(f"pandas has no usable parquet engine: {str(error).splitlines()[-2]}")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """An empty root for all outputs."""
+    monkeypatch.setenv("TCLAP_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def run(root, parquet) -> Path:
+    """A complete made-up run in the place where a real one would be."""
+    return made_up.write(root / "runs" / "synthetic" / "compact")

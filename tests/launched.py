@@ -16,15 +16,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tclap.checkpoints import Checkpoints
-from tclap.embedding import Embedding
-from tclap.language import OrderLesson
-from tclap.models.base import AudioTextModel, Tokens, load_model
-from tclap.pool import Pool
-from tclap.post_pretraining import post_pretrain
-from tclap.processes import Processes, current
-from tclap.schedule import Schedule
-from tclap.variants import variant
+from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.registry import load_model
+from tclap.training.batch_embedding import BatchEmbedder
+from tclap.training.checkpoints import Checkpoints
+from tclap.training.distributed import Processes, current
+from tclap.training.pool import Pool
+from tclap.training.post_pretraining import post_pretrain
+from tclap.training.schedule import Schedule
+from tclap.training.text_loss import TextOnlyLoss
+from tclap.training.variants import variant
 
 LABELS = ["bell", "crow", "dog", "rain"]
 FRAMES, WIDTH = 7, 8
@@ -37,7 +38,7 @@ class Case:
     name: str = "t-clap"
     batch: int = 8
     replay_batch: int = 5
-    lesson_batch: int = 0
+    text_loss_batch: int = 0
     micro_batch: int | None = None
     chunk_size: int | None = None
     steps: int = 1
@@ -50,7 +51,7 @@ CASES = {
     "alpha 0": Case("t-clap-no-time", batch=5),
     "no overlap": Case("t-clap-no-overlap", batch=6, micro_batch=1),
     "control": Case("clap-continued", batch=3),
-    "lesson": Case(lesson_batch=2, micro_batch=2),
+    "lesson": Case(text_loss_batch=2, micro_batch=2),
     "steps": Case(steps=4),
 }
 
@@ -96,7 +97,7 @@ def made_pool(size: int, dtype: torch.dtype, seed: int) -> Pool:
 
 def compute(case: Case, processes: Processes, checkpoints: Checkpoints | None = None) -> dict[str, Tensor]:
     """Losses of all steps, the last gradients and the final weights of a training."""
-    dtype = torch.float32 if case.lesson_batch else torch.float64
+    dtype = torch.float32 if case.text_loss_batch else torch.float64
     torch.manual_seed(0)
     sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
     model: AudioTextModel = load_model("compact", **sizes, width=WIDTH, hidden=8, dim=12).to(dtype)
@@ -113,11 +114,11 @@ def compute(case: Case, processes: Processes, checkpoints: Checkpoints | None = 
         Schedule(case.steps, 0.01, clip_norm=1e9),
         batch=case.batch,
         replay_batch=case.replay_batch,
-        lesson=OrderLesson(model, text, LABELS, 0) if case.lesson_batch else None,
-        lesson_batch=case.lesson_batch,
+        text_loss=TextOnlyLoss(model, text, LABELS, 0) if case.text_loss_batch else None,
+        text_loss_batch=case.text_loss_batch,
         seed=3,
         chunk_size=case.chunk_size,
-        embedding=Embedding(processes, case.micro_batch),
+        embedding=BatchEmbedder(processes, case.micro_batch),
         checkpoints=checkpoints,
     )
     found = {

@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 import yaml
 
-from tclap import paths
+from artifact import paths
 
 LOCK = paths.CHECKOUT / "requirements.lock"
 

@@ -24,9 +24,9 @@ def test_public_names_are_what_their_modules_hold():
         ("clip_loss", "losses"),
         ("temporal_nce", "losses"),
         ("load_clips", "data.clips"),
-        ("load_model", "models.base"),
-        ("evaluate", "evaluation.api"),
-        ("fine_tune", "finetune"),
+        ("load_model", "models.registry"),
+        ("evaluate", "evaluation.benchmark"),
+        ("fine_tune", "training.fine_tuning"),
     ):
         assert getattr(tclap, name) is getattr(importlib.import_module(f"tclap.{home}"), name)
         assert name in dir(tclap)
@@ -39,13 +39,13 @@ def test_a_name_that_is_not_there():
     assert not hasattr(tclap, "load")
 
 
-@pytest.mark.parametrize("module", ["tclap", "tclap.config", "tclap.variants", "tclap.reporting"])
+@pytest.mark.parametrize("module", ["tclap", "artifact.config", "tclap.training.variants", "artifact"])
 def test_light_modules_do_not_wait_for_torch(module):
     assert run(f"import sys, {module}; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))") == "[]"
 
 
 def test_reading_a_profile_does_not_wait_for_torch():
-    code = "import sys, tclap.config; tclap.config.load_config('smoke'); print('torch' in sys.modules)"
+    code = "import sys, artifact.config; artifact.config.load_config('smoke'); print('torch' in sys.modules)"
     assert run(code) == "False"
 
 
@@ -58,7 +58,7 @@ def test_a_star_import_has_every_public_name():
 def test_importing_leaves_torchs_and_numpys_generators_alone():
     code = (
         "import numpy, torch; a = torch.get_rng_state(); b = numpy.random.get_state()[1].copy(); "
-        "import tclap.experiment; "
+        "import artifact.experiment; "
         "print(torch.equal(a, torch.get_rng_state()), (b == numpy.random.get_state()[1]).all())"
     )
     assert run(code) == "True True"

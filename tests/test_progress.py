@@ -8,7 +8,8 @@ import pytest
 import torch
 import tqdm.auto
 
-from tclap.progress import is_batch, made_already, progress, set_up, watched
+from artifact.notebook.setup import set_up
+from tclap.progress import is_batch, log_reused, progress, step_listener
 
 
 @pytest.fixture(autouse=True)
@@ -86,12 +87,12 @@ def test_items_are_taken_one_at_a_time():
 def test_watchers_get_the_rows_of_their_block():
     seen, outer = [], []
     bar = progress(range(3), "work", quiet=True)
-    with watched(lambda what, row: outer.append(row["step"])):
+    with step_listener(lambda what, row: outer.append(row["step"])):
         for step in bar:
-            with watched(lambda what, row: seen.append((what, dict(row)))):
-                bar.tell({"step": step})
-            bar.tell({"step": -1})
-    bar.tell({"step": 7})
+            with step_listener(lambda what, row: seen.append((what, dict(row)))):
+                bar.on_step({"step": step})
+            bar.on_step({"step": -1})
+    bar.on_step({"step": 7})
     assert seen == [("work", {"step": 0}), ("work", {"step": 1}), ("work", {"step": 2})]
     assert outer == [0, -1, 1, -1, 2, -1]
 
@@ -106,6 +107,6 @@ def test_outside_of_a_batch_run_what_is_there_already_is_said_once(monkeypatch, 
     monkeypatch.setattr(logger, "level", logging.NOTSET)
     for _ in range(2):  # a notebook's first cell may be run again
         set_up(threads=1)
-    made_already("t-clap, seed 0")
-    logging.getLogger("tclap.training").info("step 1")
+    log_reused("t-clap, seed 0")
+    logging.getLogger("tclap.training.loop").info("step 1")
     assert capsys.readouterr().out == "t-clap, seed 0: made already\n"

@@ -22,14 +22,15 @@ import torch
 from accelerate.commands.launch import launch_command_parser
 
 import tclap
-from tclap import __main__ as commands
-from tclap import audio, paths
-from tclap.config import DataParameters, build, load_config
-from tclap.evaluation import api
-from tclap.models import random_weights
-from tclap.reporting import __main__ as reporting
-from tclap.reporting import compare, read, tables
-from tclap.slots import add_slots
+from artifact import __main__ as reporting
+from artifact import compare, paths, random_weights
+from artifact.config import DataParameters, build, load_config
+from figures import read
+from paper import tables
+from tclap import audio
+from tclap import cli as commands
+from tclap.evaluation import benchmark as api
+from tclap.slots.training import add_slots
 
 README = (paths.CHECKOUT / "README.md").read_text(encoding="utf-8")
 BIN = paths.CHECKOUT / ".venv" / "bin"
@@ -111,16 +112,16 @@ def program_is_there(command: list[str], monkeypatch) -> None:
     """A command of a rule: its program is installed, and what it is told can be read."""
     name = Path(command[0]).name
     assert (BIN / name).exists() or Path(sys.executable).with_name(name).exists(), command
-    if command[1:3] == ["-m", "tclap.reporting"]:
+    if command[1:3] == ["-m", "artifact"]:
         reporting.parser().parse_args(command[3:])
-    elif command[1:3] == ["-m", "tclap"]:
+    elif name == "tclap":
         told = []
-        for handler in ("_train", "_evaluate"):
+        for handler in ("_features", "_evaluate"):
             monkeypatch.setattr(commands, handler, lambda **options: told.append(options))
-        commands.main(command[3:])
+        commands.main(command[1:])
         assert len(told) == 1
     elif command[1:2] == ["-m"]:
-        assert command[2] in ("pytest", "tclap.store", "pip", "venv"), command
+        assert command[2] in ("pytest", "pip", "venv"), command
 
 
 @pytest.mark.parametrize("command", of("make"), ids=" ".join)
@@ -149,7 +150,7 @@ def test_the_first_command_in_its_smoke_form(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "order_from_text" in done.stdout + done.stderr
-    assert report[1:4] == ["-m", "tclap.reporting", "report"]
+    assert report[1:4] == ["-m", "artifact", "report"]
 
 
 def test_relative_paths_are_made_absolute_for_the_notebooks():
@@ -184,31 +185,26 @@ def test_several_processes(command, monkeypatch):
         options = parse_args(command[1:])
         script, rest, module = options.training_script, options.training_script_args, options.module
         assert options.nproc_per_node == "4"
-    assert (script, module) == ("tclap", True)
-    told = []
-    monkeypatch.setattr(commands, "_train", lambda **options: told.append(options))
-    commands.main(rest)
-    profile, base = told[0]["profile"], told[0]["base"]
-    load_config(profile).model_options(base)
+    assert (script, module) == ("artifact", True)
+    told = reporting.parser().parse_args(rest)
+    assert told.command == "train"
+    load_config(told.profile).model_options(told.base)
 
 
 def test_modules(monkeypatch, tmp_path):
     written = []
     monkeypatch.setattr(random_weights, "write", lambda *options: written.append(options))
-    asked = []
-    monkeypatch.setattr(commands, "_ablate", lambda **options: asked.append(options))
     for command in of("python"):
         assert command[1] == "-m"
-        if command[2] == "tclap.models.random_weights":
+        if command[2] == "artifact.random_weights":
             assert random_weights.main(command[3:]) == 0
-        elif command[2] == "tclap":
-            commands.main(command[3:])
+        elif command[2] == "artifact":
+            reporting.parser().parse_args(command[3:])
         else:
             # Their own tests call them as they are written here.
-            known = (["tclap.reporting.connectives"], ["tclap.evaluation.gate"])
+            known = (["figures.connectives"], ["benchmarks.temporal_captions"])
             assert command[2:] in known, "say in this file how this is tested"
     assert written == [("msclap-2022", Path("random.pth"), 0)]
-    assert asked == [{"profile": "synthetic", "base": "compact", "seed": 0, "bases": False}]
 
 
 def test_what_make_reproduce_prints():
@@ -243,7 +239,7 @@ def told(tiny_model, monkeypatch, tmp_path):
     loaded = []
 
     def load(*arguments, **options):
-        inspect.signature(tclap.models.base.load_model).bind(*arguments, **options)
+        inspect.signature(tclap.models.registry.load_model).bind(*arguments, **options)
         loaded.append(arguments)
         return tiny_model
 

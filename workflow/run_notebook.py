@@ -17,7 +17,7 @@ import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
-from tclap import paths
+from tclap import files
 
 # One thread a job, whatever the number of jobs: then a run's numbers do not depend on it.
 ENVIRONMENT = {
@@ -53,7 +53,7 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
     executed = nbformat.read(failed, as_version=4)
     title = {"metadata": {"name": output.stem}}
     body, _ = HTMLExporter(embed_images=True).from_notebook_node(executed, resources=title)
-    with paths.replacing(output.with_suffix(".html")) as temporary:
+    with files.replacing(output.with_suffix(".html")) as temporary:
         temporary.write_text(body, encoding="utf-8")
     os.replace(failed, output)
 

@@ -30,12 +30,13 @@ from tclap.data.captions import (
 )
 from tclap.data.composites import ClipAudio, clip_text, render_single
 from tclap.progress import progress
-from tclap.variants import BASE_MIX
 
 GAIN_DB = 6.0
 LONGEST = 4  # segments of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
 BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
+BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
+"""Shares of what a base model's training hears: one sound, two at once, two in any order."""
 
 
 class SegmentBank:

@@ -29,7 +29,9 @@ COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "d
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
 HALF = 40  # part of a draw's seed
-DATASETS = {name: f"tclap.data.{name}" for name in ("synthetic", "esc50", "clotho", "audiocaps", "folder")}
+DATASETS = {
+    name: f"tclap.data.datasets.{name}" for name in ("synthetic", "esc50", "clotho", "audiocaps", "folder")
+}
 
 
 def listing(names: Iterable, limit: int = 10) -> str:

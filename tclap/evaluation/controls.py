@@ -46,7 +46,7 @@ from tclap.data.clips import has_labels
 from tclap.data.composites import PROMPT, ClipAudio, Phrase
 from tclap.data.conditions import Arrangement, Condition, arrange, sequence
 from tclap.evaluation.embedded import Embedded
-from tclap.evaluation.zste import ITEM_COLUMNS, ROW_COLUMNS, answered, item_of
+from tclap.evaluation.tasks import ITEM_COLUMNS, ROW_COLUMNS, answered, item_of
 
 HOLD_OUT = "hold-out"
 GROUPS = (
@@ -91,7 +91,7 @@ def group_of(task: str) -> str | None:
 
 
 def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """The controls' items, with the columns of :func:`tclap.evaluation.zste.build_items`.
+    """The controls' items, with the columns of :func:`tclap.evaluation.tasks.build_items`.
 
     Args:
         clips: test clips; of clips without labels neither one sound nor three are asked about.
@@ -230,7 +230,7 @@ def _names(pair: Mapping) -> tuple[str, str]:
 
 
 def control_rows(embedded: Embedded, items: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Answers to all controls: tidy rows with the columns of :func:`tclap.evaluation.zste.score_items`.
+    """Answers to all controls: tidy rows with the columns of :func:`tclap.evaluation.tasks.score_items`.
 
     Args:
         embedded: with the sounds of the items and the forward and reversed views of the pairs.

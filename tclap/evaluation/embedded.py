@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tclap.evaluation import zste
+from tclap.evaluation import tasks as zste
 
 
 class Embedded(ABC):
@@ -53,6 +53,6 @@ class Embedded(ABC):
         return self.audio[[self.audio_rows[n] for n in names]]
 
     def answers(self, items: pd.DataFrame) -> pd.DataFrame:
-        """Rows of :func:`tclap.evaluation.zste.score_items`."""
+        """Rows of :func:`tclap.evaluation.tasks.score_items`."""
         self.add_captions([c for candidates in items["candidates"] for c in candidates])
         return zste.score_items(items, self.audio_rows, self.audio, self.text_rows, self.text)

@@ -12,9 +12,6 @@ Trunk outputs can be computed once and kept; an epoch of post-pretraining then c
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,20 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tclap import paths, provenance
+from tclap import files
 from tclap.models.windows import Windows
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
-MODELS = {
-    "compact": "tclap.models.compact:Compact",
-    "msclap-2022": "tclap.models.msclap:Msclap2022",
-    "msclap-2023": "tclap.models.msclap:Msclap2023",
-    "laion-clap": "tclap.models.laion:Laion",
-}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -50,7 +40,7 @@ class AudioTextModel(nn.Module):
     """Base of all models; a subclass sets the attributes and the four parts.
 
     Attributes:
-        name: the model's name for :func:`load_model`.
+        name: the model's name for :func:`~tclap.models.registry.load_model`.
         sample_rate: in Hz, of the waveforms its trunk takes.
         window: in seconds, the length of audio it hears at once.
         dim: d, the width of an embedding.
@@ -280,82 +270,13 @@ class AudioTextModel(nn.Module):
         """Write weights (safetensors) and, beside them, ``<stem>.json`` with config and ``facts``."""
         path = Path(path)
         state = self.own_state()
-        with paths.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             save_file(state, temporary)
-        sidecar = {"model": self.name, "config": self.config, "weights_hash": provenance.hash_state(state)}
-        provenance.write_json(path.with_suffix(".json"), sidecar | facts)
+        sidecar = {"model": self.name, "config": self.config, "weights_hash": files.hash_state(state)}
+        files.write_json(path.with_suffix(".json"), sidecar | facts)
 
 
 def _normalised(outputs: Tensor) -> Tensor:
     # What a head makes under autocast is bfloat16, whose unit vectors are off by up to 0.4 %.
     outputs = outputs.float() if outputs.dtype == torch.bfloat16 else outputs
     return nn.functional.normalize(outputs, dim=-1)
-
-
-def load_model(
-    name: str, weights: str | Path | None = None, device: str | torch.device | None = None, **options: Any
-) -> AudioTextModel:
-    """Load a model by name.
-
-    Args:
-        name: ``compact``, ``msclap-2022``, ``msclap-2023`` or ``laion-clap``.
-        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, with its ``.json``
-            beside it; for a model with published weights also those (see its module). None: the
-            published weights, or for ``compact`` freshly initialised ones.
-        device: where to put it; None: the CPU.
-        options: configuration of the model (see its module); with a checkpoint of ours also
-            ``pretrained``, where the published weights lie that it was made on.
-
-    Raises:
-        ValueError: on an unknown name, or weights of another model.
-        FileNotFoundError: when the weights or their sidecar are missing.
-    """
-    if name not in MODELS:
-        raise ValueError(f"base model must be one of {', '.join(MODELS)}, got {name!r}.")
-    module, _, class_name = MODELS[name].partition(":")
-    model_class = getattr(importlib.import_module(module), class_name)
-    has_published = "audio_trunk." in model_class.pretrained
-    ours = weights is not None and not (has_published and Path(weights).suffix != ".safetensors")
-    source = model_class.from_pretrained if has_published else model_class
-    accepted = [name for name in inspect.signature(source).parameters if name != "weights"]
-    accepted += ["pretrained"] if ours and has_published else []
-    strange = sorted(set(options) - set(accepted))
-    if strange:
-        raise ValueError(f"{name} has no option {strange[0]!r}, expected among {', '.join(accepted)}.")
-    if ours:
-        config, state = read_checkpoint(Path(weights), name)
-        pretrained = options.pop("pretrained", None)
-        slots = config.pop("slots", None)
-        model = model_class.restored(config | options, pretrained)
-        if slots is not None:
-            from tclap.models.slots import SlotModel
-
-            model = SlotModel(model, **slots)
-        model.load_own_state(state, str(weights))
-        return model.to(device).eval()
-    return model_class.from_pretrained(weights, **options).to(device).eval()
-
-
-def read_checkpoint(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
-
-    Raises:
-        FileNotFoundError: when the weights or their sidecar are missing.
-        ValueError: when they are damaged, do not belong together or are another model's.
-    """
-    sidecar = weights.with_suffix(".json")
-    for path in (weights, sidecar):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; a checkpoint is a .safetensors and a .json file.")
-    try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
-        state = load_file(weights)
-    except (ValueError, SafetensorError) as error:
-        raise ValueError(f"{weights} is no readable checkpoint: {error}") from error
-    if not isinstance(facts, dict) or not {"model", "config", "weights_hash"} <= facts.keys():
-        raise ValueError(f"{sidecar} is no checkpoint's sidecar, expected model, config and weights_hash.")
-    if facts["model"] != name:
-        raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {name!r}.")
-    if facts["weights_hash"] != provenance.hash_state(state):
-        raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
-    return facts["config"], state

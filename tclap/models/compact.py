@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tclap import provenance
+from tclap import files
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import make_readout
 from tclap.models.tokenizers import token_offsets, word_tokens
@@ -126,7 +126,7 @@ class AudioTrunk(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Hash of the weights, which base training changes."""
-        return provenance.hash_state(self.state_dict())
+        return files.hash_state(self.state_dict())
 
     def decibels(self, waveforms: Tensor) -> Tensor:
         """Mel power ``[N, frames, mels]`` in dB, a frame every ``hop`` samples."""
@@ -174,7 +174,7 @@ def _minilm():
     package = importlib.util.find_spec(MINILM_PACKAGE)
     source = str(Path(package.origin).parent / "model") if package else MINILM
     weights = cached_file(source, "model.safetensors")
-    found = provenance.sha256_file(weights)
+    found = files.sha256_file(weights)
     if found != MINILM_SHA256:
         raise ValueError(f"{weights} has sha256 {found}, expected {MINILM_SHA256} (the official {MINILM}).")
     log.info("MiniLM from %s", package and MINILM_PACKAGE or MINILM)

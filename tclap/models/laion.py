@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizerFast
 from transformers.models.clap.modeling_clap import ClapAudioEncoder, ClapTextModel
 
-from tclap import provenance
+from tclap import files
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import PublishedHead
 from tclap.models.tokenizers import token_offsets, word_tokens
@@ -91,7 +91,7 @@ class AudioTrunk(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the (frozen) weights and mel filters."""
-        return provenance.hash_state(self.state_dict())
+        return files.hash_state(self.state_dict())
 
     def forward(self, waveforms: Tensor) -> Tensor:
         if waveforms.shape[1] != self.samples:
@@ -132,7 +132,7 @@ class TextTrunk(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the (frozen) weights."""
-        return provenance.hash_state(self.state_dict())
+        return files.hash_state(self.state_dict())
 
     def forward(self, captions: list[str]) -> Tokens:
         encoded = self.tokenizer(
@@ -248,7 +248,7 @@ class Laion(AudioTextModel):
         model.origin = {
             "path": None if weights is None else str(folder.resolve()),
             "revision": folder.name if weights is None else None,  # the cache keeps a commit's files under it
-            "sha256": provenance.sha256_file(file),
+            "sha256": files.sha256_file(file),
         }
         model.config = model.config | {"origin": model.origin}
         return model

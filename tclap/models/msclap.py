@@ -11,7 +11,7 @@ trained       ``fc1``, last BERT layer,   last norm of HTSAT, last GPT-2 block a
 
 (Elizalde et al., arXiv 2206.04769 and 2309.05767.) The msclap package is used for its
 architecture and configuration alone: its reading of files, random windows, padding of every caption
-and ``torchaudio`` are not. What is trained is the published recipe of T-CLAP's authors.
+and ``torchaudio`` are not. What is trained is the published preset of T-CLAP's authors.
 
 Weights: ``CLAP_weights_2022.pth`` and ``CLAP_weights_2023.pth`` of the hub repository
 ``microsoft/msclap``, from a path, the hub's cache or the hub. They hold the text encoders too, of
@@ -37,7 +37,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from tclap import paths, provenance
+from tclap import files
 from tclap.models.base import AudioTextModel
 from tclap.models.msclap_parts import (
     AudioTrunk,
@@ -202,7 +202,7 @@ class Msclap(AudioTextModel):
         model = cls(readout)
         model._load_official(state, path)
         origin = {"path": None if weights is None else str(path.resolve()), "revision": revision}
-        model.origin = origin | {"sha256": provenance.sha256_file(path), "random_weights": is_random}
+        model.origin = origin | {"sha256": files.sha256_file(path), "random_weights": is_random}
         model.config = model.config | {"origin": model.origin}
         return model
 
@@ -292,7 +292,7 @@ class Msclap(AudioTextModel):
         checkpoint: dict[str, Any] = {"model": self.official_state()}
         if self.origin and self.origin.get("random_weights"):
             checkpoint["random_weights"] = True
-        with paths.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             torch.save(checkpoint, temporary)
 
 

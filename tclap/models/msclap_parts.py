@@ -1,6 +1,6 @@
 """The msclap models' encoders, each cut into a frozen trunk and a trained head.
 
-They are made of the msclap package's own layers. The cut is that of the published recipe of T-CLAP's
+They are made of the msclap package's own layers. The cut is that of the published preset of T-CLAP's
 authors; the trunk keeps its time axis, which the published head then pools away.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tclap import provenance
+from tclap import files
 from tclap.models.base import Tokens
 from tclap.models.readouts import PublishedHead
 from tclap.models.tokenizers import token_offsets, word_tokens
@@ -32,7 +32,7 @@ class AudioTrunk(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the (frozen) weights."""
-        return provenance.hash_state(self.state_dict())
+        return files.hash_state(self.state_dict())
 
     @property
     def front(self) -> nn.Module:
@@ -181,7 +181,7 @@ class TextTrunk(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the (frozen) weights."""
-        return provenance.hash_state(self.state_dict())
+        return files.hash_state(self.state_dict())
 
     def tokenize(self, captions: list[str]):
         """Ids and attention mask ``[N, L]``."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tclap import audio
-from tclap.config import POLICIES
+from tclap.data.composites import POLICIES
 
 
 @dataclass(frozen=True)

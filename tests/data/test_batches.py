@@ -10,7 +10,6 @@ import torch
 from scipy.stats import binomtest
 
 from tclap import load_model
-from tclap.data import synthetic
 from tclap.data.batches import (
     GAIN_DB,
     LONGEST,
@@ -25,6 +24,7 @@ from tclap.data.batches import (
     mask_bands,
 )
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
+from tclap.data.datasets import synthetic
 
 CROP_ENERGY = 0.5
 WINDOW, RATE = 4.0, 16000

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from artifact import prompts
 from tclap.data import captions
 from tclap.data.batches import base_batch
 from tclap.data.captions import conjunction_events, event_ids, view_captions, view_events, vocabulary
-from tclap.evaluation import prompts, zste
-from tclap.language import OrderLesson
+from tclap.evaluation import tasks as zste
+from tclap.training.text_loss import TextOnlyLoss
 
 LABELS = ["clock tick", "dog", "door wood knock", "rain", "rooster", "sea waves", "sneezing", "helicopter"]
 
@@ -70,7 +71,7 @@ def test_vocabulary_has_what_the_lesson_asks_for():
         return len(words)
 
     model = SimpleNamespace(embed_text=lambda size: torch.randn(size, 8, generator=generator))
-    lesson = OrderLesson(model, text, LABELS, seed=0)
+    lesson = TextOnlyLoss(model, text, LABELS, seed=0)
     for step in range(30):
         lesson.losses(step, 32)
     lesson.accuracy()

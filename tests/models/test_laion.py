@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizerFast
 
-from tclap import provenance
+from tclap import files
 from tclap.models import laion
-from tclap.models.base import Tokens, load_model
+from tclap.models.base import Tokens
 from tclap.models.laion import Laion
-from tclap.models.slots import Reading, SlotModel
+from tclap.models.registry import load_model
+from tclap.slots.model import Reading, SlotModel
 
 RATE = SAMPLES = 8000  # the tiny model's window is one second
 STEPS, BANDS, CHANNELS = 32, 2, 16
@@ -245,7 +246,7 @@ def test_tau_scales_texts_to_audio_as_in_clap_model(model, official, folder):
 
 
 def test_the_trunks_stay_frozen_and_in_evaluation_mode(model):
-    waveforms, state = torch.from_numpy(noise(3)), provenance.hash_state(model.audio_trunk.state_dict())
+    waveforms, state = torch.from_numpy(noise(3)), files.hash_state(model.audio_trunk.state_dict())
     before = model.audio_trunk(waveforms), model.text_trunk(CAPTIONS).values
     assert all(tensor.requires_grad for tensor in model.head_parameters())
     model.train()
@@ -259,7 +260,7 @@ def test_the_trunks_stay_frozen_and_in_evaluation_mode(model):
         name for name, _ in model.named_parameters() if not name.startswith(("audio_trunk.", "text_trunk."))
     }
     torch.optim.SGD(model.head_parameters(), lr=0.1).step()
-    assert provenance.hash_state(model.audio_trunk.state_dict()) == state
+    assert files.hash_state(model.audio_trunk.state_dict()) == state
     close(model.audio_trunk(waveforms), before[0], atol=0)
 
 
@@ -284,14 +285,14 @@ def test_an_order_head_starts_at_the_published_embedding(model, folder):
 
 
 def test_another_readout_shares_the_trunks(model, tmp_path):
-    state = provenance.hash_state(model.state_dict())
+    state = files.hash_state(model.state_dict())
     other = model.with_readout("residual-segments")
     assert other.audio_trunk is model.audio_trunk and other.text_trunk is model.text_trunk
     assert other.config == model.config | {"readout": "residual-segments"}
     with torch.no_grad():
         for tensor in other.head_parameters():
             tensor += 0.3
-    assert provenance.hash_state(model.state_dict()) == state
+    assert files.hash_state(model.state_dict()) == state
     other.save(tmp_path / "order.safetensors")
     loaded = load_model("laion-clap", tmp_path / "order.safetensors")
     close(loaded.encode_audio(noise(2)), other.encode_audio(noise(2)), atol=0)
@@ -331,7 +332,7 @@ def test_saved_and_loaded(model, folder, tmp_path):
     assert origin == {
         "path": str(folder.resolve()),
         "revision": None,
-        "sha256": provenance.sha256_file(weights),
+        "sha256": files.sha256_file(weights),
     }
     loaded = load_model("laion-clap", path)
     assert set(loaded.state_dict()) == set(model.state_dict())

@@ -29,10 +29,10 @@ import transformers
 from torch.nn.functional import normalize
 
 from tclap import audio
-from tclap.models.base import load_model
 from tclap.models.msclap import Msclap2022, Msclap2023
-from tclap.models.slots import Reading, SlotModel
-from tclap.slots import any_words
+from tclap.models.registry import load_model
+from tclap.slots.model import Reading, SlotModel
+from tclap.slots.training import any_words
 
 RATE = 44100
 VERSIONS = ("2022", "2023")

@@ -1,0 +1,148 @@
+"""Which captions say something about time, by connective: patterns, for AudioCaps and Clotho.
+
+A connective is a word or phrase that relates what a caption names:
+
+==============  ====================================================================
+group           connectives
+==============  ====================================================================
+sequence        before, after, followed by, then, next, later, until, finally, first,
+                begins / starts / stops / ends, once (it, the, ...)
+simultaneity    while, as, during, at the same time, when, meanwhile, along with
+repetition      one after another, again and again, repeatedly, over and over
+conjunction     and, with, a comma
+==============  ====================================================================
+
+Patterns are tried on the lower-case caption after those uses have been taken out in which the word says
+something else (:data:`FALSE_FRIENDS`: "as well as", "as time goes by", "for a while"). No tagger is
+asked, so that nothing has to be downloaded; a pattern has no idea of grammar, and its precision is what
+reading a sample gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_confint
+
+from tclap.data.datasets import audiocaps, clotho
+
+DATA_SETS: dict[str, ModuleType] = {"audiocaps": audiocaps, "clotho": clotho}
+CONNECTIVES: dict[str, tuple[str, str]] = {
+    "before": ("sequence", r"\bbefore\b|\bprior to\b|\bpreced(?:es?|ed|ing)\b"),
+    "after": ("sequence", r"\bafter(?:wards?)?\b|\bfollowing\b"),
+    "followed by": ("sequence", r"\bfollow(?:ed by|s)\b"),
+    "then": ("sequence", r"\bthen\b"),
+    "next": ("sequence", r"(?:^|,|\band) next\b(?! to| door)|\bsubsequent(?:ly)?\b"),
+    "later": ("sequence", r"\blater\b|\bshortly after\b"),
+    "until": ("sequence", r"\b(?:un)?till?\b"),
+    "finally": ("sequence", r"\bfinally\b|\beventually\b|\bat the end\b|\blastly\b"),
+    "first": ("sequence", r"\b(?:at )?first\b(?! floor| aid)|\binitially\b|\bat the (?:start|beginning)\b"),
+    "begins, stops": (
+        "sequence",
+        r"\b(?:begins|starts|stops|ends|ceases)\b|\b(?:beginning|starting|stopping) to\b",
+    ),
+    "once": ("sequence", r"\bonce (?:the|an?|it|he|she|they|all)\b"),
+    "while": ("simultaneity", r"\bwhil(?:e|st)\b"),
+    "as": ("simultaneity", r"\bas\b"),
+    "during": ("simultaneity", r"\bduring\b|\bthroughout\b"),
+    "at the same time": ("simultaneity", r"\bat the same time\b|\bsimultaneous(?:ly)?\b|\bat once\b"),
+    "when": ("simultaneity", r"\bwhen(?:ever)?\b"),
+    "meanwhile": ("simultaneity", r"\bmeanwhile\b"),
+    "along with": ("simultaneity", r"\b(?:along|together) with\b|\baccompanied by\b"),
+    "again and again": (
+        "repetition",
+        r"\brepeat(?:s|ed|edly|ing)?\b|\bagain and again\b|\bover and over\b|\bone after (?:an|the )other\b"
+        r"|\bafter another\b",
+    ),
+    "and": ("conjunction", r"\band\b"),
+    "with": ("conjunction", r"\bwith\b"),
+    "comma": ("conjunction", r","),
+}
+FEW = 10
+GROUPS = ("sequence", "simultaneity", "repetition", "conjunction")
+ANY = {"sequence": "any order word", "simultaneity": "any word of simultaneity"}
+NONE = "neither"
+FALSE_FRIENDS = re.compile(
+    r"\bas (?:well|far|long|soon|though|if)(?: as)?\b|\bas [a-z]+ as\b|\bsuch as\b"
+    r"|\bas time\b|\bas (?:a|the) result\b|\bduring (?:the )?(?:day|night)(?:time)?\b"
+    r"|\bduring the (?:morning|afternoon|evening|spring|summer|autumn|fall|winter)\b"
+    r"|\b(?:a|little|short|long) while\b|\bevery once in a while\b|\bonce in a while\b|\bat once\b"
+    r"|\bone after (?:an|the )other\b|\bafter another\b|\bnow and then\b|\bthe ends? of\b|\bboth ends\b"
+)
+ON_WHOLE = ("again and again", "at the same time")  # which are among the false friends of others
+
+
+def read_captions(name: str) -> pd.DataFrame:
+    """The captions of ``audiocaps`` or ``clotho``: ``data_set, clip_id, split, caption``; no audio is needed.
+
+    Raises:
+        ValueError: on another name; FileNotFoundError and ValueError as the data set's own reader.
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f"unknown captioned data set {name!r}, expected one of {', '.join(DATA_SETS)}.")
+    return DATA_SETS[name].read_captions().assign(data_set=name)
+
+
+def connectives(captions: Sequence[str]) -> pd.DataFrame:
+    """Which connectives each caption has: a boolean column each."""
+    lower = pd.Series(list(captions), dtype=str).str.lower()
+    plain = lower.str.replace(FALSE_FRIENDS, " ", regex=True)
+    found = {}
+    for name, (_, pattern) in CONNECTIVES.items():
+        text = lower if name in ON_WHOLE else plain
+        found[name] = text.str.contains(f"(?:{pattern})", regex=True)
+    return pd.DataFrame(found)
+
+
+def shares(captions: pd.DataFrame) -> pd.DataFrame:
+    """Share of the captions that have each connective, any of a group, or nothing about time.
+
+    Args:
+        captions: ``data_set, clip_id, caption``.
+
+    Returns:
+        ``data_set, connective, group, captions`` (with it), ``total, share, low, high``, in percent. The
+        interval is that of a ratio over clips, since a clip's captions are not independent (Cochran, Sampling
+        Techniques, 1977, chapter 6); below ten captions with or without, it is Wilson's.
+    """
+    rows = []
+    for data_set, part in captions.groupby("data_set", sort=False):
+        found = connectives(part["caption"])
+        columns = {name: (group, found[name]) for name, (group, _) in CONNECTIVES.items()}
+        timed = {}
+        for group, name in ANY.items():
+            timed[group] = found[[c for c, (g, _) in CONNECTIVES.items() if g == group]].any(axis=1)
+            columns[name] = (group, timed[group])
+        columns[NONE] = ("none", ~(timed["sequence"] | timed["simultaneity"]))
+        for name, (group, has) in columns.items():
+            low, high = _interval(has.to_numpy(), part["clip_id"].to_numpy())
+            rows.append(
+                {
+                    "data_set": data_set,
+                    "connective": name,
+                    "group": group,
+                    "captions": int(has.sum()),
+                    "total": len(has),
+                    "share": 100 * float(has.mean()),
+                    "low": 100 * low,
+                    "high": 100 * high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _interval(has: np.ndarray, clips: np.ndarray) -> tuple[float, float]:
+    hits, count = int(has.sum()), len(has)
+    if min(hits, count - hits) < FEW:
+        return proportion_confint(hits, count, method="wilson")
+    # A share is a ratio of sums over clips, which have one caption or five.
+    by_clip = pd.DataFrame({"hits": has, "captions": 1}).groupby(clips).sum()
+    share = hits / count
+    deviations = by_clip["hits"] - share * by_clip["captions"]
+    half = norm.ppf(0.975) * np.sqrt((deviations**2).sum()) / count
+    return max(share - half, 0.0), min(share + half, 1.0)

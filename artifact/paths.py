@@ -1,0 +1,62 @@
+"""Every folder the project reads or writes, from one place.
+
+The project's root is the checkout, or the folder that the environment variable
+``TCLAP_ROOT`` names: then everything that is made (runs, figures, paper tables, cached data)
+lands there, and the checkout stays untouched.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# The library keeps its data in the user's cache, a run beside its artefacts.
+os.environ.setdefault("TCLAP_ROOT", str(CHECKOUT))
+
+
+def root() -> Path:
+    """Folder under which all outputs are written."""
+    return Path(os.environ.get("TCLAP_ROOT") or CHECKOUT).resolve()
+
+
+def configs() -> Path:
+    """Folder of the profiles (part of the checkout)."""
+    return CHECKOUT / "configs"
+
+
+def data() -> Path:
+    """Folder of synthesised or downloaded data."""
+    return root() / "data"
+
+
+def features() -> Path:
+    """Folder of the trunk outputs kept between runs."""
+    return data() / "features"
+
+
+def run(profile: str, base: str | None = None, seed: int | None = None, model: str | None = None) -> Path:
+    """Folder of a run's artefacts: ``runs/<profile>/<base>/seed<k>/<model>``, as deep as asked."""
+    path = root() / "runs" / profile
+    if base is not None:
+        path /= base
+    if seed is not None:
+        path /= f"seed{seed}"
+    if model is not None:
+        path /= model
+    return path
+
+
+def evaluations() -> Path:
+    """What ``make evaluate`` keeps: ``runs/evaluate``."""
+    return root() / "runs" / "evaluate"
+
+
+def figures() -> Path:
+    """Folder of the generated figures."""
+    return root() / "figures"
+
+
+def paper() -> Path:
+    """Folder of the generated tables and numbers for LaTeX."""
+    return root() / "paper"

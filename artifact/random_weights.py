@@ -1,0 +1,91 @@
+"""Stand-ins for published weights: checkpoints in the official format with random weights.
+
+For trying out the real thing where the weights are not to be had. Everything computed with them
+carries the flag ``random_weights`` in its origin. The numbers of the audio encoders' batch norms
+are measured on noise bursts, so that the trunk's outputs depend on the sound: with the usual start
+values a signal fades from layer to layer.
+
+    python -m artifact.random_weights msclap-2022 CLAP_weights_2022.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tclap import files
+from tclap.models.registry import MODELS
+
+NAMES = ("msclap-2022", "msclap-2023")
+BURSTS = 12
+
+
+def write(name: str, path: str | Path, seed: int = 0) -> Path:
+    """Write random weights of ``name`` (one of :data:`NAMES`) to ``path`` and return it.
+
+    Raises:
+        ValueError: on another name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"random weights are there for {' and '.join(NAMES)}, not for {name!r}.")
+    module, _, class_name = MODELS[name].partition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = getattr(importlib.import_module(module), class_name)()
+        for layer in model.audio_trunk.modules():
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        settle_norms(model.audio_trunk, bursts(round(model.window * model.sample_rate), model.sample_rate))
+    with files.replacing(path) as temporary:
+        torch.save({"model": model.official_state(), "random_weights": True}, temporary)
+    return Path(path)
+
+
+def bursts(samples: int, sample_rate: int) -> Tensor:
+    """Noise of several colours and lengths ``[BURSTS, samples]``, drawn from torch's generator."""
+    white = torch.randn(BURSTS, samples)
+    slope = torch.linspace(-1.5, 1.5, BURSTS)[:, None]
+    frequency = torch.fft.rfftfreq(samples, 1 / sample_rate).clamp_min(50) / 1000
+    coloured = torch.fft.irfft(torch.fft.rfft(white) * frequency**slope, n=samples)
+    loud = torch.rand(BURSTS, 20).repeat_interleave(-(-samples // 20), dim=1)[:, :samples] ** 3
+    sounds = coloured * loud
+    return 0.05 * sounds / sounds.square().mean(1, keepdim=True).sqrt()
+
+
+@torch.no_grad()
+def settle_norms(trunk: nn.Module, waveforms: Tensor) -> None:
+    """Set every batch norm's mean and variance to what it meets on these waveforms, layer by layer."""
+    norms = [layer for layer in trunk.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the running value becomes this batch's
+        norm.train()
+    trunk(waveforms)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+        norm.num_batches_tracked.zero_()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write a checkpoint with random weights.")
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        sys.stdout.write(f"{write(options.name, options.path, options.seed)}\n")
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

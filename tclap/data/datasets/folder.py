@@ -1,0 +1,147 @@
+"""Own recordings: a folder of audio files and a csv that says what is heard in them.
+
+The csv has a column ``file`` (path relative to the folder) and ``caption``, ``label`` or both; several
+rows of one file are several captions of it. Optional columns: ``split`` (one of
+``tclap.data.clips.SPLITS``) and ``source`` (the recording that a file was cut from; by default the file
+itself). Every value of these columns must be filled in. Other columns are ignored.
+
+There is nothing to download; licence and citation are those of the recordings.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tclap.data.clips import COLUMNS, SPLITS, listing
+from tclap.data.datasets import tables
+
+log = logging.getLogger(__name__)
+
+USED_COLUMNS = ("file", "caption", "label", "split", "source")
+
+
+def load(
+    root: str | Path,
+    *,
+    csv: str = "clips.csv",
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The clips table (see ``tclap.data.clips``) of the folder ``root``, described by its file ``csv``.
+
+    Without captions a clip's label is its caption; without labels a clip is its own label, or that of the
+    first clip with the same captions. A clip's id is its path relative to ``root``.
+
+    Without a column ``split``, the shares ``validation`` and ``test`` (each at least 0, below 1 together)
+    of the sources are drawn from ``seed``, label by label, and the others are for training. A label with
+    more sources than there are splits to fill is in every split; one with fewer is in training only, which
+    is logged. Clips without labels are at least two in each split. The order of the rows does not matter.
+
+    Raises FileNotFoundError where the csv or audio files are missing, ValueError for a broken csv, a path
+    that leaves ``root``, a file with two labels, splits or sources, an unreadable file, or too few
+    sources to split.
+    """
+    if root is None:
+        raise ValueError("the data set 'folder' has no default root; expected the folder of your recordings")
+    root = Path(root)
+    table = _read_csv(root, root / csv)
+    clips = _by_clip(table, root / csv)
+    paths = [root / name for name in clips["clip_id"]]
+    missing = [name for name, path in zip(clips["clip_id"], paths, strict=True) if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{root} has no {len(missing)} of the files of {csv}: {listing(missing)}")
+    if "split" not in clips:
+        clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, root / csv)
+    if "label" not in clips:
+        # Clips that are captioned alike cannot be told apart by a caption: they are one event.
+        said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
+        clips["label"] = clips.groupby(said)["clip_id"].transform("first")
+    clips["path"] = [str(path) for path in paths]
+    clips["fold"] = 0
+    clips["duration"] = tables.durations(paths, str(root))
+    return clips[list(COLUMNS)]
+
+
+def _read_csv(root: Path, csv: Path) -> pd.DataFrame:
+    """The rows, one a caption, with ``file`` in its shortest form."""
+    if not csv.is_file():
+        raise FileNotFoundError(
+            f"{root} has no {csv.name}; expected a csv with the columns file and caption or label"
+        )
+    table = tables.read_csv(csv, ("file",))
+    if not {"caption", "label"} & set(table.columns):
+        raise ValueError(f"{csv} has neither a column caption nor a column label; expected at least one")
+    table = table[[column for column in USED_COLUMNS if column in table.columns]]
+    tables.refuse_empty(csv, table, table.columns)
+    names = table["file"].map(posixpath.normpath)
+    outside = names.map(lambda name: posixpath.isabs(name) or name.split("/")[0] == "..")
+    tables.refuse(csv, table, "file", outside, f"paths that stay within {root}")
+    if "split" in table:
+        tables.refuse(csv, table, "split", ~table["split"].isin(SPLITS), f"one of {', '.join(SPLITS)}")
+    return table.assign(file=names)
+
+
+def _by_clip(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
+    """One row a file: ``clip_id, captions, source`` and, where the csv has them, ``label`` and ``split``."""
+    clips = pd.DataFrame({"clip_id": table["file"].unique()})
+
+    def values(column: str) -> pd.Series:
+        return table.groupby("file")[column].unique().reindex(clips["clip_id"])
+
+    for column in ("label", "split", "source"):
+        if column not in table:
+            continue
+        found = values(column)
+        several = found[found.map(len) > 1]
+        if len(several):
+            named = (f"{name} ({' and '.join(given)})" for name, given in several.items())
+            raise ValueError(f"{csv} gives more than one {column} for {listing(named)}; expected one a file")
+        clips[column] = [given[0] for given in found]
+    if "source" not in clips:
+        clips["source"] = clips["clip_id"]
+    clips["captions"] = [list(given) for given in values("caption" if "caption" in table else "label")]
+    return clips
+
+
+def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: Path) -> pd.Series:
+    if min(shares.values()) < 0 or not sum(shares.values()) < 1:
+        raise ValueError(f"the shares are {shares}; expected each at least 0 and their sum below 1")
+    shares = {split: share for split, share in shares.items() if share > 0}
+    # A source stays together, under one of its labels: the first in the alphabet.
+    labels = clips.assign(label=clips.get("label", "")).groupby("source")["label"].min()
+    rng = np.random.default_rng(seed)
+    drawn, scarce = {}, []
+    for label, sources in labels.groupby(labels):
+        order = rng.permutation(sources.index)
+        counts = _held_out(len(order), shares, least=1 if "label" in clips else 2)
+        if shares and not counts:
+            scarce.append(label)
+        splits = [split for split, count in counts.items() for _ in range(count)]
+        drawn |= dict(zip(order, splits, strict=False))
+    if shares and not drawn:
+        raise ValueError(
+            f"{csv} has too few clips to split: {len(labels)} source(s) of {labels.nunique()} "
+            f"label(s); expected more than {len(shares)} sources of a label, or a column split"
+        )
+    if scarce:
+        log.warning("%s: too few sources to hold any out, in training only: %s", csv, listing(scarce))
+    return clips["source"].map(drawn).fillna("train")
+
+
+def _held_out(n: int, shares: dict[str, float], least: int) -> dict[str, int]:
+    """How many of ``n`` sources each split gets: its share, at least ``least``, as training does; else none.
+
+    Clips without labels need two in a split, or they make no pair.
+    """
+    if n < least * (len(shares) + 1):
+        return {}
+    counts = {split: max(least, round(share * n)) for split, share in shares.items()}
+    while sum(counts.values()) > n - least:
+        counts[max(counts, key=counts.get)] -= 1
+    return counts

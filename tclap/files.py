@@ -1,0 +1,113 @@
+"""Files: written whole or not at all, hashed by content, and the folder where data are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pooch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+
+def data_folder() -> Path:
+    """Folder of downloaded and synthesised data: ``$TCLAP_ROOT/data``, else the user's cache folder."""
+    root = os.environ.get("TCLAP_ROOT")
+    return Path(root).resolve() / "data" if root else Path(pooch.os_cache("tclap"))
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+
+    A crash in the block leaves what stood at ``path`` before, and no half-written file. The
+    temporary name keeps the suffix, because many writers choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        yield temporary
+        # mkstemp, and some writers, make files that only their owner can read.
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as parquet, all of it or nothing."""
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_code(*names: str, root: Path = Path(__file__).parent) -> str:
+    """SHA-256 of source files, named relative to ``root`` (the package); of a folder, all that it holds."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_json(obj: Any) -> str:
+    """SHA-256 of what ``obj`` says as JSON, whatever the order of its keys; refuses NaN."""
+    return hashlib.sha256(_json(obj, separators=(",", ":")).encode()).hexdigest()
+
+
+def hash_state(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of named tensors: names, types, shapes and values, whatever their order or device."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        # Viewed as bytes, because numpy does not know every type that torch has.
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write ``obj`` as JSON with sorted keys, all of it or nothing.
+
+    Arrays and their scalars become lists and numbers, paths strings. Raises ValueError for NaN and
+    infinity, which JSON does not have, and TypeError for what JSON cannot hold.
+    """
+    try:
+        text = _json(obj, indent=2)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be written: {error}") from error
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _json(obj: Any, **layout: Any) -> str:
+    return json.dumps(obj, sort_keys=True, allow_nan=False, ensure_ascii=False, default=_plain, **layout)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON; expected plain values")

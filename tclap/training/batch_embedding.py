@@ -1,0 +1,89 @@
+"""How the embeddings of a global batch are computed: by which processes, in how many pieces.
+
+A contrastive loss needs every embedding of a batch at once, but not everything that led to them. Each
+process embeds its share of the batch, a micro-batch at a time; the activations of a micro-batch are
+dropped and computed again in the backward pass, so that memory is bounded by the micro-batch while the
+in-batch negatives are those of the whole batch (gradient caching, Gao et al., arXiv 2101.06983, by
+activation checkpointing, Chen et al., arXiv 1604.06174). The result is that of the batch done at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from tclap.models.base import PRECISIONS
+from tclap.training.distributed import Processes
+
+Embed = Callable[[np.ndarray], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class BatchEmbedder:
+    """How batches are embedded in training.
+
+    Attributes:
+        processes: that share a batch.
+        micro_batch: rows that go through the towers at a time; None: all of a share at once.
+        precision: ``fp32``, or ``bf16`` for the products of the towers; embeddings are float32 always.
+    """
+
+    processes: Processes = field(default_factory=Processes)
+    micro_batch: int | None = None
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro_batch must be at least 1 or None, got {self.micro_batch}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}.")
+
+    def embed_local(self, embed: Embed, rows: np.ndarray, empty: Tensor, seed: Sequence[int]) -> list[Tensor]:
+        """Audio and text embeddings of this process's share of a batch.
+
+        Args:
+            embed: rows to audio and text embeddings ``[..., n, d]``.
+            rows: of the global batch.
+            empty: the embeddings of no row ``[..., 0, d]``, for a process that has none.
+            seed: of the dropout. A micro-batch draws from it and its place in the global batch, so that
+                the computation again in the backward pass, and any process, draws the same.
+        """
+        share = self.processes.share(len(rows))
+        mine = rows[share]
+        if not len(mine):
+            return [empty, empty]
+
+        def run(place: int, piece: np.ndarray) -> tuple[Tensor, Tensor]:
+            with drawing_from([*seed, place], empty.device), self._products(empty.device):
+                return embed(piece)
+
+        step = self.micro_batch or len(mine)
+        pieces = [(share.start + n, mine[n : n + step]) for n in range(0, len(mine), step)]
+        if len(pieces) == 1:
+            return list(run(*pieces[0]))
+        embedded = [checkpoint(run, *p, use_reentrant=False, preserve_rng_state=False) for p in pieces]
+        return [torch.cat(side, dim=-2) for side in zip(*embedded, strict=True)]
+
+    def embed_all(self, embed: Embed, rows: np.ndarray, device: torch.device) -> list[Tensor]:
+        """Audio and text embeddings of all rows, on every process; for validation, without gradient."""
+        step = self.micro_batch or len(rows)
+        with torch.no_grad(), self._products(device):
+            embedded = [embed(rows[n : n + step]) for n in range(0, len(rows), step)]
+        return [torch.cat(side, dim=-2) for side in zip(*embedded, strict=True)]
+
+    def _products(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
+
+
+@contextmanager
+def drawing_from(seed: Sequence[int], device: torch.device) -> Iterator[None]:
+    """Torch draws from ``seed`` in the block; its own generators are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.default_rng(list(seed)).integers(2**62)))
+        yield

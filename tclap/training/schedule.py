@@ -1,0 +1,91 @@
+"""How long and how fast a training goes: named presets of plain values, and the schedule they make."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Ours: a linear ramp, then half a cosine.
+    "cosine": {
+        "optimiser": "adamw",
+        "decay": "cosine",
+        "warmup": 0.1,
+        "weight_decay": 1e-4,
+        "clip_norm": 1.0,
+        "loss_scale": 1.0,
+    },
+    # The draft's authors', by their code: 10 epochs of batches of 32 at 1e-3 (see Sinha et al., arXiv
+    # 2408.09269). With Adam the loss's factor acts through the bound on the gradient only.
+    "published": {
+        "optimiser": "adam",
+        "decay": "epoch",
+        "gamma": 0.95,
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+        "clip_norm": 0.5,
+        "loss_scale": 0.8,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Plain values that say how a training goes; the defaults are the preset ``cosine``.
+
+    Attributes:
+        steps: number of updates.
+        lr: largest learning rate.
+        validate_every: steps between validations, which are followed by a checkpoint.
+        epoch: steps an epoch.
+        optimiser: ``adamw`` or ``adam``.
+        decay: of the learning rate: ``cosine`` to 0 at the end, or ``epoch``: times ``gamma`` an epoch.
+        gamma: see ``decay``.
+        warmup: share of the steps in which the rate rises.
+        weight_decay: the optimiser's.
+        clip_norm: bound on the norm of all gradients together.
+        loss_scale: what the loss is multiplied by before its gradient is taken.
+    """
+
+    steps: int
+    lr: float
+    validate_every: int = 25
+    epoch: int = 1
+    optimiser: str = "adamw"
+    decay: str = "cosine"
+    gamma: float = 1.0
+    warmup: float = 0.1
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    loss_scale: float = 1.0
+
+    @classmethod
+    def of(cls, preset: str, steps: int, lr: float, **changes: Any) -> Schedule:
+        """The schedule of a named preset.
+
+        Raises:
+            ValueError: on a name that is not in :data:`PRESETS`.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+        return cls(steps, lr, **(PRESETS[preset] | changes))
+
+    def make_optimiser(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser, whose rate :meth:`rate` then sets at each step."""
+        import torch
+
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.optimiser]
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, as a share of ``lr``."""
+        ramp = max(round(self.warmup * self.steps), 1)
+        if step < ramp:
+            return (step + 1) / ramp
+        if self.decay == "epoch":
+            return self.gamma ** (step // self.epoch)
+        return 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(self.steps - ramp, 1)))

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from artifact import connectives as module
+from artifact.connectives import ANY, CONNECTIVES, GROUPS, NONE, connectives, read_captions, shares
+
+# Sentences of our own, with the connectives that a reader finds in them.
+READ = {
+    "A kettle whistles before a cup is filled": {"before"},
+    "Before a crash, tyres squeal": {"before", "comma"},
+    "A man talks after a gong": {"after"},
+    "A gong, and afterwards silence": {"after", "and", "comma"},
+    "Hail followed by thunder": {"followed by"},
+    "A bell, then footsteps": {"then", "comma"},
+    "Someone coughs and then a door slams shut": {"and", "then"},
+    "A saw works until a plank falls": {"until"},
+    "A choir sings while an organ plays": {"while"},
+    "A crowd cheers as a ball is hit": {"as"},
+    "Talking during a concert": {"during"},
+    "Two bells ring at the same time": {"at the same time"},
+    "A drum and a horn sound at once": {"at the same time", "and"},
+    "A lid pops when steam escapes": {"when"},
+    "A motor starts and later stops": {"begins, stops", "later", "and"},
+    "Once the gate opens, horses run": {"once", "comma"},
+    "Finally a whistle": {"finally"},
+    "At first a hum, eventually a roar": {"first", "finally", "comma"},
+    "A fiddle along with a flute": {"along with", "with"},
+    "A gong sounds as a door shuts": {"as"},
+    "A pump clatters, all the while it rains": {"while", "comma"},
+    "Applause during a daytime show": {"during"},
+    # What sounds like time and is not.
+    "A fan slows as time goes by": set(),
+    "A pipe bursts as a result": set(),
+    "Owls hoot during the night": set(),
+    "Frogs during the summer": set(),
+    "A dog as well as a cat": set(),
+    "Wind for a while": set(),
+    "Tools such as saws": set(),
+    "Water drips now and then": set(),
+    "A clock strikes once": set(),
+    "It is as loud as a jet": set(),
+    "A siren as if far away": set(),
+    "One car after another": {"again and again"},
+    "A hammer strikes repeatedly": {"again and again"},
+    "A shop next to a street": set(),
+    "The bus comes to a stop": set(),
+}
+
+
+@pytest.mark.parametrize("caption", READ)
+def test_sentences_are_read_as_a_reader_does(caption):
+    row = connectives([caption]).iloc[0]
+    assert set(row.index[row]) == READ[caption]
+
+
+def test_every_pattern_belongs_to_a_group_and_is_read_above():
+    assert {group for group, _ in CONNECTIVES.values()} == set(GROUPS)
+    assert {name for found in READ.values() for name in found} == set(CONNECTIVES) - {"next", "meanwhile"}
+
+
+def test_shares_by_hand():
+    captions = pd.DataFrame(
+        {
+            "data_set": ["one"] * 6 + ["two"] * 2,
+            "clip_id": ["a", "a", "b", "b", "c", "c", "d", "e"],
+            "caption": [
+                "hail before rain",
+                "hail",
+                "rain while hail",
+                "rain, then hail",
+                "x and y",
+                "x",
+                "y",
+                "z",
+            ],
+        }
+    )
+    found = shares(captions).set_index(["data_set", "connective"])
+    assert found.loc[("one", "before"), ["captions", "total"]].tolist() == [1, 6]
+    assert found.loc[("one", "any order word"), "share"] == pytest.approx(100 * 2 / 6)
+    assert found.loc[("one", "any word of simultaneity"), "share"] == pytest.approx(100 / 6)
+    assert found.loc[("one", NONE), "share"] == pytest.approx(50)
+    row = found.loc[("one", "any order word")]
+    assert 0 <= row["low"] <= row["share"] <= row["high"] <= 100
+    # Three clips of two captions with 1, 1 and 0 hits: 1/3, 1/3 and -2/3 off what a share of 1/3 gives.
+    half = 1.959963984540054 * np.sqrt(6 / 9) / 6
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FEW", 1)
+        few = shares(captions[captions["data_set"] == "one"]).set_index("connective").loc["any order word"]
+    assert (few["low"], few["high"]) == pytest.approx((100 * (1 / 3 - half), 100 * (1 / 3 + half)))
+    # Nothing found: Wilson's upper end, z^2 / (n + z^2).
+    z = 1.959963984540054
+    assert found.loc[("two", "before"), "high"] == pytest.approx(100 * z**2 / (2 + z**2))
+    assert set(found.loc["two"].index) == {*CONNECTIVES, *ANY.values(), NONE}
+
+
+def test_official_captions(audiocaps_root, clotho_root, monkeypatch):
+    monkeypatch.setenv("AUDIOCAPS_ROOT", str(audiocaps_root))
+    monkeypatch.setenv("CLOTHO_ROOT", str(clotho_root))
+    captions = pd.concat([read_captions("audiocaps"), read_captions("clotho")], ignore_index=True)
+    found = connectives(captions["caption"])
+    # Unambiguous ones against a plain count of words.
+    words = captions["caption"].str.lower().map(lambda text: set(re.findall(r"[a-z]+", text)))
+    plain = {"while": {"while", "whilst"}, "then": {"then"}, "during": {"during", "throughout"}}
+    for name, alike in plain.items():
+        expected = words.map(lambda present, alike=alike: bool(present & alike))
+        # "For a while" and "now and then" are taken out.
+        assert (found[name] != expected).mean() < 0.002, name
+    assert len(captions) > 20_000 and 0.2 < found["and"].mean() < 0.7
+    assert np.all(found.mean() < 0.7)
+
+
+def test_an_unknown_data_set_is_refused():
+    with pytest.raises(ValueError, match="unknown captioned data set 'wavcaps'"):
+        read_captions("wavcaps")

@@ -1,0 +1,104 @@
+"""Tables for notebooks: the numbers are the summary's."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pandas as pd
+import pytest
+
+from artifact.notebook import frames
+from figures.scores import TASKS
+from tclap.training.variants import VARIANTS
+
+
+def test_tasks(summary):
+    table = frames.tasks(summary, ("clap", "t-clap"))
+    assert list(table.columns) == ["clap", "t-clap", "chance", "n"]
+    entry = summary["models"]["t-clap"]["zste"]["2way_before"]
+    low, high = entry["ci95"]
+    row = table.loc["2way_before (before)"]
+    assert row["t-clap"] == f"{entry['accuracy']:.1f} [{low:.1f}, {high:.1f}]" == "98.9 [97.4, 100.0]"
+    assert (row["chance"], row["n"]) == ("50", "500")
+    assert table.loc["5 (which is first)", "chance"] == "0.13"
+    assert len(table) == len(TASKS)
+
+
+def test_a_task_that_nobody_was_asked_has_no_row(summary):
+    for model in summary["models"].values():
+        model["zste"]["4"] = None
+    summary["models"]["t-clap"]["zste"]["5"] = None
+    table = frames.tasks(summary, ("clap", "t-clap"))
+    assert "4 (1 of 50)" not in table.index
+    assert table.loc["5 (which is first)", "t-clap"] == ""
+
+
+def test_comparisons(summary):
+    summary["comparisons"] = [
+        {"models": ["clap", "t-clap"], "task": "3", "difference": -1.25, "ci95": [-3.0, 0.5],
+         "mcnemar_p": 0.0421, "holm_p": 0.25},
+        {"models": ["clap", "clap-slots"], "task": "3", "difference": 9.0, "ci95": [8.0, 10.0],
+         "mcnemar_p": 0.0, "holm_p": 0.0},
+    ]  # fmt: skip
+    table = frames.comparisons(summary, "clap", "t-clap")
+    assert table.loc["3 (3-way before)"].tolist() == ["−1.2", "[−3.0, +0.5]", "0.042", "0.25"]
+    assert len(table) == 1
+    turned = frames.comparisons(summary, "t-clap", "clap").loc["3 (3-way before)"]
+    assert turned.tolist()[:2] == ["+1.2", "[−0.5, +3.0]"]
+    assert frames.comparisons(summary, "clap", "t-clap-half").empty
+
+
+def test_variants_say_what_they_change():
+    table = frames.variants(list(VARIANTS) + ["readout-mean"])["differs from t-clap in"]
+    assert table["t-clap-no-replay"] == "replay = 0.0"
+    assert table["t-clap-alpha-same-0"] == "alpha_same = 0.0, distinct = True"
+    assert table["readout-mean"] == "readout = mean"
+    assert table["clap-continued"] == "loss = clip"
+    assert "nothing" in table["t-clap"]
+    with pytest.raises(ValueError, match="unknown variant 't-clop'"):
+        frames.variants(["t-clop"])
+
+
+def test_hold_out():
+    right = {("t-clap-half", "both seen"): 10, ("t-clap-half", "none seen"): 5, ("clap", "both seen"): 0}
+    rows = [
+        {"model": model, "task": f"hold-out: {condition}", "item": f"{condition} {n}", "seed": 0,
+         "source_a": f"s{n}", "source_b": None, "correct": n < count, "chance": 0.5}
+        for (model, condition), count in right.items() for n in range(10)
+    ]  # fmt: skip
+    other = rows[0] | {"task": "2way_before", "correct": False}
+    table = frames.hold_out(pd.DataFrame([*rows, other]))
+    assert table.index.tolist() == ["clap", "t-clap-half"] and table.columns.tolist() == ["both", "none"]
+    assert table["both"].tolist() == ["0.0 [0.0, 0.0]", "100.0 [100.0, 100.0]"]
+    half, _, ends = table.loc["t-clap-half", "none"].partition(" ")
+    low, high = (float(end) for end in ends.strip("[]").split(", "))
+    assert half == "50.0" and 10 <= low < 50 < high <= 90
+
+
+def test_where_two_runs_differ_most(summary, tmp_path):
+    other = copy.deepcopy(summary)
+    other["models"]["clap"]["zste"]["1"]["accuracy"] += 2.5
+    other["models"]["t-clap"]["zste"]["3"]["accuracy"] -= 4
+    path = tmp_path / "reference.json"
+    assert frames.farthest(summary, path).empty
+    path.write_text(json.dumps(other))
+    table = frames.farthest(summary, path, 2)
+    assert table.index.tolist() == [("t-clap", "3"), ("clap", "1")]
+    assert table["difference"].tolist() == [4.0, -2.5]
+
+
+@pytest.mark.parametrize(
+    ("git", "expected"),
+    [
+        ({"commit": "abc", "dirty": False}, "abc"),
+        ({"commit": "abc", "dirty": True}, "abc, with changes"),
+        (None, "outside of a checkout"),
+    ],
+)
+def test_what_a_run_was_made_with(git, expected):
+    facts = {"git": git, "python": "3.11.7", "platform": "Linux", "packages": {"torch": "2.13.0", "x": None}}
+    table = frames.made_with({"provenance": facts})["made with"]
+    assert table.to_dict() == {
+        "commit": expected, "python": "3.11.7", "platform": "Linux", "torch": "2.13.0",
+    }  # fmt: skip

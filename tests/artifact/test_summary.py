@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from artifact import paths
+from artifact.config import load_config, plain_values
+from artifact.prompts import PREFIX, PROMPTS
+from artifact.summary import build_summary, summarise_run, summarised
+from tclap.evaluation.retrieval import chance_precision
+from tclap.evaluation.tasks import TASKS
+from tclap.files import write_json
+
+# Right or wrong on five items (rows: two seeds), by model and task.
+SCORES = {
+    "clap": {
+        "1": ((1, 1, 1, 1, 0), (1, 1, 1, 0, 0)),
+        "3": ((1, 0, 0, 0, 0), (0, 0, 0, 1, 0)),
+        PREFIX + "{}": ((1, 0, 0, 0, 0), (1, 1, 0, 0, 0)),
+    },
+    "t-clap": {
+        "1": ((1, 1, 1, 0, 0), (1, 1, 1, 0, 0)),
+        "3": ((1, 1, 1, 1, 1), (1, 1, 1, 0, 0)),
+        PREFIX + "{}": ((1, 1, 1, 1, 1), (1, 1, 1, 1, 1)),
+    },
+    "clap@full": {"3": ((0, 0, 0, 0, 1), (0, 0, 0, 0, 0))},
+    "t-clap@full": {"3": ((1, 1, 0, 0, 0), (1, 1, 0, 0, 0))},
+    "clap@msclap": {"3": ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0))},
+    "t-clap@msclap": {"3": ((0, 1, 0, 0, 0), (0, 1, 0, 0, 0))},
+    "readout-mean": {"1": ((1, 0, 0, 0, 0), (1, 0, 0, 0, 0)), PREFIX + "{}": ((1,) * 5, (1,) * 5)},
+}
+CHANCE = {"1": 1 / 4, "3": 1 / 3, PREFIX + "{}": 1 / 4}
+
+
+def item_rows(scores=SCORES):
+    rows = []
+    for model, tasks in scores.items():
+        for task, seeds in tasks.items():
+            for (seed, answers), item in itertools.product(enumerate(seeds), range(5)):
+                rows.append(
+                    {"model": model, "seed": seed, "task": task, "item": f"i{item}", "source_a": f"s{item}"}
+                )
+                rows[-1] |= {"source_b": f"s{(item + 1) % 5}" if task == "3" else None}
+                rows[-1] |= {"correct": bool(answers[item]), "chance": CHANCE[task], "margin": np.nan}
+                rows[-1] |= {"tied": task == "3" and item == 4}
+    return pd.DataFrame(rows)
+
+
+def query_rows():
+    ranks = {
+        ("clap", "text_to_audio"): ((1, 4, 6), (1, 12, 7)),
+        ("clap", "audio_to_text"): ((1, 1, 1, 2), (1, 1, 2, 2)),
+        ("t-clap", "text_to_audio"): ((1, 1, 1), (1, 1, 1)),
+        ("t-clap", "audio_to_text"): ((2, 2, 2, 2), (2, 2, 2, 2)),
+    }
+    rows = []
+    for (model, direction), seeds in ranks.items():
+        for (seed, found), (query, relevant) in itertools.product(enumerate(seeds), enumerate((1, 2, 3, 2))):
+            if query < len(found):
+                text = direction == "text_to_audio"
+                rows.append({"model": model, "seed": seed, "gallery": "singles", "direction": direction})
+                rows[-1] |= {"query": query, "source_a": None if text else f"s{query}", "source_b": None}
+                rows[-1] |= {"rank": found[query], "relevant": relevant, "gallery_size": 12}
+                rows[-1] |= {"average_precision": 1 / found[query]}
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return build_summary(item_rows(), query_rows())
+
+
+def test_accuracies_by_hand(summary):
+    assert list(summary["models"]) == ["clap", "t-clap"]
+    clap, tclap = (summary["models"][m]["zste"] for m in ("clap", "t-clap"))
+    assert clap["1"]["accuracy"] == pytest.approx(70) and clap["1"]["per_seed"] == pytest.approx([80, 60])
+    assert clap["3"]["accuracy"] == pytest.approx(20) and clap["3"]["per_seed"] == pytest.approx([20, 20])
+    assert tclap["3"]["accuracy"] == pytest.approx(80) and tclap["3"]["per_seed"] == pytest.approx([100, 60])
+    assert (clap["1"]["chance"], clap["3"]["chance"]) == pytest.approx((25, 100 / 3))
+    for model in (clap, tclap):
+        for task in ("1", "3"):
+            low, high = model[task]["ci95"]
+            assert 0 <= low <= model[task]["accuracy"] <= high <= 100 and low < high
+            assert model[task]["n"] == 5
+
+
+def test_tasks_that_were_not_asked_are_null(summary):
+    zste = summary["models"]["clap"]["zste"]
+    assert tuple(zste) == TASKS
+    assert [t for t in TASKS if zste[t] is not None] == ["1", "3"] and zste["4"] is None
+
+
+def test_prompts_go_by_their_wording(summary):
+    # As in the paper's Table I.
+    assert list(summary["models"]["clap"]["prompts"]) == ["{label}"]
+    assert summary["models"]["clap"]["prompts"]["{label}"]["per_seed"] == pytest.approx([20, 40])
+    rows = item_rows({"clap": {"1": ((1, 0, 1, 0, 1),)}})
+    rows = pd.concat([rows, *(rows.assign(task=PREFIX + p) for p in PROMPTS)], ignore_index=True)
+    draft = pd.read_csv(paths.CHECKOUT / "paper" / "draft_tables.csv", comment="#")
+    wordings = list(build_summary(rows, query_rows())["models"]["clap"]["prompts"])
+    assert wordings == draft["row"][draft["table"] == "I"].tolist()
+
+
+def test_readouts_have_the_tasks_alone(summary):
+    assert list(summary["readouts"]) == ["mean"] and list(summary["readouts"]["mean"]) == ["1"]
+    assert summary["readouts"]["mean"]["1"]["accuracy"] == pytest.approx(20)
+
+
+def test_windows(summary):
+    windows = summary["windows"]
+    assert set(windows) == {"full", "msclap", "fit"}
+    assert windows["full"]["clap"]["3"]["accuracy"] == pytest.approx(10)
+    assert windows["msclap"]["t-clap"]["3"]["accuracy"] == pytest.approx(20)
+    # The main rows are the fit policy's; only what the other policies were asked is repeated.
+    expected = {m: {"3": summary["models"][m]["zste"]["3"]} for m in ("clap", "t-clap")}
+    assert windows["fit"] == expected and expected["t-clap"]["3"]["accuracy"] == pytest.approx(80)
+    alone = build_summary(item_rows({m: SCORES[m] for m in ("clap", "t-clap")}), query_rows())
+    assert alone["windows"] == {} and alone["readouts"] == {}
+
+
+def test_comparisons_by_hand(summary):
+    found = {(*c["models"], c["task"]): c for c in summary["comparisons"]}
+    assert set(found) == {("clap", "t-clap", "1"), ("clap", "t-clap", "3")}
+    order = found["clap", "t-clap", "3"]
+    # Second minus first, of the seeds' mean: 80 - 20.
+    assert order["difference"] == pytest.approx(60)
+    assert 0 <= order["ci95"][0] < 60 < order["ci95"][1] <= 100
+    # Seed 0: four items change, all one way, p = 2 / 2^4; seed 1: three against one, p = 2 (1 + 4) / 2^4.
+    assert order["mcnemar_p"] == pytest.approx(10 / 16)
+    same = found["clap", "t-clap", "1"]
+    # Seed 0: one item is lost; seed 1: none changes. Both p are 1.
+    assert same["difference"] == pytest.approx(-10) and same["mcnemar_p"] == 1
+
+
+def test_largest_p_of_the_seeds_whichever_it_is():
+    answers = {"clap": ((0,) * 5, (0, 0, 1, 1, 1)), "t-clap": ((1,) * 5, (1, 1, 1, 1, 1))}
+    p = []
+    for turn in (1, -1):
+        rows = item_rows({m: {"3": seeds[::turn]} for m, seeds in answers.items()})
+        p.append(build_summary(rows, query_rows())["comparisons"][0]["mcnemar_p"])
+    # Five one way, p = 2 / 2^5, and two one way, p = 2 / 2^2.
+    assert p == pytest.approx([0.5, 0.5])
+
+
+def test_controls_have_a_place_of_their_own():
+    rows = item_rows({name: {"3": ((1, 1, 0, 0, 0),) * 2} for name in ("clap", "t-clap")})
+    control = rows[rows["model"] == "t-clap"].assign(task="gap: 25%")
+    found = build_summary(pd.concat([rows, control]), query_rows())
+    entry = found["controls"]["t-clap"]["gap"]["25%"]
+    assert (entry["accuracy"], entry["n"], entry["tied"]) == (40, 5, 20)
+    assert found["models"]["t-clap"]["zste"]["3"] == entry and "clap" not in found["controls"]
+
+
+def test_comparisons_are_adjusted_over_the_tasks_and_say_what_could_be_seen():
+    """Twelve items of two tasks: one that tells the two models apart everywhere, one that does in half."""
+    rows = []
+    for model, task in itertools.product(("clap", "t-clap"), ("1", "3")):
+        for item in range(12):
+            right = model == "t-clap" and (task == "3" or item < 6)
+            rows.append({"model": model, "seed": 0, "task": task, "item": f"i{item}", "source_a": f"s{item}"})
+            rows[-1] |= {"source_b": None, "correct": right, "tied": False, "chance": 0.5}
+    found = {c["task"]: c for c in build_summary(pd.DataFrame(rows), query_rows())["comparisons"]}
+    # Exact two-sided: 2 / 2^12 and 2 / 2^6; Holm: the smaller times two, the other as it is.
+    assert found["3"]["mcnemar_p"] == pytest.approx(2 / 2**12)
+    assert found["1"]["mcnemar_p"] == pytest.approx(2 / 2**6)
+    assert found["3"]["holm_p"] == pytest.approx(4 / 2**12)
+    assert found["1"]["holm_p"] == pytest.approx(2 / 2**6)
+    assert found["1"]["difference"] == 50 and 0 < found["3"]["detectable"] <= 100
+    same = [row | {"correct": True} for row in rows]
+    none = build_summary(pd.DataFrame(same), query_rows())["comparisons"]
+    assert all(c["detectable"] is None and c["holm_p"] == 1 for c in none)
+
+
+def test_retrieval_by_hand(summary):
+    by_way = summary["models"]["clap"]["retrieval"]["singles"]
+    text = by_way["text_to_audio"]
+    # Ranks 1, 4, 6 and 1, 12, 7.
+    assert [text[f"R@{k}"] for k in (1, 5, 10)] == pytest.approx([100 / 3, 50, 250 / 3])
+    assert text["median_rank"] == 5 and text["n"] == 3
+    # The best items' 1 / rank stand for average precision.
+    assert text["mAP@10"] == pytest.approx(100 * np.mean([1, 1 / 4, 1 / 6, 1, 1 / 12, 1 / 7]))
+    assert text["ci95"]["mAP@10"][0] < text["mAP@10"] < text["ci95"]["mAP@10"][1]
+    assert by_way["audio_to_text"]["R@1"] == pytest.approx(62.5) and by_way["audio_to_text"]["n"] == 4
+    assert by_way["audio_to_text"]["R@5"] == 100 and by_way["audio_to_text"]["ci95"]["R@5"] == [100, 100]
+    for k in (1, 5, 10):
+        low, high = text["ci95"][f"R@{k}"]
+        assert 0 <= low <= text[f"R@{k}"] <= high <= 100
+    assert summary["models"]["t-clap"]["retrieval"]["singles"]["audio_to_text"]["R@1"] == 0
+
+
+def test_chance_of_average_precision_by_enumeration():
+    for size, relevant, depth in ((5, 1, 10), (5, 2, 3), (6, 4, 2), (4, 4, 10), (1, 1, 10)):
+        found = []
+        for hits in itertools.combinations(range(1, size + 1), relevant):
+            precisions = [n / rank for n, rank in enumerate(hits, 1) if rank <= depth]
+            found.append(sum(precisions) / min(depth, relevant))
+        assert chance_precision(size, relevant, depth) == pytest.approx(np.mean(found))
+
+
+def test_retrieval_chance_by_enumeration(summary):
+    chance = summary["models"]["clap"]["retrieval"]["singles"]["text_to_audio"]["chance"]
+    for k in (1, 5, 10):
+        draws = [set(draw) for draw in itertools.combinations(range(12), k)]
+        # The three text queries have 1, 2 and 3 relevant items of 12.
+        hits = [np.mean([bool(draw & set(range(relevant))) for draw in draws]) for relevant in (1, 2, 3)]
+        assert chance[f"R@{k}"] == pytest.approx(100 * np.mean(hits))
+
+
+def test_chance_in_a_gallery_smaller_than_k_is_certainty():
+    queries = query_rows().assign(gallery_size=4)
+    retrieval = build_summary(item_rows(), queries)["models"]["clap"]["retrieval"]["singles"]
+    assert retrieval["audio_to_text"]["chance"]["R@5"] == retrieval["audio_to_text"]["chance"]["R@10"] == 100
+
+
+def test_galleries_and_models_are_kept_apart(summary):
+    both = pd.concat([query_rows(), query_rows().assign(gallery="ordered", rank=1)], ignore_index=True)
+    found = build_summary(item_rows(), both)["models"]
+    assert found["clap"]["retrieval"]["singles"] == summary["models"]["clap"]["retrieval"]["singles"]
+    assert found["clap"]["retrieval"]["ordered"]["text_to_audio"]["R@1"] == 100
+
+
+def test_summary_is_json_without_nan(summary):
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+# A whole run
+
+
+ORIGIN = {"path": None, "revision": "abc", "sha256": "0" * 64, "random_weights": False}
+
+
+@pytest.fixture
+def run(project_root):
+    """A run's folder as if both seeds of a profile had been evaluated."""
+    config = plain_values(replace(load_config("synthetic"), slots=None)) | {"seeds": [0, 1]}
+    folder = paths.run("synthetic", "compact")
+    (folder / "data").mkdir(parents=True)
+    write_json(folder / "data/config.json", config)
+    clips = pd.DataFrame({"clip_id": list("abcdef"), "label": ["x", "y"] * 3, "fold": [1, 1, 2, 2, 3, 3]})
+    clips["split"] = ["train", "train", "validation", "validation", "test", "test"]
+    for name in ("clips", "pairs-validation", "pairs-test", "items", "controls"):
+        clips.to_parquet(folder / f"data/{name}.parquet")
+    results, queries = item_rows(), query_rows()
+    for seed in (0, 1):
+        own = folder / f"seed{seed}"
+        own.mkdir()
+        results[results["seed"] == seed].to_parquet(own / "results.parquet")
+        queries[queries["seed"] == seed].to_parquet(own / "retrieval.parquet")
+        pd.DataFrame({"model": ["clap"], "seed": [seed]}).to_parquet(own / "similarity.parquet")
+        (own / "example.json").write_text(json.dumps({"seed": seed}))
+        np.savez(own / "example.npz", seed=seed)
+        for model in ("clap", "t-clap", "readout-mean"):
+            (own / model).mkdir()
+            history = pd.DataFrame({"model": [model] * 2, "seed": seed, "step": [0, 1], "loss": [2.0, 1.0]})
+            history.to_parquet(own / model / "history.parquet")
+        write_json(own / "clap/weights.json", {"config": {"origin": ORIGIN}})
+    return folder
+
+
+def test_a_run_of_two_seeds(run, summary):
+    found = summarise_run("synthetic", "compact")
+    assert {key: found[key] for key in summary} == summary
+    assert (found["profile"], found["base"], found["seeds"], found["classes"]) == (
+        "synthetic",
+        "compact",
+        [0, 1],
+        2,
+    )
+    assert found["clips"] == {"base": 2, "post": 2, "validation": 2, "test": 2}
+    assert found["folds"] == {"train": [1], "validation": [2], "test": [3]}
+    for path in (run / "summary.json", run.parent / "summary.json"):
+        written = json.loads(path.read_text(), parse_constant=pytest.fail)
+        assert written["models"] == found["models"] and written["comparisons"] == found["comparisons"]
+    for name, rows in (("results", len(item_rows())), ("retrieval", len(query_rows())), ("similarity", 2)):
+        table = pd.read_parquet(run / f"{name}.parquet")
+        assert len(table) == rows and set(table["seed"]) == {0, 1}
+    history = pd.read_parquet(run / "history.parquet")
+    assert len(history) == 12 and set(history["model"]) == {"clap", "t-clap", "readout-mean"}
+    assert json.loads((run / "example.json").read_text()) == {"seed": 0}
+    assert found["origin"] == json.loads((run / "summary.json").read_text())["origin"] == ORIGIN
+
+
+def test_what_the_run_was_stands_beside_its_summary(run):
+    (run / "seed1/t-clap/weights.safetensors").write_bytes(b"abc")
+    found = summarise_run("synthetic", "compact")["provenance"]
+    kept = json.loads((run / "provenance.json").read_text())
+    of_run = {"profile": "synthetic", "base": "compact", "seeds": [0, 1], "origin": ORIGIN}
+    assert kept == json.loads(json.dumps(found)) | of_run
+    # FIPS 180-2, appendix B.1.
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert kept["weights"] == {"seed1/t-clap": abc}
+    assert set(kept["data"]) == {"clips", "pairs-validation", "pairs-test", "items", "controls"}
+    assert kept["config"]["seeds"] == [0, 1] and len(kept["source"]) == 64 and kept["packages"]["torch"]
+
+
+def test_a_base_model_that_was_trained_here_has_no_origin(run):
+    write_json(run / "seed0/clap/weights.json", {"config": {"window": 4.0}})
+    found = summarise_run("synthetic", "compact")
+    assert found["origin"] is None and found["model"] == {"window": 4.0} and found["weights"] == {}
+    (run / "seed0/clap/weights.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"seed0/clap/weights\.json is missing: run notebook 02"):
+        summarise_run("synthetic", "compact")
+
+
+def test_weights_are_counted_by_model_and_part(run):
+    parts = {
+        "audio_head.mlp.weight": np.zeros((3, 4), np.float32),
+        "audio_head.mlp.bias": np.zeros(3, np.float32),
+        "reader.words": np.zeros((2, 2, 2), np.float32),
+        "logit_scale": np.zeros((), np.float32),
+    }
+    save_file(parts, run / "seed0/clap/weights.safetensors")
+    assert summarise_run("synthetic", "compact")["weights"] == {
+        "clap": {"audio_head": 15, "reader": 8, "logit_scale": 1}
+    }
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "similarity.parquet"])
+def test_a_seed_that_was_not_evaluated_is_named(run, name):
+    (run / "seed1" / name).unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        summarise_run("synthetic", "compact")
+    message = str(error.value)
+    assert f"seed1/{name} is missing: run notebook 04" in message and "\n" not in message
+    assert not (run / "summary.json").exists()
+
+
+def test_the_summary_is_made_where_it_is_missing_or_older_than_a_seeds_tables(run):
+    with pytest.raises(FileNotFoundError, match=r"data/config\.json is missing: run notebook 01"):
+        summarised("synthetic", "laion-clap")
+    first = summarised("synthetic", "compact")
+    path, marked = run / "summary.json", first | {"seeds": [9]}
+    write_json(path, marked)
+    kept = summarised("synthetic", "compact")
+    assert kept["seeds"] == [9], "it is there already"
+    later = path.stat().st_mtime + 10
+    os.utime(run / "seed1/results.parquet", (later, later))
+    assert summarised("synthetic", "compact")["seeds"] == first["seeds"]

@@ -1,0 +1,162 @@
+"""The one call on toy models: suites, shapes, and what is refused."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import tclap
+from tclap import audio
+from tclap import cli as command_line
+from tclap.evaluation.benchmark import SUITES, evaluate
+from tclap.evaluation.controls import CONDITIONS
+from tclap.evaluation.statistics import summarise
+from tclap.evaluation.tasks import ROW_COLUMNS, TASKS
+
+RATE = 8000
+PITCHES = {"hum": 200, "flute": 700, "whistle": 1900, "beep": 3000}
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Ten tones of each of four pitches."""
+    rows = []
+    for label, pitch in PITCHES.items():
+        for n in range(10):
+            tone = 0.2 * np.sin(2 * np.pi * (pitch + 3 * n) * np.arange(3000) / RATE)
+            audio.write_wav(tmp_path / f"{label} {n}.wav", tone.astype(np.float32), RATE)
+            rows.append({"file": f"{label} {n}.wav", "label": label})
+    pd.DataFrame(rows).to_csv(tmp_path / "clips.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def clips(recordings):
+    return tclap.load_clips("folder", recordings, test=0.4)
+
+
+class Blind:
+    """Hears which tones there are, not when; any object with two methods will do."""
+
+    sample_rate, window = RATE, 0.5
+
+    def __init__(self):
+        self.heard, self.read = [], []
+
+    def encode_audio(self, waveforms):
+        self.heard += [np.asarray(w) for w in waveforms]
+        power = np.abs(np.fft.rfft(np.stack(waveforms), axis=1)) ** 2
+        hertz = np.fft.rfftfreq(np.stack(waveforms).shape[1], 1 / RATE)
+        bands = [power[:, np.abs(hertz - pitch) < 150].sum(axis=1) for pitch in PITCHES.values()]
+        return np.sqrt(bands).T
+
+    def encode_text(self, captions):
+        self.read += list(captions)
+        return [[float(label in caption) + 1e-3 for label in PITCHES] for caption in captions]
+
+
+def test_all_suites_of_any_object(clips):
+    model = Blind()
+    rows = evaluate(model, clips, "full", pairs=30, control_pairs=10, seed=3, name="blind")
+    assert list(rows.columns[: len(ROW_COLUMNS)]) == list(ROW_COLUMNS)
+    assert (rows["model"] == "blind").all() and (rows["seed"] == 3).all()
+    summary = summarise(rows, resamples=50).set_index("task")
+    assert summary.loc["1", "accuracy"] == 100 and summary.loc["2a", "accuracy"] == 100
+    # Order is a tie, which counts against it and is said.
+    assert summary.loc["2way_before", "accuracy"] == 0
+    assert rows[rows["task"] == "2way_before"]["tied"].all()
+    assert summary.loc["gap: 25%", "n"] == 10 and summary.loc["2way_before", "n"] == 30
+    singles = "retrieval: singles, audio to text, "
+    assert summary.loc[singles + "R@1", "accuracy"] == summary.loc[singles + "mAP@10", "accuracy"] == 100
+    assert summary.loc[singles + "R@1", "chance"] == 25
+    assert summary.loc["retrieval: ordered, text to audio, R@1", "accuracy"] < 50
+
+
+def test_every_sound_and_caption_is_encoded_once(clips):
+    model = Blind()
+    rows = evaluate(model, clips, "full", pairs=30, control_pairs=10)
+    assert max(collections.Counter(model.read).values()) == 1
+    test = clips[clips["split"] == "test"]
+    # Singles, views, conditions, three events and two of one class.
+    assert len(model.heard) == len(test) + 3 * 30 + 10 * (len(CONDITIONS) + 2)
+    assert all(w.shape == (4000,) and w.dtype == np.float32 for w in model.heard)
+    few = Blind()
+    some = evaluate(few, clips, "tasks", pairs=30)
+    assert len(few.heard) < len(test) + 3 * 30 and set(some["task"]) == set(TASKS) - {"4"}
+    # A suite's rows are the same alone and among others.
+    again = rows[rows["task"].isin(TASKS)].reset_index(drop=True)[some.columns.tolist()]
+    pd.testing.assert_frame_equal(again.astype({"correct": bool, "tied": bool}), some)
+
+
+def test_scale_and_kind_of_embeddings_do_not_matter(clips):
+    class Scaled(Blind):
+        def encode_audio(self, waveforms):
+            return torch.as_tensor(super().encode_audio(waveforms)) * 8 * self.steps(waveforms)
+
+        def encode_text(self, captions):
+            return np.array(super().encode_text(captions), np.float32) / 4 * self.steps(captions).numpy()
+
+        def steps(self, items):
+            return 2.0 ** (torch.arange(len(items)) % 3)[:, None]
+
+    one, other = (evaluate(m, clips, SUITES, pairs=12, control_pairs=5) for m in (Blind(), Scaled()))
+    pd.testing.assert_frame_equal(one.drop(columns="margin"), other.drop(columns="margin"))
+
+
+def test_rate_and_window_can_be_given(clips):
+    class Bare:
+        encode_audio, encode_text = Blind.encode_audio, Blind.encode_text
+        heard, read, window = [], [], 0.5
+
+    model = Bare()
+    with pytest.raises(ValueError, match="Bare has no sample_rate; expected evaluate"):
+        evaluate(model, clips, pairs=12)
+    assert len(evaluate(model, clips, pairs=12, sample_rate=RATE))
+    with pytest.raises(ValueError, match="window is 0, expected above 0"):
+        evaluate(model, clips, pairs=12, sample_rate=RATE, window=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "message"),
+    [
+        ("encode_audio", lambda n: torch.zeros(n + 1, 4), r"encode_audio gave \(\d+, 4\) for \d+ items"),
+        ("encode_audio", lambda n: torch.full((n, 4), torch.nan), "encode_audio gave values that are not"),
+        ("encode_text", lambda n: torch.zeros(n), r"encode_text gave \(\d+,\) for \d+ items"),
+        ("encode_text", lambda n: torch.ones(n, 5), "encode_text gave 5 dimensions and encode_audio 4"),
+    ],
+)
+def test_embeddings_that_cannot_be_right_are_refused(clips, method, result, message):
+    model = Blind()
+    setattr(model, method, lambda items: result(len(items)))
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, clips, pairs=12)
+
+
+@pytest.mark.parametrize("suite", ["everything", [], ["tasks", "control"]])
+def test_unknown_suites_are_refused(clips, suite):
+    with pytest.raises(ValueError, match="suite is .*expected among tasks, controls, retrieval, full"):
+        evaluate(Blind(), clips, suite)
+
+
+def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, project_root, monkeypatch, capsys):
+    monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
+    options = ["--data", "folder", "--root", str(recordings), "--pairs", "6", "--control-pairs", "3"]
+    out = project_root / "rows.parquet"
+    command_line.main(["evaluate", "--model", "msclap-2022", "--out", str(out), *options])
+    table = capsys.readouterr().out.splitlines()
+    kept = pd.read_parquet(out)
+    assert len(table) == 2 + kept["task"].nunique() and table[0].split()[:3] == ["model", "task", "accuracy"]
+    (line,) = [line.split() for line in table if line.startswith("msclap-2022  2way_before ")]
+    asked = kept[kept["task"] == "2way_before"]
+    assert (float(line[2]), line[-1]) == (round(100 * asked["correct"].mean(), 1), "6")
+    for wrong, message in (
+        (["--model", "compact"], "error: compact has no published weights, expected --weights of a trained"),
+        (["--model", "msclap-2022", "--suite", "nope"], "error: suite is ['nope'], expected among tasks"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main(["evaluate", *wrong, *options])
+        assert stopped.value.code == 1 and message in capsys.readouterr().err

@@ -1,0 +1,305 @@
+"""The paper: what its text may state itself, that all it refers to is there, that it builds for any run."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import made_up
+import pytest
+from matplotlib.figure import Figure
+
+from artifact import paths, slot_ablation
+from artifact.config import Slots
+from figures import scores
+from figures.read import draft
+from figures.registry import FIGURES, build
+from paper import numbers, tables
+from tclap.data.captions import FIRST_SLOT, SEEN_WORDINGS, SINGLE, UNSEEN_ORDERED
+from tclap.data.datasets import synthetic
+from tclap.evaluation import controls, statistics
+from tclap.evaluation import tasks as zste
+from tclap.evaluation.retrieval import DEPTH
+from tclap.slots import training as slots
+from tclap.training.schedule import PRESETS
+
+PAPER = paths.CHECKOUT / "paper"
+LATEX = ("latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "main.tex")
+OVERFULL = 5.0  # points
+
+
+def uncommented(path: Path) -> str:
+    """A file's TeX without comments."""
+    return re.sub(r"(?<!\\)%.*", "", path.read_text(encoding="utf-8"))
+
+
+SECTIONS = {path.stem: uncommented(path) for path in sorted((PAPER / "sections").glob("*.tex"))}
+MAIN = uncommented(PAPER / "main.tex")
+TEX = "\n".join([MAIN, *SECTIONS.values()])
+
+
+def default(function, name: str):
+    return inspect.signature(function).parameters[name].default
+
+
+def boundaries(*shares: str) -> bool:
+    return all(f"boundary: {share}%" in controls.CONDITIONS for share in shares)
+
+
+# A number that the text states itself is a definition: in which files it may stand, and that the code has it.
+DEFINED = {
+    r"95\,\%": (
+        ("experiments", "further", "results"),
+        "level of the intervals",
+        default(statistics.bootstrap_interval, "level") == 0.95,
+    ),
+    "2000": (("experiments",), "resamples", default(statistics.bootstrap_interval, "resamples") == 2000),
+    "0.05": (("experiments",), "level of significance", scores.LEVEL == 0.05),
+    r"80\,\%": (("results",), "power", default(statistics.detectable_difference, "power") == 0.8),
+    r"50\,\%": (("experiments", "results"), "a guess of two", scores.NEVER_WHILE == 50),
+    "50": (
+        ("experiments", "results"),
+        "candidates of task 4; unbiased of two",
+        zste.TASK_4_CANDIDATES == 50,
+    ),
+    "84": (("experiments",), "captions of task 4", 2 * zste.TASK_4_LABELS * (zste.TASK_4_LABELS - 1) == 84),
+    "10": (
+        ("experiments", "slots"),
+        "depth of average precision; a boundary",
+        DEPTH == 10 and boundaries("10"),
+    ),
+    r"90\,\%": (("slots",), "a boundary", boundaries("90")),
+    "15": (("further", "results", "slots", "slots_ablation"), "a boundary", boundaries("15")),
+    r"85\,\%": (("further", "results", "slots", "slots_ablation"), "a boundary", boundaries("85")),
+    "20": (
+        ("results", "slots", "slots_ablation"),
+        "dB between the events; names of events",
+        {"level: -20", "level: +20"} <= set(controls.CONDITIONS) and slot_ablation.EVENT_COUNTS[0] == 20,
+    ),
+    "200": (("slots_ablation",), "names of events", slot_ablation.EVENT_COUNTS[1] == 200),
+    r"20\,\%": (("slots_ablation",), "a part of the time", Slots().parts == [0.2, 0.4, 0.5]),
+    "25": (("experiments",), "dB over the synthetic noise", synthetic.SNR_DB == (0.0, 25.0)),
+    r"5\,\%": (("experiments",), "fall of the published recipe", PRESETS["published"]["gamma"] == 0.95),
+    "0.003": (("settings",), "the reader's rate", default(slots.train_reader, "lr") == 0.003),
+    "64": (("settings",), "the reader's batch", default(slots.train_reader, "batch") == 64),
+    "0.01": (("settings",), "the reader's decay", "weight_decay=0.01" in inspect.getsource(slots)),
+    "2022": (("background", "experiments"), "the name of a model", True),
+}
+NAMES = re.compile(r"ESC-50|R@\d+|mAP@10|\bClotho\b")
+# Arguments that are no prose.
+ARGUMENTS = re.compile(
+    r"\\(?:label|ref|input|includegraphics|cite[tp]?|begin|end|vspace|hspace|setlength)\*?"
+    r"(?:\[[^]]*\])?\{[^}]*\}(?:\{@?[^\n]*\})?"
+)
+NUMERAL = re.compile(r"(?<![\w.@])\d+(?:\.\d+)?(?:\\,\\%|\\%|\s*percent\b)?")
+
+
+def stated(tex: str) -> list[str]:
+    """Numbers of two digits, with decimals or in percent that stand in a text itself.
+
+    One digit is free: it numbers tasks, tables and slots.
+    """
+    prose = NAMES.sub("", ARGUMENTS.sub("", tex))
+    return [found for found in NUMERAL.findall(prose) if len(found) > 1]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found"),
+    [
+        (r"T-CLAP is at 97.1\,\% here", [r"97.1\,\%"]),
+        (r"in 9\,\% of the cases", [r"9\,\%"]),
+        (r"an interval of [94.8, 98.9]", ["94.8", "98.9"]),
+        (r"of 400 items, 98 percent", ["400", "98 percent"]),
+        (r"p < 0.001 in tasks 3 to 5, R@10 on ESC-50", ["0.001"]),
+        (r"\TClapTaskThree\,\% of $3N$ in Section~\ref{sec:10}~\cite{wu2023language}", []),
+    ],
+)
+def test_numbers_in_prose_are_found(sentence, found):
+    assert stated(sentence) == found
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_text_states_no_result(name):
+    typed = [number for number in stated(SECTIONS[name]) if name not in DEFINED.get(number, ((),))[0]]
+    assert not typed, f"sections/{name}.tex types {typed}: results are macros of numbers.tex"
+
+
+def test_the_main_file_holds_no_prose_but_its_title():
+    body = MAIN.split(r"\begin{document}")[1]
+    assert stated(body.split(r"\end{document}")[0].replace("5pt", "").replace("1.5pt", "")) in ([], ["0.5"])
+
+
+@pytest.mark.parametrize("literal", DEFINED)
+def test_a_stated_number_is_what_the_code_has(literal):
+    files, reason, holds = DEFINED[literal]
+    assert holds, f"{literal} ({reason}) is not what the code has"
+    for name in files:
+        assert literal in stated(SECTIONS[name]), f"sections/{name}.tex does not state {literal} ({reason})"
+
+
+def test_five_of_eight_unseen_wordings_name_the_events_in_order():
+    in_order = [w for w in UNSEEN_ORDERED if w.index("{a}") < w.index("{b}")]
+    assert (len(in_order), len(UNSEEN_ORDERED)) == (5, 8) and "five of eight" in SECTIONS["results"]
+
+
+def test_the_captions_are_told_as_they_are():
+    text = " ".join(SECTIONS["captions"].split())
+    seen, _, unseen = text.partition("Those that neither")
+    for wordings, told in (([*SINGLE, *SEEN_WORDINGS, FIRST_SLOT], seen), (UNSEEN_ORDERED, unseen)):
+        for wording in wordings:
+            assert rf"\says{{{wording.format(a='A', b='B')}}}" in told
+    for wording in controls.THREE.values():
+        assert rf"\says{{{wording.removeprefix('this is a sound of ').format('A', 'B', 'C')}}}" in unseen
+
+
+CONFIG = {
+    "test_pairs": 400,
+    "validation_pairs": 128,
+    "control_pairs": 200,
+    "warm_up": {"steps": 250, "lr": 0.003, "batch": 32, "preset": "cosine", "weight_decay": None},
+    "base_training": {"steps": 450, "lr": 0.002, "batch": 64, "preset": "cosine", "weight_decay": 0.05},
+    "post_pretraining": {"steps": 200, "lr": 0.005, "batch": 32, "replay_batch": 64, "text_loss_batch": 8,
+                         "pool_pairs": 3200, "pool_items": 12800, "preset": "cosine"},
+    "slots": {"parts": [0.2, 0.5], "steps": 600, "pool": 4000},
+}  # fmt: skip
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def whole() -> dict:
+    """A summary of a run of the default profile that has everything."""
+    summary = made_up.summary()
+    for name, other in (("clap-slots", "clap"), ("t-clap-slots", "t-clap")):
+        summary["models"][name] = summary["models"][other]
+        summary["controls"][name] = summary["controls"][other]
+    summary["provenance"] = {
+        "config": CONFIG,
+        "python": "3.11.7",
+        "packages": {"torch": "2.13.0+cpu"},
+        "git": {"commit": COMMIT, "dirty": True},
+    }
+    summary["model"] = {"window": 4.0, "sample_rate": 16000, "n_fft": 512, "hop": 320, "mels": 64, "dim": 128}
+    summary["weights"] = {
+        "clap": {"audio_trunk": 85184, "audio_head": 107520, "text_head": 189312, "logit_scale": 1},
+        "t-clap": {"audio_trunk": 85184, "audio_head": 107520, "text_head": 189312, "logit_scale": 1},
+        "clap-slots": {"reader": 252137},
+    }
+    return summary
+
+
+def bare() -> dict:
+    """A summary of a run of a published base model that has next to nothing."""
+    summary = made_up.summary(("clap", "clap-continued", "t-clap"))
+    for key in ("readouts", "windows", "controls", "slot_ablation", "comparisons", "clips", "classes"):
+        del summary[key]
+    post = {"steps": 1000, "lr": 0.001, "batch": 32, "preset": "published", "text_loss_batch": 0}
+    summary |= {"profile": "paper-smoke", "base": "msclap-2022", "seeds": [0]}
+    summary["provenance"] = {"config": {"post_pretraining": post}, "git": None}
+    summary["origin"] = {"random_weights": True}
+    summary["models"]["clap"]["retrieval"]["clotho"] = summary["models"]["clap"]["retrieval"]["singles"]
+    return summary
+
+
+RUNS = {"whole": whole, "bare": bare}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_macro_of_the_paper_exists_for_any_run(run):
+    # Our macros have two capitals or are those of the run; LaTeX's own commands have neither.
+    lower = "profile|base|seed(?:s|list|phrase)|classes|commit|uncommitted|weightswarning|has[a-z]+"
+    used = set(re.findall(rf"\\((?:[A-Z][a-z]*){{2,}}|{lower})(?![A-Za-z])", TEX))
+    used -= {"DeclareMathOperator", "TNCE"}
+    names = set(numbers.macros(RUNS[run]()))
+    assert len(used) > 150
+    assert used <= names, sorted(used - names)
+    assert {name for name in names if name.startswith("has")} <= used, "a switch that switches nothing"
+
+
+def test_settings_come_from_the_runs_own_configuration():
+    found = numbers.macros(whole())
+    assert (found["PostSteps"], found["PostLr"], found["PostPoolItems"]) == ("200", "0.005", r"12\,800")
+    assert (found["WarmUpWeightDecay"], found["BaseTrainingWeightDecay"]) == ("0.0001", "0.05")
+    assert (found["PostOptimiser"], found["PostClipNorm"], found["ReaderPool"]) == ("AdamW", "1", "4000")
+    assert found["SlotParts"] == r"20\,\% and 50\,\%"
+    assert (found["ModelWindow"], found["ModelKilohertz"], found["ModelDim"]) == ("4", "16", "128")
+    assert (found["ModelNFftMilliseconds"], found["ModelHopMilliseconds"]) == ("32", "20")
+    assert (found["WeightsReader"], found["WeightsTrained"]) == (r"252\,137", r"296\,833")
+    assert (found["haslessons"], found["haspublishedrecipe"]) == ("yes", "")
+    found = numbers.macros(bare())
+    assert (found["haslessons"], found["haspublishedrecipe"], found["hasslots"]) == ("", "yes", "")
+    assert (found["PostOptimiser"], found["PostClipNorm"], found["PostLr"]) == ("Adam", "0.5", "0.001")
+    assert (
+        found["WarmUpSteps"] == found["ModelWindow"] == found["WeightsReader"] == found["SlotParts"] == "--"
+    )
+
+
+def test_the_foot_of_each_page_names_the_run_and_its_code():
+    foot = re.search(r"\\newcommand\{\\runinfoot\}\{(.*?)\}\n", MAIN, re.S).group(1)
+    for macro in ("profile", "base", "seedlist", "commit", "uncommitted"):
+        assert rf"\{macro}" in foot
+    found = numbers.macros(whole())
+    assert (found["commit"], found["uncommitted"]) == ("0123456789ab", " with uncommitted changes")
+    assert (found["seedlist"], found["seedphrase"]) == ("0, 1", "2 seeds")
+    found = numbers.macros(bare())
+    assert (found["commit"], found["uncommitted"], found["seedphrase"]) == ("--", "", "1 seed")
+
+
+def test_the_abstract_warns_of_random_weights():
+    assert r"\weightswarning" in SECTIONS["abstract"]
+
+
+def test_all_figures_tables_and_sections_are_in_the_paper():
+    shown = re.findall(r"\\includegraphics\{(\w+)\}", TEX)
+    assert sorted(shown) == sorted(FIGURES)
+    assert sorted(re.findall(r"\\input\{tables/table_(\d)\}", TEX)) == sorted(tables.TABLES)
+    assert sorted(re.findall(r"\\input\{sections/(\w+)\}", TEX)) == sorted(SECTIONS)
+
+
+def test_references_are_defined_and_used():
+    labels = re.findall(r"\\label\{([^}]+)\}", TEX)
+    referred = set(re.findall(r"\\ref\{([^}]+)\}", TEX))
+    assert len(labels) == len(set(labels))
+    assert referred <= set(labels), sorted(referred - set(labels))
+    unused = {label for label in labels if label.startswith(("fig:", "tab:"))} - referred
+    assert not unused, f"no sentence speaks of {sorted(unused)}"
+    bibliography = (PAPER / "references.bib").read_text(encoding="utf-8")
+    keys = re.findall(r"^@(?!string)\w+\{(\w+),", bibliography, re.M)
+    cited = {key for group in re.findall(r"\\cite[tp]?\{([^}]+)\}", TEX) for key in group.split(",")}
+    assert len(keys) == len(set(keys)) > 40
+    assert cited == set(keys), sorted(cited ^ set(keys))
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory) -> dict[str, tuple[float, float]]:
+    """Width and height of every figure, in inches."""
+    run = made_up.write(tmp_path_factory.mktemp("run"), whole())
+    return {name: tuple(build(name, run).get_size_inches()) for name in FIGURES}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_paper_builds(run, sizes, tmp_path):
+    """With blank figures of the real ones' sizes: what is tested is the text and its layout."""
+    if shutil.which("latexmk") is None:
+        pytest.skip("latexmk is missing; CI installs it, see .ci/run")
+    summary, paper = RUNS[run](), tmp_path / "paper"
+    shutil.copytree(PAPER / "sections", paper / "sections")
+    for name in ("main.tex", "references.bib"):
+        shutil.copy(PAPER / name, paper)
+    (paper / "tables").mkdir()
+    for name in tables.TABLES:
+        text = tables.build(name, summary, draft())
+        (paper / "tables" / f"table_{name}.tex").write_text(text, encoding="utf-8")
+    (paper / "numbers.tex").write_text(numbers.numbers_tex(summary), encoding="utf-8")
+    (tmp_path / "figures").mkdir()
+    for name, size in sizes.items():
+        Figure(figsize=size).savefig(tmp_path / "figures" / f"{name}.pdf")
+    done = subprocess.run(LATEX, cwd=paper, capture_output=True, text=True, errors="replace")
+    log = (paper / "main.log").read_text(encoding="latin-1").replace("\n", "")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (paper / "main.pdf").read_bytes().startswith(b"%PDF")
+    overfull = [float(points) for points in re.findall(r"Overfull \\[hv]box \(([\d.]+)pt", log)]
+    assert max(overfull, default=0) <= OVERFULL, re.findall(r"Overfull.{120}", log)
+    assert not re.findall(r"LaTeX Warning: (?:Citation|Reference|Label|There were).{80}", log)
+    assert not re.findall(r"\w+\.\d+pk", log), "a font without outlines"

@@ -1,0 +1,163 @@
+"""Lessons from text alone, on three words and a fake text trunk."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from tclap.training.loop import warm_up_text
+from tclap.training.schedule import Schedule
+from tclap.training.text_features import TextFeatures
+from tclap.training.text_loss import TextOnlyLoss
+
+LABELS = ["crow", "dog", "rain"]
+
+
+def lesson(model, seed: int = 0) -> TextOnlyLoss:
+    return TextOnlyLoss(model, TextFeatures(model.text_trunk, []), LABELS, seed)
+
+
+def reading(read) -> TextOnlyLoss:
+    """A lesson for a model that embeds each caption as ``read(caption)``, a list of numbers."""
+    text = list  # captions instead of a trunk's outputs
+
+    def embed_text(captions: list[str]) -> torch.Tensor:
+        return normalize(torch.tensor([read(caption) for caption in captions]), dim=1)
+
+    return TextOnlyLoss(SimpleNamespace(embed_text=embed_text), text, LABELS, seed=0)
+
+
+def events(caption: str) -> list[str]:
+    """The labels a caption names, in the order in which they sound."""
+    named = sorted((caption.index(label), label) for label in LABELS if label in caption)
+    ordered = [label for _, label in named]
+    return ordered[::-1] if " after " in caption else ordered
+
+
+def one_hot(label: str) -> list[float]:
+    return [float(label == other) for other in LABELS]
+
+
+def perfect(caption: str) -> list[float]:
+    """First and second event in places of their own, as a model that understood would have them."""
+    heard = events(caption)
+    if "the first sound" in caption:
+        return one_hot(heard[0]) + [0.0] * 3
+    if "the second sound" in caption:
+        return [0.0] * 3 + one_hot(heard[0])
+    if " while " in caption:
+        both = [(a + b) / 2 for a, b in zip(one_hot(heard[0]), one_hot(heard[1]), strict=True)]
+        return both + both
+    return one_hot(heard[0]) + one_hot(heard[-1])
+
+
+def blind(caption: str) -> list[float]:
+    """Which events, and nothing of their order."""
+    heard = events(caption)
+    return [sum(place) for place in zip(*map(one_hot, heard), strict=True)]
+
+
+def test_accuracy_of_a_model_that_knows_and_of_one_that_cannot():
+    assert reading(perfect).accuracy() == 100.0
+    assert reading(blind).accuracy() == 0.0  # ties count against it
+
+
+def test_accuracy_of_reading_left_to_right():
+    def left_to_right(caption: str) -> list[float]:
+        heard = events(caption.replace(" after ", " before "))
+        return one_hot(heard[0]) + one_hot(heard[-1])
+
+    # 2/3 of the wordings name the first event first. Right where a pair's two wordings do alike and the
+    # inverse's wording too: (2/3)³ + (1/3)³.
+    assert reading(left_to_right).accuracy(3000) == pytest.approx(100 / 3, abs=4)
+
+
+def test_losses_of_a_perfect_and_a_blind_model():
+    good, bad = reading(perfect).losses(0, 16), reading(blind).losses(0, 16)
+    assert float(good["loss_contrast"]) < 0.1
+    # Forward and reversed cannot be told apart: log 2 at least for those two thirds of the anchors.
+    assert float(bad["loss_contrast"]) > math.log(2) * 2 / 3
+
+
+def test_the_slots_loss_by_hand():
+    torch.manual_seed(0)
+    table: dict[str, list[float]] = {}
+
+    def any_vector(caption: str) -> list[float]:
+        return table.setdefault(caption, torch.randn(4).tolist())
+
+    asked: list[list[str]] = []
+    made = reading(any_vector)
+    embed = made.model.embed_text
+    made.model.embed_text = lambda captions: asked.append(captions) or embed(captions)
+    found = float(made.losses(3, 4)["loss_slots"])
+    (together,) = asked
+    captions, prompts = together[: 2 * 3 * 4 + 2], together[2 * 3 * 4 + 2 :]
+    assert prompts == [
+        f"In this concatenated sound, the {place} sound is {label}"
+        for place in ("first", "second")
+        for label in LABELS
+    ]
+    vectors = {
+        caption: torch.tensor(table[caption]) / torch.tensor(table[caption]).norm() for caption in table
+    }
+    total = 0.0
+    for caption in captions:
+        heard = events(caption)
+        firsts, seconds = (heard, heard) if " while " in caption else (heard[:1], heard[-1:])
+        logits = torch.stack([20 * vectors[caption] @ vectors[prompt] for prompt in prompts])
+        for place, true in (("first", firsts), ("second", seconds)):
+            for label in true:
+                row = prompts.index(f"In this concatenated sound, the {place} sound is {label}")
+                total -= float(logits.log_softmax(0)[row]) / (2 * len(true))
+    assert found == pytest.approx(total / len(captions), abs=1e-4)
+
+
+def test_wordings_of_both_sides_mean_the_same_and_differ_in_words():
+    asked: list[list[str]] = []
+    made = reading(perfect)
+    embed = made.model.embed_text
+    made.model.embed_text = lambda captions: asked.append(captions) or embed(captions)
+    made.losses(0, 40)
+    one, other = asked[0][:120], asked[0][120:240]
+    for view in range(3):
+        for a, b in zip(one[40 * view : 40 * view + 40], other[40 * view : 40 * view + 40], strict=True):
+            assert (" while " in a) == (" while " in b) == (view == 2)
+            assert (set(events(a)) == set(events(b))) if view == 2 else (events(a) == events(b))
+    assert [events(a) for a in one[:40]] == [events(a)[::-1] for a in one[40:80]]
+    assert one != other
+
+
+def test_a_draw_depends_on_seed_and_step_alone(tiny_model):
+    def values(seed: int, step: int) -> list[float]:
+        return [term.item() for term in lesson(tiny_model, seed).losses(step, 4).values()]
+
+    assert values(0, 1) == values(0, 1)
+    assert values(0, 1) != values(0, 2)
+    assert values(0, 1) != values(1, 1)
+    once = lesson(tiny_model)
+    once.losses(0, 4)
+    assert [term.item() for term in once.losses(1, 4).values()] == values(0, 1)
+
+
+def test_the_lesson_is_learned(tiny_model):
+    made = lesson(tiny_model)
+    history = warm_up_text(made, Schedule(steps=60, lr=0.02, validate_every=30), batch=8)
+    for name in ("loss", "loss_contrast", "loss_slots"):
+        assert history[name].tail(10).mean() < 0.6 * history[name].head(5).mean()
+    accuracies = history["validation_accuracy"].dropna()
+    assert list(accuracies.index) == [29, 59]
+    assert accuracies.iloc[-1] == made.accuracy() > 80
+
+
+def test_the_warm_up_changes_the_text_head_alone(tiny_model):
+    before = {name: tensor.clone() for name, tensor in tiny_model.own_state().items()}
+    warm_up_text(lesson(tiny_model), Schedule(steps=2, lr=0.01), batch=2)
+    changed = {
+        name for name, tensor in tiny_model.own_state().items() if not torch.equal(tensor, before[name])
+    }
+    assert changed == {name for name in before if name.startswith("text_head.")}
