@@ -46,7 +46,7 @@ evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [
 		--out $(TCLAP_ROOT)/runs/evaluate/$(BASE)-$(DATA).parquet
 
 test: .venv/ready lint ## run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(CORES)
 
 lint: .venv/ready ## check format and style
 	$(BIN)/ruff format --check .
