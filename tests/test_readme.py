@@ -1,4 +1,4 @@
-"""Every command of the README is run, in its smoke form, or read by the program that it calls.
+"""Every command of the README and docs/ is run, in its smoke form, or read by the program that it calls.
 
 A line of code that no test here knows fails: whoever adds one says how it is tested.
 """
@@ -32,13 +32,14 @@ from tclap import cli as commands
 from tclap.evaluation import benchmark as api
 from tclap.slots.training import add_slots
 
-README = (paths.CHECKOUT / "README.md").read_text(encoding="utf-8")
+PAGES = [paths.CHECKOUT / "README.md", *sorted((paths.CHECKOUT / "docs").glob("*.md"))]
+TEXT = "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BIN = paths.CHECKOUT / ".venv" / "bin"
 
 
 def blocks() -> list[str]:
     """The indented blocks of code."""
-    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README, re.M)
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", TEXT, re.M)
     return [textwrap.dedent(block).strip("\n") for block in found if block.strip()]
 
 
@@ -46,7 +47,7 @@ PYTHON = [b for b in blocks() if re.search(r"^(import tclap|\w+ = tclap\.)", b, 
 PRINTED = [b for b in blocks() if b.startswith("profile synthetic")]
 CITED = [b for b in blocks() if b.startswith("@software")]
 SHELL = [b for b in blocks() if b not in (*PYTHON, *PRINTED, *CITED)]
-PROGRAMS = ("make", "papermill", "accelerate", "torchrun", "python")
+PROGRAMS = ("make", "papermill", "accelerate", "torchrun", "python", "tclap", "pip")
 
 
 def words(line: str) -> tuple[dict[str, str], list[str]]:
@@ -59,7 +60,7 @@ def words(line: str) -> tuple[dict[str, str], list[str]]:
 LINES = [line for block in SHELL for line in block.splitlines()]
 INLINE = [
     code
-    for code in re.findall(r"`([^`\n]+)`", README)
+    for code in re.findall(r"`([^`]+)`", TEXT)
     if code.split()[0] in PROGRAMS and (" " in code or code == "make")
 ]
 COMMANDS = [words(line)[1] for line in [*LINES, *INLINE]]
@@ -74,7 +75,7 @@ def test_every_line_is_known():
         assert not any(line.startswith((" ", "\t")) for line in block.splitlines()), block
     unknown = [command for command in COMMANDS if not command or Path(command[0]).name not in PROGRAMS]
     assert unknown == [], "say in this file how this is tested"
-    assert len(PRINTED) == len(CITED) == 1 and len(PYTHON) == 5
+    assert len(PRINTED) == len(CITED) == 1 and len(PYTHON) == 6
     assert {len(of(program)) > 0 for program in PROGRAMS} == {True}
 
 
@@ -115,13 +116,22 @@ def program_is_there(command: list[str], monkeypatch) -> None:
     if command[1:3] == ["-m", "artifact"]:
         reporting.parser().parse_args(command[3:])
     elif name == "tclap":
-        told = []
-        for handler in ("_features", "_evaluate"):
-            monkeypatch.setattr(commands, handler, lambda **options: told.append(options))
-        commands.main(command[1:])
-        assert len(told) == 1
+        command_line_reads(command, monkeypatch)
     elif command[1:2] == ["-m"]:
         assert command[2] in ("pytest", "pip", "venv"), command
+
+
+def command_line_reads(command: list[str], monkeypatch) -> None:
+    told = []
+    for handler in ("_features", "_evaluate"):
+        monkeypatch.setattr(commands, handler, lambda **options: told.append(options))
+    commands.main(command[1:])
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("command", of("tclap"), ids=" ".join)
+def test_the_command_line(command, monkeypatch):
+    command_line_reads(command, monkeypatch)
 
 
 @pytest.mark.parametrize("command", of("make"), ids=" ".join)
@@ -196,13 +206,13 @@ def test_modules(monkeypatch, tmp_path):
     monkeypatch.setattr(random_weights, "write", lambda *options: written.append(options))
     for command in of("python"):
         assert command[1] == "-m"
-        if command[2] == "artifact.random_weights":
+        if command[2] == "benchmarks.random_weights":
             assert random_weights.main(command[3:]) == 0
         elif command[2] == "artifact":
             reporting.parser().parse_args(command[3:])
         else:
             # Their own tests call them as they are written here.
-            known = (["figures.connectives"], ["benchmarks.temporal_captions"])
+            known = (["benchmarks.connectives"], ["benchmarks.temporal_captions"])
             assert command[2:] in known, "say in this file how this is tested"
     assert written == [("msclap-2022", Path("random.pth"), 0)]
 
@@ -226,8 +236,8 @@ def test_the_citation_is_that_of_the_citation_file():
 
 
 def test_what_is_fine_tuned_is_tested_beside_fine_tuning():
-    """``test_finetune`` runs the two blocks with ``fine_tune`` on a small model."""
-    assert len([b for b in PYTHON if "fine_tune(" in b]) == 2
+    """``test_fine_tuning`` runs the two blocks of docs/library.md on a small model."""
+    assert len([b for b in PYTHON if "fine_tune(" in b]) == 3
 
 
 @pytest.fixture
@@ -248,14 +258,41 @@ def told(tiny_model, monkeypatch, tmp_path):
 
 
 def block_with(text: str) -> str:
-    (found,) = [block for block in PYTHON if text in block]
+    found = next(block for block in PYTHON if text in block)
     return found
+
+
+def test_ten_lines_of_use(told, tiny_model, tmp_path, monkeypatch):
+    (tmp_path / "recordings").mkdir()
+    rows, generator = ["file,caption"], np.random.default_rng(0)
+    for n in range(24):
+        tone = np.sin(2 * np.pi * 200 * (1 + n % 4) * np.arange(4000) / 8000) + generator.normal(
+            0, 0.05, 4000
+        )
+        audio.write_wav(tmp_path / "recordings" / f"{n}.wav", 0.1 * tone.astype(np.float32), 8000)
+        rows.append(f"{n}.wav,a tone number {n % 4} of take {n}")
+    (tmp_path / "recordings" / "clips.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(tclap, "add_slots", partial(add_slots, steps=2, pool=20), raising=False)
+    monkeypatch.setattr(tclap, "evaluate", partial(tclap.evaluate, pairs=2, control_pairs=1), raising=False)
+    monkeypatch.setattr(
+        tclap, "fine_tune", partial(tclap.fine_tune, epochs=1, batch=2, pairs=2), raising=False
+    )
+    views = torch.nn.functional.normalize(torch.randn(2, 3, 4, 8), dim=-1)
+    space = {
+        "audio": views[0],
+        "text": views[1],
+        "logit_scale": 10.0,
+        "events": torch.arange(12).reshape(3, 4),
+    }
+    exec(block_with("load_clips("), space)
+    assert told == [("msclap-2022",)] and (tmp_path / "mine.safetensors").is_file()
+    assert torch.isfinite(space["loss"]) and len(space["rows"]) and len(space["history"])
 
 
 def test_slots(told, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(tclap, "add_slots", partial(add_slots, steps=2, pool=20), raising=False)
     space: dict = {}
-    exec(block_with("add_slots("), space)
+    exec(block_with("slots.save("), space)
     assert told == [("msclap-2022",)]
     assert space["slots"].dim == 3 * tiny_model.dim + 1
     assert (tmp_path / "slots.safetensors").is_file()
@@ -266,7 +303,7 @@ def test_the_library(told):
     vectors = torch.nn.functional.normalize(torch.randn(2, 3, size, 8), dim=-1)
     space = {"audio": vectors[0], "text": vectors[1], "logit_scale": 10.0}
     space["events"] = torch.arange(3 * size).reshape(3, size)
-    exec(block_with("temporal_nce("), space)
+    exec(block_with("chunk_size=512)\nmodel"), space)
     assert torch.isfinite(space["loss"]) and space["loss"].ndim == 0
     assert told == [("compact", "runs/synthetic/compact/seed0/t-clap/weights.safetensors")]
 

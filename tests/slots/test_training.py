@@ -102,7 +102,7 @@ def test_on_minilm_labels_that_were_never_read_are_put_in_order():
 
 
 def test_the_readmes_lines_run(tiny_model, tmp_path, monkeypatch):
-    readme = (paths.CHECKOUT / "README.md").read_text(encoding="utf-8")
+    readme = (paths.CHECKOUT / "docs" / "library.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(r"(?:^    .*\n|^\n)+", readme, re.M) if "add_slots(" in b]
     audio.write_wav(tmp_path / "rain_then_dog.wav", 0.1 * np.ones(4000, np.float32), 8000)
     monkeypatch.chdir(tmp_path)

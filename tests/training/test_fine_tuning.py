@@ -234,7 +234,7 @@ def test_captioned_clips_are_asked_for_order_only(recordings):
 
 
 def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_path):
-    readme = (paths.CHECKOUT / "README.md").read_text(encoding="utf-8")
+    readme = (paths.CHECKOUT / "docs" / "library.md").read_text(encoding="utf-8")
     blocks = [b for b in re.findall(r"(?:^    .*\n|^\n)+", readme, re.M) if "fine_tune(" in b]
     assert len(blocks) == 2
     code = re.sub("^    ", "", "".join(blocks), flags=re.M).replace('"recordings"', repr(str(recordings)))
@@ -242,7 +242,7 @@ def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_
     monkeypatch.setattr(type(tiny_model), "export", lambda self, path: exported.append(path), raising=False)
     monkeypatch.setattr(tclap, "load_model", lambda name: tiny_model, raising=False)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "library.md", "exec"), {})
     assert "2way_before" in capsys.readouterr().out
     assert (tmp_path / "mine.safetensors").is_file() and exported == ["mine.pth"]
     assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 2
