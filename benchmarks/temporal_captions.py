@@ -27,14 +27,13 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from tclap.data.clips import listing
-from tclap.data.datasets import audiocaps, clotho, tables
+from tclap.data.datasets import audiocaps, clotho
 from tclap.slots.event_captions import RELATIONS
 
 LABELS = Path(__file__).with_name("time_labels.csv")
@@ -57,11 +56,9 @@ def read_audiocaps(part: str, root: str | Path | None = None) -> pd.DataFrame:
 
     ``part``: train, val or test. ``root`` and errors as of :func:`tclap.data.datasets.audiocaps.load`.
     """
-    csv = _csv(audiocaps, root, "AudioCaps", "audiocaps", part)
-    table = tables.read_csv(csv, audiocaps.CSV_COLUMNS)
-    clip = table["youtube_id"] + "_" + table["start_time"]
-    found = {"set": f"audiocaps {part}", "id": table["audiocap_id"], "caption": "", "clip": clip}
-    return pd.DataFrame(found | {"text": table["caption"]})
+    rows = audiocaps.read_captions(root, part)
+    found = {"set": f"audiocaps {part}", "id": rows["number"], "caption": "", "clip": rows["clip_id"]}
+    return pd.DataFrame(found | {"text": rows["caption"]})
 
 
 def read_clotho(part: str, root: str | Path | None = None) -> pd.DataFrame:
@@ -69,12 +66,10 @@ def read_clotho(part: str, root: str | Path | None = None) -> pd.DataFrame:
 
     ``part``: development, validation or evaluation.
     """
-    csv = _csv(clotho, root, "Clotho", "clotho", part)
-    table = tables.read_csv(csv, ("file_name", *clotho.CAPTION_COLUMNS))
-    names = table["file_name"].repeat(len(clotho.CAPTION_COLUMNS)).to_list()
-    numbers = [column.removeprefix("caption_") for column in clotho.CAPTION_COLUMNS] * len(table)
-    found = {"set": f"clotho {part}", "id": names, "caption": numbers, "clip": names}
-    return pd.DataFrame(found | {"text": table[clotho.CAPTION_COLUMNS].to_numpy().ravel()})
+    rows = clotho.read_captions(root, part)
+    names = rows["clip_id"] + ".wav"
+    found = {"set": f"clotho {part}", "id": names, "caption": rows["number"], "clip": names}
+    return pd.DataFrame(found | {"text": rows["caption"]})
 
 
 def read_sample(
@@ -84,14 +79,6 @@ def read_sample(
     ours, theirs = (name.split()[1] for name in SAMPLES[sample])
     parts = [read_audiocaps(ours, audiocaps_root), read_clotho(theirs, clotho_root)]
     return pd.concat(parts, ignore_index=True)
-
-
-def _csv(module: Any, root: str | Path | None, name: str, folder: str, part: str) -> Path:
-    place, said = tables.locate(root, name, variable=module.ROOT_VARIABLE, default=folder)
-    csv = place / module.CSV_FILES[part]
-    if not csv.is_file():
-        raise FileNotFoundError(f"{said} has no {csv.name}; expected the csv files of {module.URL}.")
-    return csv
 
 
 def draw(captions: pd.DataFrame, generator: np.random.Generator, count: int) -> pd.DataFrame:

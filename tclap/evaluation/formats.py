@@ -53,7 +53,6 @@ def read_items(csv: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     if not csv.is_file():
         raise FileNotFoundError(f"{csv} does not exist; expected the csv of CompA-order or CompA-attribute.")
     table = tables.read_csv(csv, NEEDED)
-    tables.refuse_empty(csv, table, NEEDED)
     third = [f"{KINDS[2]}_{part}" for part in ("file", "caption")]
     table = table.assign(**{column: "" for column in third if column not in table})
     tables.refuse(

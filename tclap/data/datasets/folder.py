@@ -4,8 +4,6 @@ The csv has a column ``file`` (path relative to the folder) and ``caption``, ``l
 rows of one file are several captions of it. Optional columns: ``split`` (one of
 ``tclap.data.clips.SPLITS``) and ``source`` (the recording that a file was cut from; by default the file
 itself). Every value of these columns must be filled in. Other columns are ignored.
-
-There is nothing to download; licence and citation are those of the recordings.
 """
 
 from __future__ import annotations
@@ -21,8 +19,6 @@ from tclap.data.clips import COLUMNS, SPLITS, listing
 from tclap.data.datasets import tables
 
 log = logging.getLogger(__name__)
-
-USED_COLUMNS = ("file", "caption", "label", "split", "source")
 
 
 def load(
@@ -50,11 +46,10 @@ def load(
     if root is None:
         raise ValueError("the data set 'folder' has no default root; expected the folder of your recordings")
     root = Path(root)
-    table = _read_csv(root, root / csv)
-    clips = _by_clip(table, root / csv)
-    paths = [root / name for name in clips["clip_id"]]
-    missing = [name for name, path in zip(clips["clip_id"], paths, strict=True) if not path.is_file()]
-    if missing:
+    clips = _by_clip(_read_csv(root, root / csv), root / csv)
+    clips["path"] = [str(root / name) for name in clips["clip_id"]]
+    missing = clips.loc[[not Path(path).is_file() for path in clips["path"]], "clip_id"]
+    if len(missing):
         raise FileNotFoundError(f"{root} has no {len(missing)} of the files of {csv}: {listing(missing)}")
     if "split" not in clips:
         clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, root / csv)
@@ -62,23 +57,19 @@ def load(
         # Clips that are captioned alike cannot be told apart by a caption: they are one event.
         said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
         clips["label"] = clips.groupby(said)["clip_id"].transform("first")
-    clips["path"] = [str(path) for path in paths]
     clips["fold"] = 0
-    clips["duration"] = tables.durations(paths, str(root))
+    clips["duration"] = tables.durations(clips["path"], str(root))
     return clips[list(COLUMNS)]
 
 
 def _read_csv(root: Path, csv: Path) -> pd.DataFrame:
-    """The rows, one a caption, with ``file`` in its shortest form."""
+    """The rows, one per caption, with ``file`` in its shortest form."""
+    expected = "expected a csv with the columns file and caption or label"
     if not csv.is_file():
-        raise FileNotFoundError(
-            f"{root} has no {csv.name}; expected a csv with the columns file and caption or label"
-        )
-    table = tables.read_csv(csv, ("file",))
+        raise FileNotFoundError(f"{root} has no {csv.name}; {expected}")
+    table = tables.read_csv(csv, ("file",), optional=("caption", "label", "split", "source"))
     if not {"caption", "label"} & set(table.columns):
-        raise ValueError(f"{csv} has neither a column caption nor a column label; expected at least one")
-    table = table[[column for column in USED_COLUMNS if column in table.columns]]
-    tables.refuse_empty(csv, table, table.columns)
+        raise ValueError(f"{csv} has neither a column caption nor a column label; {expected}")
     names = table["file"].map(posixpath.normpath)
     outside = names.map(lambda name: posixpath.isabs(name) or name.split("/")[0] == "..")
     tables.refuse(csv, table, "file", outside, f"paths that stay within {root}")
@@ -88,24 +79,19 @@ def _read_csv(root: Path, csv: Path) -> pd.DataFrame:
 
 
 def _by_clip(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
-    """One row a file: ``clip_id, captions, source`` and, where the csv has them, ``label`` and ``split``."""
-    clips = pd.DataFrame({"clip_id": table["file"].unique()})
-
-    def values(column: str) -> pd.Series:
-        return table.groupby("file")[column].unique().reindex(clips["clip_id"])
-
-    for column in ("label", "split", "source"):
-        if column not in table:
-            continue
-        found = values(column)
-        several = found[found.map(len) > 1]
+    """One row per file: ``clip_id, captions, source``, and ``label`` and ``split`` where the csv has them."""
+    values = table.groupby("file", sort=False).agg(lambda column: list(column.unique()))
+    captions = values["caption" if "caption" in values else "label"]
+    clips = pd.DataFrame({"clip_id": values.index, "captions": captions.to_list()})
+    clips["source"] = clips["clip_id"]
+    for column in values.columns.intersection(["label", "split", "source"]):
+        several = values.loc[values[column].map(len) > 1, column]
         if len(several):
             named = (f"{name} ({' and '.join(given)})" for name, given in several.items())
-            raise ValueError(f"{csv} gives more than one {column} for {listing(named)}; expected one a file")
-        clips[column] = [given[0] for given in found]
-    if "source" not in clips:
-        clips["source"] = clips["clip_id"]
-    clips["captions"] = [list(given) for given in values("caption" if "caption" in table else "label")]
+            raise ValueError(
+                f"{csv} gives more than one {column} for {listing(named)}; expected one per file"
+            )
+        clips[column] = values[column].str[0].to_list()
     return clips
 
 
@@ -115,33 +101,25 @@ def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: 
     shares = {split: share for split, share in shares.items() if share > 0}
     # A source stays together, under one of its labels: the first in the alphabet.
     labels = clips.assign(label=clips.get("label", "")).groupby("source")["label"].min()
+    # Clips without labels need two sources in a split, or they make no pair.
+    least = 1 if "label" in clips else 2
     rng = np.random.default_rng(seed)
     drawn, scarce = {}, []
     for label, sources in labels.groupby(labels):
         order = rng.permutation(sources.index)
-        counts = _held_out(len(order), shares, least=1 if "label" in clips else 2)
-        if shares and not counts:
+        if len(order) < least * (len(shares) + 1):
             scarce.append(label)
-        splits = [split for split, count in counts.items() for _ in range(count)]
-        drawn |= dict(zip(order, splits, strict=False))
+            continue
+        counts = {split: max(least, round(share * len(order))) for split, share in shares.items()}
+        while sum(counts.values()) > len(order) - least:
+            counts[max(counts, key=counts.get)] -= 1
+        splits = np.repeat(list(counts), list(counts.values()))
+        drawn |= dict(zip(order, splits.tolist(), strict=False))
     if shares and not drawn:
         raise ValueError(
             f"{csv} has too few clips to split: {len(labels)} source(s) of {labels.nunique()} "
             f"label(s); expected more than {len(shares)} sources of a label, or a column split"
         )
-    if scarce:
+    if shares and scarce:
         log.warning("%s: too few sources to hold any out, in training only: %s", csv, listing(scarce))
     return clips["source"].map(drawn).fillna("train")
-
-
-def _held_out(n: int, shares: dict[str, float], least: int) -> dict[str, int]:
-    """How many of ``n`` sources each split gets: its share, at least ``least``, as training does; else none.
-
-    Clips without labels need two in a split, or they make no pair.
-    """
-    if n < least * (len(shares) + 1):
-        return {}
-    counts = {split: max(least, round(share * n)) for split, share in shares.items()}
-    while sum(counts.values()) > n - least:
-        counts[max(counts, key=counts.get)] -= 1
-    return counts

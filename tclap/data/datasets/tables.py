@@ -11,6 +11,7 @@ import pandas as pd
 
 from tclap import audio, files
 from tclap.data.clips import COLUMNS, listing
+from tclap.data.download import fetch
 
 log = logging.getLogger(__name__)
 
@@ -18,39 +19,44 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
-def locate(root: str | Path | None, data_set: str, *, variable: str, default: str) -> tuple[Path, str]:
-    """The folder of the ``data_set``, and how to call it in an error message; it need not exist.
+def locate(root: str | Path | None, name: str) -> Path:
+    """The folder of the data set ``name``, which need not exist.
 
-    ``root`` where one is given, else what the environment variable ``variable`` names, else the folder
-    ``default`` among the downloaded data (``tclap.files.data_folder()``).
+    ``root``; where it is None the environment variable ``<NAME>_ROOT``; where that is not set the folder
+    ``name`` in the data folder (:func:`tclap.files.data_folder`).
     """
-    if root is not None:
-        return Path(root), f"{data_set} root {root}"
-    if os.environ.get(variable):
-        return Path(os.environ[variable]), f"{variable}={os.environ[variable]}"
-    folder = files.data_folder() / default
-    return folder, f"{variable} is not set and no root is given, and the folder {folder}"
+    return Path(root or os.environ.get(f"{name.upper()}_ROOT") or files.data_folder() / name)
 
 
-def read_csv(csv: Path, columns: Sequence[str]) -> pd.DataFrame:
+def not_found(folder: Path, name: str, expected: str, url: str) -> FileNotFoundError:
+    """The error for the data set ``name`` whose files are missing from its folder; says how to get them."""
+    return FileNotFoundError(
+        f"{folder} has no {expected}; expected the files of {url}: give a root, set {name.upper()}_ROOT, or "
+        "use download=True"
+    )
+
+
+def read_csv(csv: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of a csv file, every value as text without surrounding blanks.
 
-    Raises ValueError when it is no csv, lacks one of ``columns`` or has no rows.
+    Raises ValueError when it is not a csv, has no rows, lacks one of ``columns``, or has an empty value in
+    them or in the ``optional`` ones.
     """
     expected = f"expected the columns {', '.join(columns)}"
     try:
         # As text: a missing value must not turn the ids of a column into floats.
         table = pd.read_csv(csv, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"{csv} is empty; {expected}") from error
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{csv} is no readable csv: {error}") from error
-    missing = [column for column in columns if column not in table.columns]
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{csv} is not a readable csv ({error}); {expected}") from error
+    missing = [column for column in columns if column not in table]
     if missing:
         raise ValueError(f"{csv} lacks the column(s) {listing(missing)}; {expected}")
     if table.empty:
-        raise ValueError(f"{csv} has no rows; expected one a clip")
-    return table.apply(lambda column: column.str.strip())
+        raise ValueError(f"{csv} has no rows; {expected}")
+    table = table.apply(lambda column: column.str.strip())
+    for column in table.columns.intersection([*columns, *optional]):
+        refuse(csv, table, column, table[column] == "", "a value")
+    return table
 
 
 def refuse(csv: Path, table: pd.DataFrame, column: str, wrong: pd.Series, expected: str) -> None:
@@ -61,37 +67,53 @@ def refuse(csv: Path, table: pd.DataFrame, column: str, wrong: pd.Series, expect
         raise ValueError(f"{csv} has in column {column} {listing(found)}; expected {expected}")
 
 
-def refuse_empty(csv: Path, table: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raise ValueError for the first of ``columns`` that has an empty value; see :func:`refuse`."""
-    for column in columns:
-        refuse(csv, table, column, table[column] == "", "a value")
+def read_parts(
+    root: str | Path | None,
+    name: str,
+    sources: Mapping[str, tuple[str, str | None]],
+    columns: Sequence[str],
+    download: bool,
+) -> pd.DataFrame:
+    """The rows of a data set that has one csv per part, with a column ``part``; absent parts are left out.
+
+    ``sources``: address and known hash of each part's csv. ``root``, ``name``: as of :func:`locate`. Raises
+    FileNotFoundError when no part is present, and the errors of :func:`read_csv`; with ``download``, which
+    fetches absent parts, also those of :func:`tclap.data.download.fetch`.
+    """
+    folder, tables = locate(root, name), []
+    for part, (url, known_hash) in sources.items():
+        csv = folder / url.rsplit("/", 1)[1]
+        if download and not csv.is_file():
+            fetch(url, csv, known_hash)
+        if csv.is_file():
+            tables.append(read_csv(csv, columns).assign(part=part))
+    if not tables:
+        raise not_found(folder, name, f"csv of {' or '.join(sources)}", url)
+    return pd.concat(tables, ignore_index=True)
 
 
 def audio_files(*folders: Path) -> dict[str, Path]:
-    """The audio files (``SUFFIXES``) in the folders, by stem; folders that do not exist are passed over.
+    """The audio files (``SUFFIXES``) in those of the folders that exist, by stem.
 
-    Of several files of one stem the one in the earlier folder wins, then the earlier suffix. One listing
-    a folder: asking for every name under every suffix takes minutes on a network disk.
+    Of several files of one stem the one in the earlier folder wins, then the earlier suffix.
     """
     found: dict[str, Path] = {}
     for folder in folders:
-        if not folder.is_dir():
-            continue
-        with os.scandir(folder) as entries:
-            files = [Path(entry.path) for entry in entries if entry.is_file()]
-        ranked = [(SUFFIXES.index(p.suffix.lower()), p) for p in files if p.suffix.lower() in SUFFIXES]
-        for _, path in sorted(ranked):
+        # One listing per folder: asking for every name under every suffix takes minutes on a network disk.
+        names = os.listdir(folder) if folder.is_dir() else []
+        paths = [folder / name for name in names if name.lower().endswith(SUFFIXES)]
+        for path in sorted(paths, key=lambda path: SUFFIXES.index(path.suffix.lower())):
             found.setdefault(path.stem, path)
     return found
 
 
-def durations(files: Sequence[str | Path], data_set: str) -> list[float]:
+def durations(paths: Iterable[str | Path], data_set: str) -> list[float]:
     """Length in seconds of each audio file, from its header.
 
     Raises one ValueError that names the files of the ``data_set`` that cannot be read.
     """
     seconds, unreadable = [], []
-    for path in files:
+    for path in paths:
         try:
             seconds.append(audio.duration(path))
         except ValueError as error:
@@ -99,25 +121,6 @@ def durations(files: Sequence[str | Path], data_set: str) -> list[float]:
     if unreadable:
         raise ValueError(f"{len(unreadable)} file(s) of {data_set} cannot be read: {listing(unreadable)}")
     return seconds
-
-
-def read_parts(
-    folder: Path, said: str, names: Mapping[str, str], columns: Sequence[str], hint: str
-) -> dict[str, pd.DataFrame]:
-    """Read the csv files of a data set that has one for each of its parts.
-
-    ``names``: the csv's name in ``folder`` by part. Returns the table of each part that is present.
-    Raises FileNotFoundError, with ``said`` (see :func:`locate`) and ``hint``, when there is none, and the
-    errors of :func:`read_csv`; a value of ``columns`` that is empty is a ValueError.
-    """
-    tables = {}
-    for part, name in names.items():
-        if (folder / name).is_file():
-            tables[part] = read_csv(folder / name, columns)
-            refuse_empty(folder / name, tables[part], columns)
-    if not tables:
-        raise FileNotFoundError(f"{said} has none of {', '.join(names.values())}; {hint}")
-    return tables
 
 
 class _Ids(tuple):
@@ -128,32 +131,34 @@ class _Ids(tuple):
         return self
 
 
-def captioned_clips(rows: pd.DataFrame, data_set: str, searched: Iterable[Path]) -> pd.DataFrame:
+def captioned_clips(
+    captions: pd.DataFrame, root: Path, folders: Sequence[str], stems: Sequence[str]
+) -> pd.DataFrame:
     """The clips table (see ``tclap.data.clips``) of a data set whose clips have captions and no labels.
 
-    ``rows``: one a caption, with the columns ``clip_id, source, split, caption, path``; ``path`` is None
-    for a clip without an audio file. Such clips are left out and logged, and their ids are in the tuple
-    ``clips.attrs["missing"]``. Every clip is its own label. Raises FileNotFoundError, naming the folders
-    ``searched``, when no clip has a file, and the errors of :func:`durations`.
+    ``captions``: one row per caption, ``clip_id, source, part, split, caption``. A clip's audio file is the
+    first of the ``stems`` in the first of the ``folders`` below ``root``; both may hold ``{part}``,
+    ``{clip_id}`` and ``{source}``. Clips without a file are left out and logged, and their ids are in the
+    tuple ``clips.attrs["missing"]``. Every clip is its own label.
+
+    Raises FileNotFoundError when no clip has a file, and the errors of :func:`durations`.
     """
-    keys = ["split", "clip_id"]
-    columns = {"source": "first", "path": "first", "caption": list}
-    clips = rows.groupby(keys, sort=False).agg(columns).reset_index()
-    clips = clips.rename(columns={"caption": "captions"})
+    clips = captions.groupby(["part", "split", "clip_id"], sort=False)
+    clips = clips.agg(source=("source", "first"), captions=("caption", list)).reset_index()
+    found = {p: audio_files(*(root / f.format(part=p) for f in folders)) for p in clips["part"].unique()}
+    paths = []
+    for clip in clips[["part", "clip_id", "source"]].to_dict("records"):
+        candidates = (found[clip["part"]].get(stem.format(**clip)) for stem in stems)
+        paths.append(next((str(path) for path in candidates if path), None))
+    clips = clips.assign(path=paths, label=clips["clip_id"], fold=0)
     missing = clips.loc[clips["path"].isna(), "clip_id"].to_list()
     if len(missing) == len(clips):
-        raise FileNotFoundError(
-            f"none of the {len(clips)} clips of {data_set} has an audio file ({', '.join(SUFFIXES)}) in "
-            f"{', '.join(map(str, searched))}"
-        )
+        raise FileNotFoundError(f"{root} has no audio of any clip; expected it in {' or '.join(folders)}")
     if missing:
-        share = f"{len(missing)} of {len(clips)} clips"
-        log.warning("%s: %s have no audio file and are left out: %s", data_set, share, listing(missing))
+        count = f"{len(missing)} of {len(clips)} clips"
+        log.warning("%s: %s have no audio file and are left out: %s", root, count, listing(missing))
     clips = clips[clips["path"].notna()].reset_index(drop=True)
-    clips["path"] = clips["path"].map(str)
-    clips["label"] = clips["clip_id"]
-    clips["fold"] = 0
-    clips["duration"] = durations(clips["path"], data_set)
+    clips["duration"] = durations(clips["path"], str(root))
     clips = clips[list(COLUMNS)]
     clips.attrs["missing"] = _Ids(missing)
     return clips

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from tclap.data.clips import COLUMNS, load_clips
-from tclap.data.datasets import audiocaps
+from tclap.data.datasets import audiocaps, tables
 
 # Ids that a spreadsheet or pandas would take for numbers, formulas or missing values.
 ROWS = {
@@ -23,7 +23,7 @@ ROWS = {
 def write_csv(root, parts=ROWS):
     for part in parts:
         with open(root / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["audiocap_id", "youtube_id", "start_time", "caption"], *ROWS[part]])
+            csv.writer(file).writerows([audiocaps.COLUMNS, *ROWS[part]])
 
 
 def write_audio(root, *names):
@@ -31,11 +31,12 @@ def write_audio(root, *names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.full(800, 0.1), 8000)
+    return [str(root / name) for name in names]
 
 
 def test_tiny_layout_value_by_value(tmp_path, caplog):
     write_csv(tmp_path)
-    write_audio(
+    paths = write_audio(
         tmp_path,
         "audio/train/12345678901_30.wav",
         "train/1234567e890.flac",
@@ -44,48 +45,32 @@ def test_tiny_layout_value_by_value(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         clips = load_clips("audiocaps", tmp_path)
-    assert clips.columns.tolist() == list(COLUMNS)
-    assert clips["clip_id"].tolist() == [
-        "12345678901_30",
-        "1234567e890_0",
-        "-AheI8Epim4_20",
-        "=dQw4w9WgXc_130",
-    ]
-    assert clips["label"].tolist() == clips["clip_id"].tolist()
+    ids = ["12345678901_30", "1234567e890_0", "-AheI8Epim4_20", "=dQw4w9WgXc_130"]
+    assert clips.columns.tolist() == list(COLUMNS) and clips["path"].tolist() == paths
+    assert clips["clip_id"].tolist() == clips["label"].tolist() == ids
     assert clips["source"].tolist() == ["12345678901", "1234567e890", "-AheI8Epim4", "=dQw4w9WgXc"]
     assert clips["split"].tolist() == ["train", "train", "validation", "test"]
-    assert clips["captions"].tolist() == [
-        ["Rain falls"],
-        ["A dog, barking"],
-        [f"A bell rings {n}" for n in range(5)],
-        [f"A crow calls {n}" for n in range(5)],
-    ]
-    assert clips["path"][2] == str(tmp_path / "audio" / "Y-AheI8Epim4.ogg")
+    assert clips["captions"].map(len).tolist() == [1, 1, 5, 5]
+    assert clips["captions"][3] == [f"A crow calls {n}" for n in range(5)]
     assert clips["duration"].tolist()[:3] == [0.1, 0.1, 0.1]
     assert clips.attrs["missing"] == ("NA_0",)
-    assert "AudioCaps: 1 of 5 clips have no audio file and are left out: NA_0" in caplog.text
+    assert "1 of 5 clips have no audio file and are left out: NA_0" in caplog.text
 
 
 def test_the_most_exact_name_wins(tmp_path):
     write_csv(tmp_path, ["test"])
     names = ["audio/test/YNA.wav", "audio/NA.wav", "audio/test/=dQw4w9WgXc.wav", "test/=dQw4w9WgXc_130.wav"]
-    write_audio(tmp_path, *names)
-    clips = audiocaps.load(tmp_path)
-    assert clips["path"].tolist() == [str(tmp_path / name) for name in (names[3], names[1])]
+    paths = write_audio(tmp_path, *names)
+    assert audiocaps.load(tmp_path)["path"].tolist() == [paths[3], paths[1]]
 
 
-def test_no_audio_at_all_names_the_folders(tmp_path):
-    write_csv(tmp_path, ["val"])
-    folders = ", ".join(str(tmp_path / name) for name in ("audio/val", "val", "audio"))
-    with pytest.raises(FileNotFoundError, match=f"none of the 1 clips of AudioCaps .* in {folders}$"):
-        audiocaps.load(tmp_path)
-
-
-def test_unreadable_audio_is_named(tmp_path):
+def test_unusable_audio(tmp_path):
     write_csv(tmp_path, ["test"])
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} has no audio"):
+        audiocaps.load(tmp_path)
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "NA.wav").write_text("blocked")
-    with pytest.raises(ValueError, match=r"1 file\(s\) of AudioCaps cannot be read: .*NA.wav"):
+    with pytest.raises(ValueError, match=r"1 file\(s\) .*NA.wav"):
         audiocaps.load(tmp_path)
 
 
@@ -93,25 +78,30 @@ def test_captions_need_no_audio(tmp_path, monkeypatch):
     write_csv(tmp_path, ["train", "test"])
     monkeypatch.setenv("AUDIOCAPS_ROOT", str(tmp_path))
     captions = audiocaps.read_captions()
-    assert captions.to_dict("split")["data"] == [
-        ["12345678901_30", "train", "Rain falls"],
-        ["1234567e890_0", "train", "A dog, barking"],
-        *(["=dQw4w9WgXc_130", "test", f"A crow calls {n}"] for n in range(5)),
-        ["NA_0", "test", "Someone talks"],
+    assert captions.columns.tolist() == ["clip_id", "source", "part", "split", "number", "caption"]
+    assert captions.iloc[1].tolist() == [
+        "1234567e890_0",
+        "1234567e890",
+        "train",
+        "train",
+        "2",
+        "A dog, barking",
     ]
+    assert captions["number"].tolist() == ["1", "2", "20", "21", "22", "23", "24", "30"]
+    test = audiocaps.read_captions(part="test")
+    assert test["caption"].tolist() == captions["caption"].tolist()[2:]
+    with pytest.raises(FileNotFoundError, match="val"):
+        audiocaps.read_captions(part="val")
 
 
 def test_a_missing_or_broken_csv_is_told(tmp_path):
-    message = (
-        r"AudioCaps root .* has none of train.csv, val.csv, test.csv; .*cdjkim.*which download=True fetches"
-    )
-    with pytest.raises(FileNotFoundError, match=message):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .*cdjkim.*AUDIOCAPS_ROOT.*download=True"):
         audiocaps.load(tmp_path)
     (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,abc,0,\n")
-    with pytest.raises(ValueError, match=r"val.csv has in column caption '' \(line 2\); expected a value"):
+    with pytest.raises(ValueError, match=r"val.csv .* caption '' \(line 2\)"):
         audiocaps.read_captions(tmp_path)
     (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,caption\n1,abc,rain\n")
-    with pytest.raises(ValueError, match=r"val.csv lacks the column\(s\) start_time"):
+    with pytest.raises(ValueError, match=r"val.csv .* start_time"):
         audiocaps.read_captions(tmp_path)
 
 
@@ -119,17 +109,17 @@ def test_only_absent_csv_files_are_downloaded(tmp_path, monkeypatch):
     write_csv(tmp_path, ["val"])
     asked = []
 
-    def fetch(url, path, *, what):
-        asked.append((url, path))
+    def fetch(url, path, known_hash):
+        asked.append((url, path, known_hash))
         write_csv(path.parent, [path.stem])
 
-    monkeypatch.setattr(audiocaps, "fetch", fetch)
+    monkeypatch.setattr(tables, "fetch", fetch)
     assert len(audiocaps.read_captions(tmp_path, download=True)) == 13
     address = "https://raw.githubusercontent.com/cdjkim/audiocaps/master/dataset/"
-    assert asked == [(f"{address}{part}.csv", tmp_path / f"{part}.csv") for part in ("train", "test")]
+    assert asked == [(f"{address}{part}.csv", tmp_path / f"{part}.csv", None) for part in ("train", "test")]
 
 
-def test_official_captions(audiocaps_root, tmp_path):
+def test_official_captions(audiocaps_root):
     captions = audiocaps.read_captions(audiocaps_root)
     for part, split in (("train", "train"), ("val", "validation"), ("test", "test")):
         with open(audiocaps_root / f"{part}.csv", newline="", encoding="utf-8") as file:
