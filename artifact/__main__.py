@@ -102,11 +102,12 @@ def train(options: argparse.Namespace) -> None:
     """Train a seed's base model and variants."""
     from artifact.experiment import Experiment
     from artifact.notebook.setup import set_up
+    from artifact.training import train_base_models, train_variants
 
     run = Experiment(options.profile, options.base)
     set_up(run.config.threads)
-    run.train_base(options.seed)
-    run.train_variants(options.seed, options.variants)
+    train_base_models(run, options.seed)
+    train_variants(run, options.seed, options.variants)
 
 
 def ablate(options: argparse.Namespace) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from artifact import provenance
 from artifact.captioned import captioned_sets
-from artifact.config import plain_values
 from artifact.experiment import Experiment
 from artifact.model_folder import is_up_to_date, write_stamp
 from tclap import files
@@ -201,11 +200,11 @@ def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str]) -> 
     """Everything that an evaluation of models is a function of."""
     config = experiment.config
     tables = ("clips", "pairs-test", "items", "controls")
-    sidecars = {name: experiment.facts(seed, name) for name in models}
+    sidecars = {name: experiment.sidecar(seed, name) for name in models}
     return {
         "models": {name: [facts["config"], facts["weights_hash"]] for name, facts in sidecars.items()},
         "data": [files.sha256_file(experiment.folder / f"data/{name}.parquet") for name in tables],
-        "config": plain_values(config),
+        "config": config.model_dump(),
         "captioned": {name: os.environ.get(f"{name.upper()}_ROOT") for name in config.retrieval_sets},
         "code": provenance.hash_code(
             "artifact/captioned.py",

@@ -1,24 +1,20 @@
-"""The experiment's steps, one a notebook: each reads the artefacts of the one before it.
+"""A run whose data are there: its config, its tables, its trained models.
 
 Artefacts of a run lie in ``runs/<profile>/<base>/``::
 
     data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, text-*.safetensors
     seed<k>/clap/   weights.safetensors, weights.json, history.parquet      (the base model)
     seed<k>/<variant>/                                                      (likewise)
-    seed<k>/<model>/checkpoints-<phase>-*/                                  (while it is trained)
     seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
 
-A model that is there already, made in the same way, is not trained again, and one whose training was
-cut off goes on from its last checkpoint. A published base model is
-not trained at all: its trunks stay where they were published, its heads are kept as the others' are,
-and what its trunks make of the run's sounds and captions is kept in the feature store.
+The steps that write them are modules: ``preparation``, ``training``, ``evaluation``, ``order_from_text``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,9 +23,8 @@ import pandas as pd
 import torch
 
 from artifact import paths, provenance
-from artifact.base_models import BaseTraining
-from artifact.config import Config, from_plain_values
-from artifact.model_folder import HISTORY, ModelFolder
+from artifact.config import Config, validate
+from artifact.model_folder import ModelFolder
 from tclap import files
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
@@ -40,97 +35,78 @@ from tclap.models.registry import load_model, read_checkpoint
 from tclap.progress import without_traceback
 from tclap.slots.model import SlotModel
 from tclap.training.audio_features import AudioFeatures
-from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.distributed import current
-from tclap.training.pool import Pool, make_pool, make_waveform_pool
-from tclap.training.post_pretraining import post_pretrain
 from tclap.training.store import FeatureStore
 from tclap.training.text_features import StoredText, TextFeatures
-from tclap.training.text_loss import TextOnlyLoss
-from tclap.training.variants import BASE, READOUT_PREFIX, Variant, variant
+from tclap.training.variants import BASE
 
 # A trained model is a function of these, beside its inputs.
 TRAINING_CODE = (
-    "artifact/base_models.py",
-    "tclap/audio.py",
-    "tclap/data",
-    "tclap/losses.py",
-    "tclap/losses_chunked.py",
-    "tclap/models",
-    "tclap/training",
-)
+    "artifact/training.py", "tclap/audio.py", "tclap/data", "tclap/losses.py", "tclap/losses_chunked.py",
+    "tclap/models", "tclap/training",
+)  # fmt: skip
+# What writes a file of a run: the first pattern that matches.
+WRITERS = {
+    "data/*": "notebook 01_data_construction",
+    "*/slots-ablation.parquet": "`python -m artifact ablate`",
+    "*[/-]slots[/-]*": "notebook 06_order_from_text",
+    f"*/{BASE}/*": "notebook 02_base_model",
+    "*/*/*": "notebook 03_post_pretraining",
+    "*": "notebook 04_evaluation",
+}
 
 
 def load_reference(config: Config, base: str) -> AudioTextModel:
     """The base model of a run before anything is trained: published weights, or fresh ones.
 
-    Raises:
-        ValueError: when weights are given for a model that has no published ones.
+    Raises ValueError when weights are given for a model that has no published ones.
     """
-    options = config.model_options(base)
-    if config.weights is None:
-        model = load_model(base, **options)
-    elif base == "compact":
+    if config.weights is not None and base == "compact":
         raise ValueError(f"weights={config.weights}: compact is trained from scratch, expected no weights.")
-    else:
-        model = load_model(base, config.weights, **options)
-    if model.is_published:
-        model = model.to(current().device)
-    return model
+    model = load_model(base, config.weights, **config.model_options(base))
+    return model.to(current().device) if model.is_published else model
 
 
 class Experiment:
-    """A run whose data are there.
+    """A run, named by profile and base; ``reference`` is the base model where it is loaded already.
 
-    Args:
-        profile, base: name the run.
-        reference: the base model before anything is trained, where it is loaded already.
-
-    Raises:
-        FileNotFoundError: when :func:`artifact.preparation.prepare` has not been run.
+    Raises FileNotFoundError when :func:`artifact.preparation.prepare` has not been run.
     """
 
     def __init__(self, profile: str, base: str, reference: AudioTextModel | None = None) -> None:
-        self.profile, self.base = profile, base
-        self.processes = current()
+        self.profile, self.base, self.processes = profile, base, current()
         if reference is not None:
             self.reference = reference
         self.folder = paths.run(profile, base)
-        self.config: Config = from_plain_values(
-            self._json("data/config.json"), self.folder / "data/config.json"
-        )
-        self.options = self.config.model_options(base)
+        config = self.path("data/config.json")
+        self.config = validate(Config, json.loads(config.read_text(encoding="utf-8")), str(config))
         self.clips = self.table("data/clips.parquet")
         self.labels = sorted(self.clips["label"].unique())
+        self._banks: dict[str, SegmentBank] = {}
 
-    def _json(self, name: str) -> dict:
-        return json.loads(self._existing(name).read_text())
-
-    def _existing(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """A file of the run; FileNotFoundError says what writes it."""
         path = self.folder / name
-        if not path.is_file():
-            raise without_traceback(FileNotFoundError(f"{path} is missing: {self._how_to_make(name)}"))
-        return path
-
-    def _how_to_make(self, name: str) -> str:
-        """Which notebook, with which parameters, makes a file of the run."""
+        if path.is_file():
+            return path
+        writer = next(step for pattern, step in WRITERS.items() if fnmatch(name, pattern))
         settings = f"profile = {self.profile!r}, base = {self.base!r}"
-        if name.startswith("data/"):
-            notebook = "01_data_construction"
-        else:
-            seed, model, *rest = name.removeprefix("seed").split("/")
-            settings += f", seed = {seed}"
-            if not rest:
-                notebook = "06_order_from_text" if model.startswith("slots-") else "04_evaluation"
-            elif model == BASE:
-                notebook = "02_base_model"
-            else:
-                notebook = "06_order_from_text" if model.endswith("-slots") else "03_post_pretraining"
-        return f"run notebook {notebook} first, with {settings} (`make reproduce` runs all)."
+        if name.startswith("seed"):
+            settings += f", seed = {name.removeprefix('seed').partition('/')[0]}"
+        sentence = f"{path} is missing: run {writer} first, with {settings} (`make reproduce` runs all)."
+        raise without_traceback(FileNotFoundError(sentence))
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's parquet tables."""
-        return pd.read_parquet(self._existing(name))
+        return pd.read_parquet(self.path(name))
+
+    def sidecar(self, seed: int, name: str) -> dict[str, Any]:
+        """What is written beside a model's weights: its config, the inputs that made it, their hashes."""
+        return json.loads(self.path(f"seed{seed}/{name}/weights.json").read_text(encoding="utf-8"))
+
+    def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
+        """The training history of a model, one row per step."""
+        return self.table(f"seed{seed}/{name}/history.parquet")
 
     @cached_property
     def reference(self) -> AudioTextModel:
@@ -162,24 +138,35 @@ class Experiment:
         """The outputs of a model's audio trunk for the run's sounds."""
         return AudioFeatures(model, self.clips, self.audio, self.store)
 
+    def bank(self, stage: str) -> SegmentBank:
+        """Mel power of a stage's clips, for composing batches; computed once."""
+        if stage not in self._banks:
+            clips, mel, window = (
+                for_stage(self.clips, stage),
+                self.reference.audio_trunk.mel,
+                self.reference.window,
+            )
+            self._banks[stage] = SegmentBank(clips, self.audio, mel, window, self.config.crop_energy)
+        return self._banks[stage]
+
+    @property
+    def seen_labels(self) -> list[str]:
+        """The classes whose composites the variant ``t-clap-half`` is trained on, in every seed."""
+        return half_of_labels(self.labels, self.config.data_seed)
+
     @property
     def description(self) -> str:
         """What the run is, in a line; says so where the base model's weights are stand-ins."""
-        text = f"profile {self.profile}, base {self.base}"
-        origin = self.reference.origin
+        text, origin = f"profile {self.profile}, base {self.base}", self.reference.origin
         if origin is None:
             return f"{text}, trained from scratch"
         source = origin["path"] or f"the hub, revision {origin['revision']}"
-        text += f", weights sha256 {origin['sha256'][:12]} from {source}"
-        return text + ("; RANDOM WEIGHTS: the numbers mean nothing" if origin.get("random_weights") else "")
-
-    def model_folder(self, seed: int, name: str) -> Path:
-        """Folder of a trained model."""
-        return self.folder / f"seed{seed}" / name
+        warning = "; RANDOM WEIGHTS: the numbers mean nothing" if origin.get("random_weights") else ""
+        return f"{text}, weights sha256 {origin['sha256'][:12]} from {source}{warning}"
 
     def load(self, seed: int, name: str = BASE) -> AudioTextModel:
-        """A trained model."""
-        weights = self._existing(f"seed{seed}/{name}/weights.safetensors")
+        """A trained model; ValueError when it was trained on other published weights."""
+        weights = self.path(f"seed{seed}/{name}/weights.safetensors")
         if not self.reference.is_published:
             return load_model(self.base, weights)
         config, state = read_checkpoint(weights, self.base)
@@ -191,119 +178,17 @@ class Experiment:
         model.load_own_state(state, str(weights))
         return model
 
-    def facts(self, seed: int, name: str) -> dict[str, Any]:
-        """What is written beside a model's weights: its config, the inputs that made it, their hashes."""
-        return self._json(f"seed{seed}/{name}/weights.json")
+    def model_dir(
+        self, seed: int, name: str, inputs: Mapping[str, Any], code: Sequence[str] = TRAINING_CODE
+    ) -> ModelFolder:
+        """The folder of a model that is made from ``inputs`` and the run's data, by the ``code`` as it is.
 
-    def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
-        """The training history of a model, a row a step."""
-        return self.table(f"seed{seed}/{name}/history.parquet")
-
-    def bank(self, model: AudioTextModel, stage: str) -> SegmentBank:
-        """Mel power of a stage's clips, for composing batches."""
-        clips, mel = for_stage(self.clips, stage), model.audio_trunk.mel
-        return SegmentBank(clips, self.audio, mel, model.window, self.config.crop_energy)
-
-    def train_base(self, seed: int) -> AudioTextModel:
-        """The base model of a seed (notebook 02), trained unless it is there."""
-        return self._keep_published(seed) if self.reference.is_published else BaseTraining(self, seed).train()
-
-    def _keep_published(self, seed: int) -> AudioTextModel:
-        inputs = {"seed": self.config.check_seed(seed), "origin": self.reference.origin}
-        folder = ModelFolder(self.folder, seed, BASE, inputs, self.processes)
-        if not folder.is_made():
-            nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
-            folder.keep(self.reference, nothing)
-        return self.load(seed)
-
-    def model_dir(self, seed: int, name: str, inputs: Mapping[str, Any]) -> ModelFolder:
-        """The folder of a model that is trained by a inputs, on the run's data, by the code as it is."""
-        made_of = {"data": self._data_hash, "code": provenance.hash_code(*TRAINING_CODE)}
-        return ModelFolder(self.folder, seed, name, dict(inputs) | made_of, self.processes)
-
-    def train_variants(self, seed: int, names: list[str] | None = None) -> None:
-        """Post-pretrain the variants of a seed (notebook 03), those that are not there yet."""
-        if names is None:
-            names = [*self.config.variants, *(READOUT_PREFIX + r for r in self.config.readouts)]
-        base = self.load(seed)
-        post = self.config.post_pretraining
-        inputs = {
-            "seed": self.config.check_seed(seed),
-            "post_pretraining": asdict(post),
-            "crop_energy": self.config.crop_energy,
-            "features": self.config.features if base.is_published else None,
-            "base_weights": files.hash_state(base.own_state()),
-        }
-        folders = {
-            name: self.model_dir(seed, name, inputs | {"variant": asdict(variant(name))}) for name in names
-        }
-        wanted = [name for name in names if not folders[name].is_made()]
-        pools: dict[tuple[bool, bool], tuple[Pool, Pool]] = {}
-        banks = {}
-        if wanted and not base.is_published:
-            banks = {stage: self.bank(base, stage) for stage in ("post", "validation")}
-        for name in wanted:
-            settings = variant(name)
-            kind = (settings.distinct, settings.half)
-            if kind not in pools:
-                pools.clear()
-                pools[kind] = self._pools(base, banks, seed, settings)
-            pool, validation = pools[kind]
-            # One start for all variants: a fresh audio head is drawn from the seed alone.
-            torch.manual_seed(seed)
-            model = self.load(seed) if settings.readout is None else base.with_readout(settings.readout)
-            history = post_pretrain(
-                model,
-                settings,
-                self.text,
-                pool,
-                validation,
-                post.schedule(epoch=max(len(pool.composites) // post.batch, 1)),
-                batch=post.batch,
-                replay_batch=post.replay_batch,
-                text_loss=TextOnlyLoss(model, self.text, self.labels, seed) if post.text_loss_batch else None,
-                text_loss_batch=post.text_loss_batch,
-                seed=seed,
-                chunk_size=post.chunk_size,
-                embedding=BatchEmbedder(self.processes, post.micro_batch, post.precision),
-                checkpoints=folders[name].checkpoints("post"),
-                what=name,
-            )
-            folders[name].keep(model, history.assign(model=name))
-
-    def _pools(
-        self, model: AudioTextModel, banks: Mapping[str, SegmentBank], seed: int, settings: Variant
-    ) -> tuple[Pool, Pool]:
-        post = self.config.post_pretraining
-        sizes = {
-            "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": seed},
-            "validation": {
-                "pairs": self.config.validation_pairs,
-                "base_items": 3 * post.batch + post.replay_batch,
-                "seed": self.config.data_seed,
-            },
-        }
-        for size in sizes.values():
-            size["distinct"], size["largest"] = settings.distinct, post.batch
-            size["labels"] = self.seen_labels if settings.half else None
-        if model.is_published:
-            features = self.audio_features(model)
-            with self.processes.main_first():  # the others find in the store what it has made
-                return tuple(
-                    make_waveform_pool(features, self.clips, stage=stage, **size)
-                    for stage, size in sizes.items()
-                )
-        return tuple(
-            make_pool(model, banks[stage], stage=stage, augment=stage == "post", **size)
-            for stage, size in sizes.items()
-        )
-
-    @property
-    def seen_labels(self) -> list[str]:
-        """The classes whose composites the variant ``t-clap-half`` is trained on, in every seed."""
-        return half_of_labels(self.labels, self.config.data_seed)
-
-    @cached_property
-    def _data_hash(self) -> str:
-        names = ("clips.parquet", "pairs-validation.parquet")
-        return files.hash_json([files.sha256_file(self._existing(f"data/{n}")) for n in names])
+        Raises:
+            ValueError: on a seed below 0.
+        """
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}.")
+        tables = [self.path(f"data/{table}.parquet") for table in ("clips", "pairs-validation")]
+        data = files.hash_json([files.sha256_file(table) for table in tables])
+        made_from = {"seed": seed, **inputs, "data": data, "code": provenance.hash_code(*code)}
+        return ModelFolder(self.folder / f"seed{seed}" / name, made_from, self.processes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import pandas as pd
 import torch
@@ -18,7 +17,7 @@ import torch
 from artifact import provenance
 from artifact.evaluation import Encoded, TestAudio, all_control_rows, evaluated_from
 from artifact.experiment import Experiment
-from artifact.model_folder import ModelFolder, is_up_to_date, write_stamp
+from artifact.model_folder import is_up_to_date, write_stamp
 from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.galleries import retrieval_rows
@@ -48,15 +47,13 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
             continue
         base = experiment.load(seed, start)
         inputs = {
-            "seed": experiment.config.check_seed(seed),
-            "slots": asdict(config),
+            "slots": config.model_dump(),
             "whole": whole,
             "base": files.hash_state(base.own_state()),
-            "code": provenance.hash_code(*CODE),
         }
-        folders[name] = ModelFolder(experiment.folder, seed, name, inputs, experiment.processes)
+        folders[name] = experiment.model_dir(seed, name, inputs, CODE)
         models[name] = SlotModel(base, config.parts, whole, closed_class=closed_class(WORDINGS))
-    wanted = [name for name in models if not folders[name].is_made()]
+    wanted = [name for name in models if not folders[name].is_up_to_date()]
     if wanted:
         first = models[wanted[0]]
         history = train_reader(
@@ -69,7 +66,7 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
         )
         for name in wanted:
             models[name].reader.load_state_dict(first.reader.state_dict())
-            folders[name].keep(models[name], history.assign(model=name))
+            folders[name].save(models[name], history.assign(model=name))
     return {name: experiment.load(seed, name) for name in models}
 
 

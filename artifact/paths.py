@@ -1,8 +1,7 @@
 """Every folder the project reads or writes, from one place.
 
-The project's root is the checkout, or the folder that the environment variable
-``TCLAP_ROOT`` names: then everything that is made (runs, figures, paper tables, cached data)
-lands there, and the checkout stays untouched.
+The project's root is the checkout, or the folder that the environment variable ``TCLAP_ROOT`` names: then
+everything that is made (runs, figures, paper tables, cached data) lands there.
 """
 
 from __future__ import annotations
@@ -35,21 +34,9 @@ def features() -> Path:
     return data() / "features"
 
 
-def run(profile: str, base: str | None = None, seed: int | None = None, model: str | None = None) -> Path:
-    """Folder of a run's artefacts: ``runs/<profile>/<base>/seed<k>/<model>``, as deep as asked."""
-    path = root() / "runs" / profile
-    if base is not None:
-        path /= base
-    if seed is not None:
-        path /= f"seed{seed}"
-    if model is not None:
-        path /= model
-    return path
-
-
-def evaluations() -> Path:
-    """What ``make evaluate`` keeps: ``runs/evaluate``."""
-    return root() / "runs" / "evaluate"
+def run(profile: str, base: str) -> Path:
+    """Folder of a run's artefacts."""
+    return root() / "runs" / profile / base
 
 
 def figures() -> Path:

