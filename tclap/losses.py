@@ -10,13 +10,12 @@ a 0-d tensor with its gradient, never its logarithm. A loss is the mean of its t
 share one id. Wherever an anchor meets another item with its own id, that item is a true match
 and is removed from the anchor's negatives.
 
-Both losses have a plain form, which holds the matrix of all logits, and a blockwise one
-(:mod:`tclap.losses_chunked`), which does not: given a ``chunk_size``, or where several ``processes`` share
-the batch. Then every process passes its own share of the items, in the order of ranks, and gets the
-loss of the global batch. After ``backward`` the embeddings' gradients are complete, while τ and
-everything before the embeddings have this process's part: the parameters' gradients of the global batch
-are the sums over the processes (``Processes.sum_gradients``). Every process must
-call the loss and ``backward``, one with an empty share too.
+With a ``chunk_size`` the matrix of all logits is never held (:mod:`tclap.losses_chunked`). Several
+``processes`` may share the batch: each passes its own items, in the order of ranks, and gets the loss of
+the global batch. After ``backward`` the embeddings' gradients are complete and τ has its gradient on the
+main process, so that the global batch's gradients of parameters are sums over the processes
+(:meth:`tclap.training.distributed.Processes.sum_gradients`). All processes must call the loss, also one
+without items.
 
 TNCE stacks three views of a batch of N pairs, in this order: *forward* (the composite and its
 caption), *reversed* (its sequential inversion Π) and *overlap* (both sounds at once, Ω). The
@@ -39,14 +38,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tclap.losses_chunked import CHUNK_SIZE, at_least_float32, blockwise_nce
-from tclap.training.distributed import Processes
+from tclap.losses_chunked import at_least_float32, chunked_nce
 
 VIEWS = ("forward", "reversed", "overlap")
+
+
+class Group(Protocol):
+    """Processes that share a batch: :class:`tclap.training.distributed.Processes`."""
+
+    world_size: int
+    is_main: bool
+
+    def gather(self, tensor: Tensor, dim: int) -> Tensor: ...
 
 
 def clip_loss(
@@ -56,7 +64,7 @@ def clip_loss(
     events: Tensor | None = None,
     *,
     chunk_size: int | None = None,
-    processes: Processes | None = None,
+    processes: Group | None = None,
 ) -> Tensor:
     """CLAP's symmetric cross-entropy over a batch of audio-text pairs.
 
@@ -66,20 +74,18 @@ def clip_loss(
         events: integer ids ``[N]``; items with equal ids are no negatives of each other.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
-        processes: who shares the batch; N is then this process's share, and may be 0.
+        processes: that share the batch; N is then the number of this process's items, which may be 0.
 
     Returns:
         A scalar, 0 when no negative is left.
 
     Raises:
-        ValueError: on shapes that do not fit, or a chunk size below 1.
+        ValueError: on shapes that do not match, or a chunk size below 1.
     """
-    _check_embeddings(audio, text, dimensions=2, expected="[N, d]", processes=processes)
-    _check_events(events, tuple(audio.shape[:1]))
-    _check_chunk_size(chunk_size)
+    audio, text, scale, events = _global_batch(audio, text, logit_scale, events, processes)
+    _check(audio, text, scale, events, chunk_size, shape=("N", "d"))
     events = None if events is None else events[None]
-    scale = _check_scale(logit_scale, audio)
-    return _nce(audio[None], text[None], scale, [[(0.0, 0.0)]], [1.0], events, chunk_size, processes)
+    return _nce(audio[None], text[None], scale, [[(0.0, 0.0)]], [1.0], events, chunk_size)
 
 
 def temporal_nce(
@@ -94,7 +100,7 @@ def temporal_nce(
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     events: Tensor | None = None,
     chunk_size: int | None = None,
-    processes: Processes | None = None,
+    processes: Group | None = None,
 ) -> Tensor:
     """Temporal noise-contrastive estimation over the three views of N composites.
 
@@ -113,22 +119,18 @@ def temporal_nce(
         events: integer ids ``[3, N]`` of the canonical events.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
-        processes: who shares the batch; N is then this process's share, and may be 0. Means are
-            over the global batch.
+        processes: that share the batch; N is then the number of this process's items, which may be 0.
+            Means are over the global batch.
 
     Returns:
         A scalar, 0 when no negative is left.
 
     Raises:
-        ValueError: on shapes that do not fit, a negative or non-finite weight, weights that sum
+        ValueError: on shapes that do not match, a negative or non-finite weight, weights that sum
             to 0, or a chunk size below 1.
     """
-    _check_embeddings(audio, text, dimensions=3, expected="[3, N, d]", processes=processes)
-    views, size, _ = audio.shape
-    if views != len(VIEWS):
-        raise ValueError(f"audio and text need 3 views (forward, reversed, overlap), got {views}.")
-    _check_events(events, (views, size))
-    scale = _check_scale(logit_scale, audio)
+    audio, text, scale, events = _global_batch(audio, text, logit_scale, events, processes)
+    _check(audio, text, scale, events, chunk_size, shape=(len(VIEWS), "N", "d"))
     alphas = {
         "alpha_same": alpha_same,
         "alpha_cross": alpha_cross,
@@ -142,7 +144,6 @@ def temporal_nce(
         raise ValueError(f"view_weights must be 3 finite numbers of at least 0, got {view_weights}.")
     if sum(view_weights) == 0:
         raise ValueError(f"view_weights must not all be 0, got {view_weights}.")
-    _check_chunk_size(chunk_size)
 
     within = (0.0, 0.0)
     ordered = (_log(alpha_cross), _log(alpha_same))
@@ -151,14 +152,14 @@ def temporal_nce(
     weights = [weight / sum(view_weights) for weight in view_weights]
 
     # A view that is neither anchor nor negative of any would only add removed rows and columns.
-    anchored = [v for v in range(views) if weights[v] > 0]
-    used = [v for v in range(views) if any(max(log_alpha[u][v]) > -math.inf for u in anchored)]
-    if len(used) < views:
+    anchored = [v for v in range(len(VIEWS)) if weights[v] > 0]
+    used = [v for v in range(len(VIEWS)) if any(max(log_alpha[u][v]) > -math.inf for u in anchored)]
+    if len(used) < len(VIEWS):
         audio, text = audio[used], text[used]
         events = None if events is None else events[used]
         log_alpha = [[log_alpha[u][v] for v in used] for u in used]
         weights = [weights[v] for v in used]
-    return _nce(audio, text, scale, log_alpha, weights, events, chunk_size, processes)
+    return _nce(audio, text, scale, log_alpha, weights, events, chunk_size)
 
 
 def _nce(
@@ -169,33 +170,18 @@ def _nce(
     weights: Sequence[float],
     events: Tensor | None,
     chunk_size: int | None,
-    processes: Processes | None,
 ) -> Tensor:
-    """Cross-entropy of V views ``[V, N, d]``; the arguments are those of ``blockwise_nce``."""
-    shared = processes is not None and processes.count > 1
-    if chunk_size is None and not shared:
-        return _dense_nce(audio, text, scale, log_alpha, weights, events)
-    return blockwise_nce(
-        audio,
-        text,
-        scale,
-        log_alpha=log_alpha,
-        weights=weights,
-        events=events,
-        chunk_size=chunk_size or CHUNK_SIZE,
-        processes=processes,
-    )
+    """The definition: cross-entropy of the rows and columns of ``S = τ T Aᵀ + log A`` against its diagonal.
 
-
-def _dense_nce(
-    audio: Tensor,
-    text: Tensor,
-    scale: Tensor,
-    log_alpha: Sequence[Sequence[tuple[float, float]]],
-    weights: Sequence[float],
-    events: Tensor | None,
-) -> Tensor:
-    """The definition: rows and columns of ``S = τ T Aᵀ + log A`` against its diagonal."""
+    Args:
+        audio, text: ``[V, N, d]``.
+        log_alpha: for views u and v (log α of other pairs, log α of the same pair), −∞ to remove;
+            symmetric, and (0, 0) where u = v.
+        weights: each view's weight in the mean over its N anchors, summing to 1.
+        events: integer ids ``[V, N]``.
+    """
+    if chunk_size is not None:
+        return chunked_nce(audio, text, scale, log_alpha, weights, events, chunk_size)
     views, size, _ = audio.shape
     audio, text = (at_least_float32(x.flatten(0, 1)) for x in (audio, text))
     with torch.autocast(audio.device.type, enabled=False):
@@ -216,35 +202,42 @@ def _log(alpha: float) -> float:
     return math.log(alpha) if alpha > 0 else -math.inf
 
 
-def _check_embeddings(
-    audio: Tensor, text: Tensor, dimensions: int, expected: str, processes: Processes | None
-) -> None:
-    sizes = list(audio.shape)
-    if processes is not None and processes.count > 1:
-        # The share's items may be none: blockwise_nce refuses an empty global batch.
-        del sizes[-2:-1]
-    if audio.shape != text.shape or audio.dim() != dimensions or 0 in sizes:
-        shapes = f"audio {list(audio.shape)} and text {list(text.shape)}"
-        raise ValueError(f"audio and text must both be {expected} and not empty, got {shapes}.")
-
-
-def _check_chunk_size(chunk_size: int | None) -> None:
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}.")
-
-
-def _check_events(events: Tensor | None, shape: tuple[int, ...]) -> None:
-    if events is None:
-        return
-    if tuple(events.shape) != shape or events.is_floating_point():
-        found = f"{list(events.shape)} of {events.dtype}"
-        raise ValueError(f"events must be integers of shape {list(shape)}, got {found}.")
-
-
-def _check_scale(logit_scale: float | Tensor, audio: Tensor) -> Tensor:
+def _global_batch(
+    audio: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    events: Tensor | None,
+    processes: Group | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The inputs of all processes, and τ as a tensor of at least single precision."""
     scale = torch.as_tensor(logit_scale, device=audio.device)
-    if scale.dim() != 0:
-        raise ValueError(f"logit_scale must be a number or a 0-d tensor, got shape {list(scale.shape)}.")
     if not scale.is_floating_point() or scale.dtype in (torch.float16, torch.bfloat16):
         scale = scale.float()
-    return scale
+    if processes is not None and processes.world_size > 1:
+        audio, text = (processes.gather(x, dim=-2) for x in (audio, text))
+        events = None if events is None else processes.gather(events, dim=-1)
+        # Every process computes the whole loss, and a sum over them shall count ∂τ once.
+        scale = scale if processes.is_main else scale.detach()
+    return audio, text, scale, events
+
+
+def _check(
+    audio: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    events: Tensor | None,
+    chunk_size: int | None,
+    shape: tuple[int | str, ...],
+) -> None:
+    expected = f"[{', '.join(map(str, shape))}]"
+    views_fit = isinstance(shape[0], str) or audio.shape[0] == shape[0]
+    if audio.shape != text.shape or audio.dim() != len(shape) or not views_fit or audio.numel() == 0:
+        shapes = f"audio {list(audio.shape)} and text {list(text.shape)}"
+        raise ValueError(f"audio and text must both be {expected} and not empty, got {shapes}.")
+    if events is not None and (events.shape != audio.shape[:-1] or events.is_floating_point()):
+        found = f"{list(events.shape)} of {events.dtype}"
+        raise ValueError(f"events must be integers of shape {list(audio.shape[:-1])}, got {found}.")
+    if scale.dim() != 0:
+        raise ValueError(f"logit_scale must be a number or a 0-d tensor, got shape {list(scale.shape)}.")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}.")

@@ -1,19 +1,20 @@
-"""One step of post-pretraining, for one process or for several started by ``accelerate launch``.
+"""Trainings and exchanges, for one process or for several started by ``accelerate launch``.
 
-``accelerate launch --multi_gpu --num_processes 2 launched.py FOLDER`` writes what the main process found,
-a file a case, and how many processes there were. See ``test_several_processes.py``.
+``accelerate launch --multi_gpu --num_processes 2 launched.py FOLDER`` writes what each process found. See
+``training/test_distributed.py``.
 """
 
 from __future__ import annotations
 
+import atexit
 import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tclap.models.base import AudioTextModel, Tokens
@@ -33,7 +34,7 @@ FRAMES, WIDTH = 7, 8
 
 @dataclass(frozen=True)
 class Case:
-    """What a step is made of; in float64 unless the lesson, which is float32, is part of it."""
+    """What a training is made of; in float64 unless the text-only loss, which is float32, is part of it."""
 
     name: str = "t-clap"
     batch: int = 8
@@ -47,17 +48,17 @@ class Case:
 CASES = {
     "even": Case(),
     "uneven": Case(batch=7, replay_batch=9, chunk_size=2),
-    "fewer than processes": Case(batch=3, replay_batch=1),
+    "fewer than processes": Case(batch=2, replay_batch=1),
     "alpha 0": Case("t-clap-no-time", batch=5),
     "no overlap": Case("t-clap-no-overlap", batch=6, micro_batch=1),
     "control": Case("clap-continued", batch=3),
-    "lesson": Case(text_loss_batch=2, micro_batch=2),
+    "text loss": Case(text_loss_batch=2, micro_batch=2),
     "steps": Case(steps=4),
 }
 
 
 class Words:
-    """A fixed random vector a word."""
+    """A fixed random vector per word."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -95,7 +96,7 @@ def made_pool(size: int, dtype: torch.dtype, seed: int) -> Pool:
     )
 
 
-def compute(case: Case, processes: Processes, checkpoints: Checkpoints | None = None) -> dict[str, Tensor]:
+def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = None) -> dict[str, Tensor]:
     """Losses of all steps, the last gradients and the final weights of a training."""
     dtype = torch.float32 if case.text_loss_batch else torch.float64
     torch.manual_seed(0)
@@ -121,31 +122,77 @@ def compute(case: Case, processes: Processes, checkpoints: Checkpoints | None = 
         embedding=BatchEmbedder(processes, case.micro_batch),
         checkpoints=checkpoints,
     )
-    found = {
-        f"gradient.{n}": p.grad for n, p in zip(model.head_names(), model.head_parameters(), strict=True)
-    }
+    names = zip(model.head_names(), model.head_parameters(), strict=True)
+    found = {f"gradient.{name}": parameter.grad for name, parameter in names}
     found |= {f"history.{name}": torch.from_numpy(history[name].to_numpy()) for name in history}
     return found | model.own_state()
 
 
+def own(rank: int, rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """What a process brings to an exchange: ``[2, rows, 3]``."""
+    return (100 * rank + torch.arange(6 * rows).reshape(2, rows, 3)).to(dtype)
+
+
+def rows_of(rank: int) -> int:
+    """Process 1 has nothing, the others 2 and 3 rows in turn."""
+    return 0 if rank == 1 else 2 + rank % 2
+
+
+def exchange(here: Processes, folder: Path) -> dict[str, Any]:
+    """What a process gets from each kind of exchange."""
+    rank, last = here.rank, here.world_size - 1
+    seen: dict[str, Any] = {"who": (here.world_size, rank, here.is_main, str(here.device))}
+    seen["slices"] = [here.local_slice(size) for size in range(9)]
+    mine = own(rank, rows_of(rank)).requires_grad_()
+    seen["gather"] = here.gather(mine, dim=1)
+    (seen["gather"] * torch.arange(3)).sum().backward()
+    seen["gathered gradient"], seen["gather"] = mine.grad, seen["gather"].detach()
+    seen["gather integers"] = here.gather(own(rank, rows_of(rank), torch.int64)[..., 0], dim=-1)
+    seen["sum"] = here.sum(own(rank, 2))
+
+    # The second has a gradient on the last process only, the third on none.
+    parameters = [torch.nn.Parameter(torch.zeros(size)) for size in ((4, 3), (), (2,))]
+    for n in (0, 1):
+        if n == 0 or rank == last:
+            parameters[n].grad = torch.full(parameters[n].shape, rank + 1.0)
+    here.sum_gradients(parameters)
+    seen["gradients"] = [p.grad for p in parameters]
+
+    tensors = [torch.nn.Parameter(own(rank, 1)), own(rank, 2, torch.int64)[:, :, 1], torch.tensor(rank == 0)]
+    here.broadcast(tensors)
+    seen["broadcast"] = [t.detach() for t in tensors]
+
+    with here.main_first():
+        if here.is_main:
+            alone = not list(folder.glob("entered*"))
+            sum(range(2_000_000))  # enough for the others to come in, if they could
+            (folder / "first").write_text(str(alone and not list(folder.glob("entered*"))))
+        (folder / f"entered{rank}").touch()
+        seen["main first"] = (folder / "first").read_text()
+    try:
+        with here.main_first():
+            if here.is_main:
+                raise OSError("as an example")
+    except OSError:
+        seen["main failed"] = True
+    here.wait()
+    return seen
+
+
 def main() -> None:
-    """Compute every case, in the processes that were launched."""
+    """Exchange and compute every case, in the processes that were launched."""
     torch.set_num_threads(1)
-    folder, processes = Path(sys.argv[1]), current()
-    if processes.is_main:
-        (folder / "count").write_text(str(processes.count))
+    folder = Path(sys.argv[1])
+    # Registered first, it runs last at exit.
+    atexit.register(
+        lambda: (folder / f"left{here.rank}").write_text(str(not torch.distributed.is_initialized()))
+    )
+    here = current()
+    found: dict[str, Any] = {"exchange": exchange(here, folder)}
     for name, case in CASES.items():
         checkpoints = Checkpoints(folder / "checkpoints", "here") if name == "steps" else None
-        found = compute(case, processes, checkpoints)
-        if processes.is_main:
-            save_file(
-                {key: value.contiguous() for key, value in found.items()}, folder / f"{name}.safetensors"
-            )
-        # Each process has the same weights.
-        for key, value in found.items():
-            if not key.startswith("history"):
-                same = processes.sum(value.double()) == processes.count * value.double()
-                assert same.all(), f"{key} differs between processes"
+        found[name] = train(case, here, checkpoints)
+    torch.save(found, folder / f"{here.rank}.pt")
 
 
 if __name__ == "__main__":

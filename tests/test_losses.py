@@ -1,172 +1,257 @@
-"""Losses against a naive float64 double loop, and the identities the paper states."""
+"""Losses against a naive float64 double loop: at once, in chunks, and shared by processes."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, normalize
 
 from tclap.losses import clip_loss, temporal_nce
+from tclap.training.distributed import Processes
 
-
-def embeddings(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(*shape, generator=generator, dtype=torch.float64)
-    return torch.nn.functional.normalize(x, dim=-1)
-
-
-def naive_tnce(audio, text, tau, alphas, view_weights, events=None):
-    """The loss written out term by term with plain floats."""
-    same, cross, same_o, cross_o = alphas
-    size = audio.shape[1]
-
-    def weight(u, n, v, m):
-        if u == v:
-            return 1.0
-        if 2 in (u, v):
-            return same_o if n == m else cross_o
-        return same if n == m else cross
-
-    def direction(anchor, candidate):
-        total = 0.0
-        for u in range(3):
-            if view_weights[u] == 0:
-                continue
-            for n in range(size):
-                denominator = 0.0
-                for v, m in itertools.product(range(3), range(size)):
-                    own = (v, m) == (u, n)
-                    if not own and events is not None and events[v, m] == events[u, n]:
-                        continue
-                    similarity = float(anchor[u, n] @ candidate[v, m])
-                    denominator += weight(u, n, v, m) * math.exp(tau * similarity)
-                own_similarity = float(anchor[u, n] @ candidate[u, n])
-                loss = math.log(denominator) - tau * own_similarity
-                total += view_weights[u] * loss / size
-        return total / sum(view_weights)
-
-    return 0.5 * (direction(text, audio) + direction(audio, text))
-
-
-ALPHAS = [(1, 1, 1, 1), (0, 0, 0, 0), (0, 1, 1, 1), (1, 0, 1, 1), (0.5, 2.0, 0, 0.25), (3, 0, 0, 1)]
-WEIGHTS = [(1, 1, 1), (1, 0, 0), (1, 1, 0), (0, 0, 2), (1, 0.5, 0.25)]
 NAMES = ("alpha_same", "alpha_cross", "alpha_same_overlap", "alpha_cross_overlap")
+NO_TIME = dict.fromkeys(NAMES, 0.0)
 
 
-def event_ids(kind, size):
-    if kind is None:
-        return None
-    if kind == "distinct":
-        return torch.arange(3 * size).reshape(3, size)
-    if kind == "equal":
-        return torch.zeros(3, size, dtype=torch.long)
-    # The first and the last pair are inversions of each other, and so are their views.
-    ids = torch.arange(3 * size).reshape(3, size)
-    ids[0, -1], ids[1, -1] = ids[1, 0].item(), ids[0, 0].item()
-    ids[2, -1] = ids[2, 0]
-    return ids
+def embeddings(*shape, seed=0, dtype=torch.float64):
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normalize(x, dim=-1).to(dtype)
 
 
-@pytest.mark.parametrize("size", [1, 2, 7])
-@pytest.mark.parametrize("kind", [None, "distinct", "duplicate", "equal"])
-def test_temporal_nce_equals_the_double_loop(size, kind):
-    audio, text = embeddings(3, size, 5, seed=size), embeddings(3, size, 5, seed=size + 100)
-    events = event_ids(kind, size)
-    for alphas, weights in itertools.product(ALPHAS, WEIGHTS):
-        expected = naive_tnce(audio, text, 7.5, alphas, weights, events)
-        options = dict(zip(NAMES, alphas, strict=True), view_weights=weights, events=events)
-        value = temporal_nce(audio, text, 7.5, **options)
-        assert value.item() == pytest.approx(expected, abs=1e-12)
-        for chunk in (2, 1000):
-            chunked = temporal_nce(audio, text, 7.5, chunk_size=chunk, **options)
-            assert chunked.item() == pytest.approx(expected, abs=1e-12)
+def value_and_gradients(loss, audio, text, tau=9.0, scale_dtype=torch.float64, **options):
+    """The loss and its gradients by audio, text and τ, times an arbitrary 0.8."""
+    inputs = [
+        x.detach().clone().requires_grad_() for x in (audio, text, torch.tensor(tau, dtype=scale_dtype))
+    ]
+    value = loss(*inputs, **options)
+    if value.requires_grad:  # not where a process has no items
+        (0.8 * value).backward()
+    return value.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in inputs)
 
 
-def test_clip_loss_equals_the_double_loop_and_torch():
+class Rank(Processes):
+    """One of several processes, played by threads of this one."""
+
+    def __init__(self, rank, board, barrier):
+        super().__init__()
+        self.world_size, self.rank, self.board, self.barrier = len(board), rank, board, barrier
+
+    def gather(self, tensor, dim):
+        self.board[self.rank] = tensor.detach().clone()
+        self.barrier.wait()
+        parts = list(self.board)
+        self.barrier.wait()
+        parts[self.rank] = tensor
+        return torch.cat(parts, dim)
+
+
+def shared(loss, audio, text, sizes, **options):
+    """Value and global gradients of a batch of which each process has one of the given sizes."""
+    board, barrier = [None] * len(sizes), threading.Barrier(len(sizes), timeout=20)
+    edges = [0, *itertools.accumulate(sizes)]
+    events = options.pop("events", None)
+
+    def work(rank):
+        part = slice(edges[rank], edges[rank + 1])
+        own = {} if events is None else {"events": events[..., part]}
+        own |= {"processes": Rank(rank, board, barrier)}
+        return value_and_gradients(loss, audio[..., part, :], text[..., part, :], **options, **own)
+
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        values, *gradients = zip(*pool.map(work, range(len(sizes))), strict=True)
+    assert len({value.item() for value in values}) == 1
+    return values[0], *(torch.cat(parts, dim=-2) for parts in gradients[:2]), sum(gradients[2])
+
+
+def assert_equal(found, expected, tolerance):
+    for one, other in zip(found, expected, strict=True):
+        assert torch.isfinite(one).all()
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance, check_dtype=False)
+
+
+def naive(audio, text, tau, view_weights, events=None, **alphas):
+    """The loss written out term by term in plain floats."""
+    views, size, _ = audio.shape
+
+    def alpha(u, n, v, m):
+        return 1.0 if u == v else alphas[NAMES[2 * (2 in (u, v)) + (n != m)]]
+
+    total = 0.0
+    for anchors, candidates in ((text, audio), (audio, text)):
+        similarity = torch.einsum("und,vmd->unvm", anchors, candidates).tolist()
+        for u, n in itertools.product(range(views), range(size)):
+            terms = [
+                alpha(u, n, v, m) * math.exp(tau * (similarity[u][n][v][m] - similarity[u][n][u][n]))
+                for v, m in itertools.product(range(views), range(size))
+                if (u, n) == (v, m) or events is None or events[u, n] != events[v, m]
+            ]
+            total += view_weights[u] / sum(view_weights) / size * math.log(sum(terms)) / 2
+    return total
+
+
+@st.composite
+def problems(draw):
+    """A batch and options of ``temporal_nce``."""
+    size = draw(st.integers(1, 4))
+    amount = st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5])
+    options = {name: draw(amount) for name in NAMES}
+    options["view_weights"] = draw(st.tuples(amount, amount, amount).filter(any))
+    if draw(st.booleans()):
+        ids = draw(st.lists(st.integers(-2, 5), min_size=3 * size, max_size=3 * size))
+        options["events"] = torch.tensor(ids).reshape(3, size)
+    seed = draw(st.integers(0, 1000))
+    return embeddings(3, size, 3, seed=seed), embeddings(3, size, 3, seed=seed + 1), options
+
+
+@settings(max_examples=80, deadline=None)
+@given(problem=problems(), chunk=st.integers(1, 5), data=st.data())
+def test_dense_is_the_double_loop_and_chunks_and_processes_are_dense(problem, chunk, data):
+    audio, text, options = problem
+    dense = value_and_gradients(temporal_nce, audio, text, **options)
+    assert dense[0].item() == pytest.approx(naive(audio, text, 9.0, **options), abs=1e-12)
+    chunked = value_and_gradients(temporal_nce, audio, text, chunk_size=chunk, **options)
+    assert_equal(chunked, dense, tolerance=1e-12)
+    size = audio.shape[1]
+    cuts = sorted(data.draw(st.lists(st.integers(0, size), min_size=1, max_size=3)))
+    sizes = [b - a for a, b in itertools.pairwise([0, *cuts, size])]
+    chunk = data.draw(st.sampled_from([None, 1, 2, 3]))
+    assert_equal(
+        shared(temporal_nce, audio, text, sizes, chunk_size=chunk, **options), dense, tolerance=1e-12
+    )
+
+
+@pytest.mark.parametrize("events", [None, [0, 1, 0, 2, 2, 2], [5] * 6])
+def test_clip_loss_is_torchs_cross_entropy(events):
     audio, text = embeddings(6, 5), embeddings(6, 5, seed=1)
-    logits = 3.0 * text @ audio.T
-    target = torch.arange(6)
-    cross_entropy = torch.nn.functional.cross_entropy
+    logits, target, options = 3.0 * text @ audio.T, torch.arange(6), {}
+    if events is not None:
+        options["events"] = ids = torch.tensor(events)
+        logits = logits.masked_fill((ids[:, None] == ids) & ~torch.eye(6, dtype=torch.bool), -math.inf)
     expected = 0.5 * (cross_entropy(logits, target) + cross_entropy(logits.T, target))
-    assert clip_loss(audio, text, 3.0).item() == pytest.approx(expected.item(), abs=1e-12)
-
-    events = torch.tensor([0, 1, 0, 2, 2, 2])
-    remove = (events[:, None] == events[None]) & ~torch.eye(6, dtype=torch.bool)
-    logits = logits.masked_fill(remove, -math.inf)
-    expected = 0.5 * (cross_entropy(logits, target) + cross_entropy(logits.T, target))
-    assert clip_loss(audio, text, 3.0, events).item() == pytest.approx(expected.item(), abs=1e-12)
-    assert clip_loss(audio, text, 3.0, torch.zeros(6, dtype=torch.long)).item() == 0.0
+    dense = value_and_gradients(clip_loss, audio, text, tau=3.0, **options)
+    assert dense[0].item() == pytest.approx(expected.item(), abs=1e-12)
+    for chunk in (1, 4, 100):
+        found = value_and_gradients(clip_loss, audio, text, tau=3.0, chunk_size=chunk, **options)
+        assert_equal(found, dense, tolerance=1e-12)
+    assert_equal(shared(clip_loss, audio, text, (3, 0, 3), tau=3.0, **options), dense, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("view", [0, 1, 2])
 def test_one_view_without_time_is_clip_loss(view):
     audio, text = embeddings(3, 4, 6), embeddings(3, 4, 6, seed=1)
-    weights = [0.0, 0.0, 0.0]
-    weights[view] = 2.0
-    value = temporal_nce(audio, text, 5.0, view_weights=tuple(weights), **dict.fromkeys(NAMES, 0.0))
+    weights = tuple(2.0 * (v == view) for v in range(3))
+    value = temporal_nce(audio, text, 5.0, view_weights=weights, **NO_TIME)
     assert value.item() == pytest.approx(clip_loss(audio[view], text[view], 5.0).item(), abs=1e-14)
-
-
-@pytest.mark.parametrize("kind", [None, "equal", "duplicate"])
-def test_alpha_zero_has_finite_value_and_gradient(kind):
-    size = 3
-    audio = embeddings(3, size, 4).requires_grad_()
-    text = embeddings(3, size, 4, seed=1).requires_grad_()
-    tau = torch.tensor(10.0, dtype=torch.float64, requires_grad=True)
-    loss = temporal_nce(audio, text, tau, events=event_ids(kind, size), **dict.fromkeys(NAMES, 0.0))
-    loss.backward()
-    assert math.isfinite(loss.item())
-    for tensor in (audio, text, tau):
-        assert torch.isfinite(tensor.grad).all()
-    if kind == "equal":
-        assert loss.item() == 0.0
-        assert tau.grad.item() == 0.0
-
-
-def test_gradients_by_finite_differences():
-    size = 3
-    audio = embeddings(3, size, 4).requires_grad_()
-    text = embeddings(3, size, 4, seed=1).requires_grad_()
-    tau = torch.tensor(4.0, dtype=torch.float64, requires_grad=True)
-    events = event_ids("duplicate", size)
-
-    def loss(a, t, s):
-        options = dict(alpha_same=0.0, alpha_cross=0.5, alpha_same_overlap=2.0)
-        return temporal_nce(a, t, s, view_weights=(1, 0.5, 0), events=events, **options)
-
-    assert torch.autograd.gradcheck(loss, (audio, text, tau))
-
-
-def test_permuting_the_batch_changes_nothing():
-    audio, text = embeddings(3, 7, 5), embeddings(3, 7, 5, seed=1)
-    events = event_ids("duplicate", 7)
-    order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
-    options = dict(alpha_same=0.5, alpha_cross=2.0, view_weights=(1, 0.5, 0.2))
-    before = temporal_nce(audio, text, 6.0, events=events, **options)
-    after = temporal_nce(audio[:, order], text[:, order], 6.0, events=events[:, order], **options)
-    assert after.item() == pytest.approx(before.item(), abs=1e-13)
-    assert clip_loss(audio[0][order], text[0][order], 6.0, events[0][order]).item() == pytest.approx(
-        clip_loss(audio[0], text[0], 6.0, events[0]).item(), abs=1e-13
-    )
 
 
 def test_an_order_blind_model_pays_log_two():
     """Two identical ordered views and no other negative: the plateau a model without order sits on."""
     both = embeddings(1, 1, 4).expand(3, 1, 4)
-    value = temporal_nce(
-        both, both, 50.0, alpha_same_overlap=0.0, alpha_cross_overlap=0.0, view_weights=(1, 1, 0)
+    options = dict(alpha_same_overlap=0.0, alpha_cross_overlap=0.0, view_weights=(1, 1, 0))
+    assert temporal_nce(both, both, 50.0, **options).item() == pytest.approx(math.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_gradients_by_finite_differences(chunk):
+    events = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 0]])
+    inputs = (embeddings(3, 3, 4), embeddings(3, 3, 4, seed=1), torch.tensor(4.0, dtype=torch.float64))
+    options = dict(alpha_same=0.0, alpha_cross=0.5, alpha_same_overlap=2.0, view_weights=(1, 0.5, 0))
+
+    def loss(audio, text, tau):
+        return temporal_nce(audio, text, tau, events=events, chunk_size=chunk, **options)
+
+    assert torch.autograd.gradcheck(loss, tuple(x.requires_grad_() for x in inputs))
+
+
+@pytest.mark.parametrize("options", [{}, NO_TIME], ids=["all weights", "no time"])
+def test_nothing_left_but_the_match_is_exactly_zero(options):
+    audio, text = (embeddings(3, 5, 4, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    options = options | dict(
+        view_weights=(1, 0.7, 0.3), events=torch.zeros(3, 5, dtype=torch.long), tau=100.0
     )
-    assert value.item() == pytest.approx(math.log(2), abs=1e-12)
+    for found in (
+        value_and_gradients(temporal_nce, audio, text, chunk_size=2, **options),
+        shared(temporal_nce, audio, text, (2, 0, 3), chunk_size=2, **options),
+    ):
+        assert all(not x.any() for x in found)
+    assert temporal_nce(audio, text, options.pop("tau"), **options) == 0.0
 
 
-def test_half_precision_is_computed_in_float32():
-    audio, text = embeddings(3, 4, 16), embeddings(3, 4, 16, seed=1)
-    half = temporal_nce(audio.bfloat16(), text.bfloat16(), 100.0)
-    full = temporal_nce(audio.bfloat16().double(), text.bfloat16().double(), 100.0)
-    assert half.dtype == torch.float32
-    assert half.item() == pytest.approx(full.item(), rel=1e-5)
+def test_logits_far_apart_do_not_overflow():
+    """A column whose every entry is e⁻¹⁸⁰ of its rows' maxima keeps its place in the loss."""
+    audio = torch.tensor([[1.0, 0.0], [-0.8, 0.6]]).expand(3, 2, 2).contiguous()
+    text = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).expand(3, 2, 2).contiguous()
+    options = dict(view_weights=(1, 0, 0), tau=100.0) | NO_TIME
+    found = value_and_gradients(temporal_nce, audio, text, chunk_size=1, scale_dtype=torch.float32, **options)
+    # Rows: log(1 + e⁻¹⁸⁰) and 180 + log(1 + e⁻¹⁸⁰); columns: log 2 twice.
+    assert found[0].item() == pytest.approx((180 + 2 * math.log(2)) / 4, rel=1e-6)
+    # Half a unit in the last place of a logit of 180 is 8e-6, which gradients of 20 are off by in proportion.
+    expected = value_and_gradients(temporal_nce, audio.double(), text.double(), **options)
+    assert_equal(found, expected, tolerance=2e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 33, 1000])
+def test_chunks_in_float32_are_dense_within_rounding(chunk):
+    audio, text = (embeddings(3, 50, 16, seed=s, dtype=torch.float32) for s in (0, 1))
+    events = torch.arange(150).reshape(3, 50) % 70
+    options = dict(alpha_same=0.5, alpha_cross=0.0, events=events, tau=50.0)
+    found = value_and_gradients(
+        temporal_nce, audio, text, chunk_size=chunk, scale_dtype=torch.float32, **options
+    )
+    assert {x.dtype for x in found} == {torch.float32}
+    double = value_and_gradients(temporal_nce, audio.double(), text.double(), **options)
+    assert_equal(found, double, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_half_precision_is_computed_in_float32(dtype, chunk):
+    audio, text = embeddings(3, 5, 16, dtype=dtype), embeddings(3, 5, 16, seed=1, dtype=dtype)
+    options = dict(tau=100.0, scale_dtype=torch.float32, chunk_size=chunk)
+    full = value_and_gradients(temporal_nce, audio.double(), text.double(), tau=100.0)
+    for found in (
+        value_and_gradients(temporal_nce, audio, text, **options),
+        shared(temporal_nce, audio, text, (1, 4), **options),
+    ):
+        assert (found[0].dtype, found[1].dtype, found[2].dtype) == (torch.float32, dtype, dtype)
+        assert found[0].item() == pytest.approx(full[0].item(), rel=1e-5)
+        for half, double in zip(found[1:3], full[1:3], strict=True):
+            torch.testing.assert_close(half.double(), double, rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_autocast_does_not_reach_the_logits(chunk):
+    audio, text = (embeddings(3, 8, 16, seed=s, dtype=torch.float32) for s in (0, 1))
+
+    def loss(*inputs, **options):
+        with torch.autocast("cpu", torch.bfloat16):
+            return temporal_nce(*inputs, **options)
+
+    options = dict(tau=100.0, scale_dtype=torch.float32, chunk_size=chunk)
+    plain = value_and_gradients(temporal_nce, audio, text, **options)
+    assert_equal(value_and_gradients(loss, audio, text, **options), plain, tolerance=1e-6)
+
+
+def test_the_logits_of_the_whole_batch_are_never_held():
+    size, chunk = 200, 10
+    audio, text = (embeddings(3, size, 16, seed=s, dtype=torch.float32) for s in (0, 1))
+    events = torch.arange(3 * size).reshape(3, size) // 2
+
+    def largest(**options):
+        """Bytes of the largest piece of memory that any operation asks for."""
+        with torch.profiler.profile(profile_memory=True) as profile:
+            value_and_gradients(temporal_nce, audio, text, events=events, **options)
+        return max(event.self_cpu_memory_usage for event in profile.events())
+
+    assert largest() >= (3 * size) ** 2 * 4
+    assert largest(chunk_size=chunk) <= 2 * chunk * 3 * size * 4  # a block and room for another
 
 
 @pytest.mark.parametrize(
@@ -180,23 +265,20 @@ def test_half_precision_is_computed_in_float32():
         (dict(events=torch.zeros(4, dtype=torch.long)), "events"),
         (dict(events=torch.zeros(3, 4)), "events"),
         (dict(chunk_size=0), "chunk_size"),
+        (dict(logit_scale=torch.ones(2)), "logit_scale"),
+        (dict(audio=embeddings(2, 4, 5), text=embeddings(2, 4, 5)), r"\[3, N, d\]"),
+        (dict(text=embeddings(3, 5, 5)), r"\[3, N, d\]"),
+        (dict(audio=embeddings(3, 0, 5), text=embeddings(3, 0, 5)), "not empty"),
     ],
 )
-def test_bad_options_are_named(options, word):
+def test_bad_input_is_named(options, word):
+    inputs = dict(audio=embeddings(3, 4, 5), text=embeddings(3, 4, 5), logit_scale=1.0)
     with pytest.raises(ValueError, match=word):
-        temporal_nce(embeddings(3, 4, 5), embeddings(3, 4, 5), 1.0, **options)
+        temporal_nce(**inputs | options)
 
 
-def test_bad_shapes_are_named():
-    with pytest.raises(ValueError, match="3 views"):
-        temporal_nce(embeddings(2, 4, 5), embeddings(2, 4, 5), 1.0)
-    with pytest.raises(ValueError, match=r"\[3, N, d\]"):
-        temporal_nce(embeddings(3, 4, 5), embeddings(3, 5, 5), 1.0)
+def test_bad_input_of_clip_loss_is_named():
     with pytest.raises(ValueError, match=r"\[N, d\]"):
         clip_loss(embeddings(3, 4, 5), embeddings(3, 4, 5), 1.0)
-    with pytest.raises(ValueError, match="logit_scale"):
-        clip_loss(embeddings(4, 5), embeddings(4, 5), torch.ones(2))
     with pytest.raises(ValueError, match="events"):
         clip_loss(embeddings(4, 5), embeddings(4, 5), 1.0, torch.zeros(1, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match="chunk_size"):
-        clip_loss(embeddings(4, 5), embeddings(4, 5), 1.0, chunk_size=0)

@@ -54,7 +54,7 @@ class BatchEmbedder:
             seed: of the dropout. A micro-batch draws from it and its place in the global batch, so that
                 the computation again in the backward pass, and any process, draws the same.
         """
-        share = self.processes.share(len(rows))
+        share = self.processes.local_slice(len(rows))
         mine = rows[share]
         if not len(mine):
             return [empty, empty]

@@ -264,7 +264,7 @@ def train_base(
         items = base_batch(bank, batch, to_log, np.random.default_rng([seed, BASE_ITEMS, step]), mix=mix)
         dropout = (seed, BASE_DROPOUT, step)
         audio, words = embedding.embed_local(embed(items), np.arange(batch), nothing, dropout)
-        ids = ids_of(items)[processes.share(batch)]
+        ids = ids_of(items)[processes.local_slice(batch)]
         loss = clip_loss(audio, words, model.logit_scale, ids, processes=processes)
         return {"loss": loss, "logit_scale": model.logit_scale}
 

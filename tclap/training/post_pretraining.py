@@ -139,7 +139,7 @@ def post_pretrain(
             nothing = model.log_scale.new_zeros(3, 0, model.dim)
             seeds = (seed, DROPOUT, step)
             audio, words = embedding.embed_local(composites_of(pool), composites, nothing, seeds)
-            ids = composite_ids(pool, composites)[:, processes.share(len(composites))]
+            ids = composite_ids(pool, composites)[:, processes.local_slice(len(composites))]
             terms["loss_temporal"] = temporal(audio, words, ids, processes=processes)
             facts = {
                 "cosine_batch_audio": (audio[0] * audio[1]).sum(-1).mean(),
@@ -149,7 +149,7 @@ def post_pretrain(
             nothing = model.log_scale.new_zeros(0, model.dim)
             seeds = (seed, REPLAY_DROPOUT, step)
             audio, words = embedding.embed_local(base_of(pool), items, nothing, seeds)
-            ids = base_ids(pool, items)[processes.share(len(items))]
+            ids = base_ids(pool, items)[processes.local_slice(len(items))]
             terms[base_name] = base(audio, words, ids, processes=processes)
         if text_loss_batch and processes.is_main:
             with drawing_from((seed, TEXT_LOSS_DROPOUT, step), device):

@@ -38,7 +38,7 @@ class Share(Processes):
 
     def __init__(self, rank: int) -> None:
         super().__init__()
-        self.count, self.rank = 3, rank
+        self.world_size, self.rank = 3, rank
 
 
 def gradient(towers: Towers, embedding: BatchEmbedder, rows: np.ndarray) -> tuple[float, Tensor]:
