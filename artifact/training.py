@@ -19,8 +19,8 @@ from tclap import files
 from tclap.data.batches import BASE_MIX
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
+from tclap.training.base import train_base, warm_up_text
 from tclap.training.batch_embedding import BatchEmbedder
-from tclap.training.loop import train_base, warm_up_text
 from tclap.training.pool import Pool, make_pool, make_waveform_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss

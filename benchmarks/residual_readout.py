@@ -28,7 +28,7 @@ from tclap.data.composites import ClipAudio
 from tclap.models.compact import TextHead, TextTrunk
 from tclap.models.msclap import Msclap2022
 from tclap.training.audio_features import AudioFeatures
-from tclap.training.loop import warm_up_text
+from tclap.training.base import warm_up_text
 from tclap.training.pool import make_waveform_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule

@@ -86,12 +86,12 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkey
     (folder / "weights.json").unlink()
     saved, save = [], Checkpoints.save
 
-    def cut_off_at_the_second(self, state) -> bool:
+    def cut_off_at_the_second(self, step, state) -> bool:
         if f"checkpoints-{phase}" in self.folder.name:
-            saved.append(state.step)
+            saved.append(step)
             if len(saved) == 2:
                 raise KeyboardInterrupt
-        return save(self, state)
+        return save(self, step, state)
 
     monkeypatch.setattr(Checkpoints, "save", cut_off_at_the_second)
     with pytest.raises(KeyboardInterrupt):

@@ -87,7 +87,7 @@ def test_a_run_that_was_cut_off_goes_on(tiny_model, recordings, tmp_path, monkey
         patch.setattr(post_pretraining, "order_metrics", cut_off)
         with pytest.raises(KeyboardInterrupt):
             tune(tiny_model, clips, checkpoints=folder)
-    assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+    assert [path.name for path in folder.iterdir()] == ["step-00000002.pt"]
     resumed, again = tune(tiny_model, clips, checkpoints=str(folder))
     pd.testing.assert_frame_equal(again, history)
     assert files.hash_state(resumed.own_state()) == files.hash_state(whole.own_state())

@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tclap.training.loop import warm_up_text
-from tclap.training.schedule import Schedule
 from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 
@@ -142,22 +140,3 @@ def test_a_draw_depends_on_seed_and_step_alone(tiny_model):
     once = lesson(tiny_model)
     once.losses(0, 4)
     assert [term.item() for term in once.losses(1, 4).values()] == values(0, 1)
-
-
-def test_the_lesson_is_learned(tiny_model):
-    made = lesson(tiny_model)
-    history = warm_up_text(made, Schedule(steps=60, lr=0.02, validate_every=30), batch=8)
-    for name in ("loss", "loss_contrast", "loss_slots"):
-        assert history[name].tail(10).mean() < 0.6 * history[name].head(5).mean()
-    accuracies = history["validation_accuracy"].dropna()
-    assert list(accuracies.index) == [29, 59]
-    assert accuracies.iloc[-1] == made.accuracy() > 80
-
-
-def test_the_warm_up_changes_the_text_head_alone(tiny_model):
-    before = {name: tensor.clone() for name, tensor in tiny_model.own_state().items()}
-    warm_up_text(lesson(tiny_model), Schedule(steps=2, lr=0.01), batch=2)
-    changed = {
-        name for name, tensor in tiny_model.own_state().items() if not torch.equal(tensor, before[name])
-    }
-    assert changed == {name for name in before if name.startswith("text_head.")}

@@ -1,0 +1,135 @@
+"""The two phases that make a base model.
+
+1. **Warm-up** of the text head on captions alone. "A before B" and "B after A" mean the same; a
+   text tower that has to learn this from audio stays on an order-blind plateau (loss log 2 per
+   inversion pair, 2-way accuracy 50 %).
+2. **Base training** with CLAP's own loss on single sounds and "X and Y": nothing in it tells order.
+
+:mod:`tclap.training.post_pretraining` is the third phase, the one this project is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tclap.data.batches import BASE_MIX, Batch, SegmentBank, base_batch, composite_batch
+from tclap.data.captions import event_ids
+from tclap.losses import clip_loss
+from tclap.models.base import AudioTextModel
+from tclap.training.batch_embedding import BatchEmbedder, Embed
+from tclap.training.checkpoints import Checkpoints
+from tclap.training.distributed import Processes
+from tclap.training.loop import optimise, order_metrics
+from tclap.training.schedule import Schedule
+from tclap.training.text_features import TextFeatures
+from tclap.training.text_loss import TextOnlyLoss
+
+# RNG streams of this phase; those of post-pretraining are 2 to 4.
+BASE_ITEMS, VALIDATION_ITEMS, DROPOUT = 0, 1, 5
+
+
+def warm_up_text(
+    text_loss: TextOnlyLoss,
+    schedule: Schedule,
+    *,
+    batch: int,
+    checkpoints: Checkpoints | None = None,
+    processes: Processes | None = None,
+) -> pd.DataFrame:
+    """Teach the text head what the words for order mean, from captions alone.
+
+    It is little work, which the main one of several ``processes`` does for all.
+    """
+
+    def losses(step: int) -> dict[str, Tensor]:
+        if processes is not None and not processes.is_main:
+            return {"loss": torch.zeros(())}
+        terms = text_loss.losses(step, batch)
+        return {"loss": sum(terms.values())} | terms
+
+    def validate() -> dict[str, float]:
+        return {"validation_accuracy": text_loss.accuracy()}
+
+    head = text_loss.model.text_head
+    return optimise(
+        head.parameters(),
+        losses,
+        schedule,
+        "text warm-up",
+        module=head,
+        validate=validate,
+        checkpoints=checkpoints,
+        processes=processes,
+    )
+
+
+def train_base(
+    model: AudioTextModel,
+    text: TextFeatures,
+    bank: SegmentBank,
+    validation: SegmentBank,
+    validation_pairs: pd.DataFrame,
+    schedule: Schedule,
+    *,
+    batch: int,
+    seed: int,
+    mix: Mapping[str, float] = BASE_MIX,
+    embedding: BatchEmbedder | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> pd.DataFrame:
+    """Train the audio tower and the text head with CLAP's own loss on base-type items, in shares ``mix``."""
+    embedding = embedding or BatchEmbedder()
+    processes, device = embedding.processes, model.log_scale.device
+    nothing = model.log_scale.new_zeros(0, model.dim)
+    to_log = model.audio_trunk.mel.log
+    rng = np.random.default_rng([seed, VALIDATION_ITEMS])
+    check = base_batch(validation, 256, to_log, rng, augment=False, mix=mix)
+    order = composite_batch(validation, validation_pairs, to_log, None)
+
+    def embed(items: Batch) -> Embed:
+        def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+            audio = model.embed_audio(model.audio_trunk.from_log_mel(items.log_mel[rows].to(device)))
+            return audio, model.embed_text(text([items.captions[r] for r in rows]))
+
+        return of
+
+    def ids_of(items: Batch) -> Tensor:
+        return torch.from_numpy(event_ids(items.events)).to(device)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        model.train()
+        items = base_batch(bank, batch, to_log, np.random.default_rng([seed, BASE_ITEMS, step]), mix=mix)
+        dropout = (seed, DROPOUT, step)
+        audio, words = embedding.embed_local(embed(items), np.arange(batch), nothing, dropout)
+        ids = ids_of(items)[processes.local_slice(batch)]
+        loss = clip_loss(audio, words, model.logit_scale, ids, processes=processes)
+        return {"loss": loss, "logit_scale": model.logit_scale}
+
+    def validate() -> dict[str, float]:
+        model.eval()
+        sounds, words = embedding.embed_all(embed(check), np.arange(len(check.captions)), device)
+        loss = clip_loss(sounds, words, model.logit_scale, ids_of(check))
+        both = embedding.embed_all(embed(order), np.arange(len(order.captions)), device)
+        metrics = order_metrics(*(side.unflatten(0, (3, -1)) for side in both))
+        return {"validation_loss": float(loss)} | metrics
+
+    history = optimise(
+        [*model.audio_trunk.parameters(), *model.head_parameters()],
+        losses,
+        schedule,
+        "base training",
+        module=model,
+        validate=validate,
+        keep_best=True,
+        after_step=model.clamp_scale,
+        items=batch,
+        checkpoints=checkpoints,
+        processes=processes,
+    )
+    model.eval()
+    return history
