@@ -63,9 +63,7 @@ def prepare(
     files.write_json(folder / "config.json", config.model_dump())
     # A data set that is broken shall say so before hours of training, not after.
     for name, captioned in load_captioned(config.retrieval_sets).items():
-        missing = list(captioned.attrs.get("missing", ()))
-        files.write_json(folder / f"{name}-missing.json", missing)
-        log.info("retrieval on %s: n = %d clips, %d have no audio file", name, len(captioned), len(missing))
+        log.info("retrieval on %s: n = %d clips", name, len(captioned))
     run = Experiment(profile, base, model)
     run.text.add(caption for candidates in tables["controls"]["candidates"] for caption in candidates)
     return run

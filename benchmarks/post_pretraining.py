@@ -129,7 +129,7 @@ def joined(first: np.ndarray, second: np.ndarray, view: str) -> np.ndarray:
     if view == "first":
         return audio.repeat_to(first, 2 * len(first))
     if view == "overlap":
-        return audio.repeat_to(audio.mix(first, second) * np.float32(np.sqrt(0.5)), 2 * len(first))
+        return audio.repeat_to((first + second) * np.float32(np.sqrt(0.5)), 2 * len(first))
     return audio.concatenate(first, second) if view == "forward" else audio.concatenate(second, first)
 
 

@@ -16,21 +16,12 @@ def noise(n, seed=0):
     return (0.1 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
 
 
-def cut(path, keep):
-    """Keep the first bytes of a file: as many as ``keep`` says, or all but -``keep``."""
-    path.write_bytes(path.read_bytes()[:keep])
-    return path
-
-
 @pytest.mark.parametrize(
     ("suffix", "subtype", "tolerance"),
     [
         ("wav", "PCM_U8", 1 / 100),
-        ("wav", "PCM_16", 1 / 30000),
         ("wav", "PCM_24", 1e-6),
-        ("wav", "PCM_32", 1e-6),
         ("wav", "FLOAT", 0),
-        ("wav", "DOUBLE", 0),
         ("flac", "PCM_16", 1 / 30000),
         ("ogg", "VORBIS", 0.1),
     ],
@@ -56,19 +47,17 @@ def test_read_resamples(tmp_path, rate, target):
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(x)) / target)
     inner = slice(1000, -1000)
     np.testing.assert_allclose(x[inner], expected[inner], atol=2e-3)
-    with pytest.raises(ValueError, match="sample_rate"):
+    with pytest.raises(ValueError, match="positive"):
         audio.read(path, 0)
 
 
-def test_info_and_duration_come_from_the_header(tmp_path):
+def test_check_gives_the_header(tmp_path):
     path = tmp_path / "x.flac"
     soundfile.write(path, np.zeros((22051, 2)), 44100)
-    assert audio.info(path) == audio.Info(44100, 2, 22051, "FLAC", "PCM_16")
-    assert audio.duration(path) == pytest.approx(22051 / 44100, abs=1e-12)
-    assert audio.check(path) == audio.info(path)
+    assert audio.check(path) == audio.Info(44100, 2, 22051, "FLAC", "PCM_16")
 
 
-@pytest.mark.parametrize("function", [audio.read, audio.check, audio.info, audio.duration])
+@pytest.mark.parametrize("function", [audio.read, audio.check])
 def test_missing_empty_and_foreign_files(tmp_path, function):
     with pytest.raises(FileNotFoundError, match="gone.wav"):
         function(tmp_path / "gone.wav")
@@ -84,30 +73,26 @@ def test_missing_empty_and_foreign_files(tmp_path, function):
 
 
 @pytest.mark.parametrize("function", [audio.read, audio.check])
-def test_no_samples(tmp_path, function):
-    path = tmp_path / "none.wav"
-    soundfile.write(path, np.zeros(0), 16000)
-    with pytest.raises(ValueError, match=r"none\.wav.*without any samples"):
-        function(path)
-
-
-@pytest.mark.parametrize("function", [audio.read, audio.check])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.9, None])
-def test_truncated(tmp_path, function, suffix, share):
+@pytest.mark.parametrize("keep", [0.3, 0.9, None])
+def test_truncated(tmp_path, function, suffix, keep):
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, noise(48000), 16000)
     function(path)
-    cut(path, -1 if share is None else int(share * path.stat().st_size))
+    data = path.read_bytes()
+    path.write_bytes(data[: -1 if keep is None else int(keep * len(data))])
     with pytest.raises(ValueError, match=rf"x\.{suffix} is truncated"):
         function(path)
 
 
-def test_wav_cut_right_after_its_header_is_truncated(tmp_path):
+def test_a_file_without_samples_or_cut_right_after_its_header(tmp_path):
     path = tmp_path / "x.wav"
-    soundfile.write(path, noise(100), 16000)
+    soundfile.write(path, np.zeros(0), 16000)
+    with pytest.raises(ValueError, match=r"x\.wav.*without any samples"):
+        audio.check(path)
+    path.write_bytes(path.read_bytes()[:40] + struct.pack("<I", 200))
     with pytest.raises(ValueError, match="truncated"):
-        audio.check(cut(path, 44))
+        audio.check(path)
 
 
 def test_damage_inside_a_compressed_stream_is_found_by_read(tmp_path):
@@ -170,7 +155,7 @@ def test_samples_that_are_no_numbers(tmp_path, bad):
     with pytest.raises(ValueError, match=r"bad\.wav contains samples that are NaN"):
         audio.read(path)
     audio.check(path)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="peaks at (nan|inf)"):
         audio.write_wav(tmp_path / "out.wav", x, 16000, subtype="FLOAT")
     assert not (tmp_path / "out.wav").exists()
 
@@ -193,8 +178,7 @@ def test_write_wav(tmp_path):
     x = noise(500)
     x[:2] = 1, -1
     audio.write_wav(path, x, 22050)
-    assert audio.info(path) == audio.Info(22050, 1, 500, "WAV", "PCM_16")
-    np.testing.assert_allclose(audio.read(path), x, atol=1 / 20000)
+    assert audio.check(path) == audio.Info(22050, 1, 500, "WAV", "PCM_16")
     with pytest.raises(ValueError, match=r"x\.wav peaks at 1\.5"):
         audio.write_wav(path, 1.5 * x, 22050)
     np.testing.assert_allclose(audio.read(path), x, atol=1 / 20000)
@@ -216,8 +200,6 @@ def test_scale_to_rms():
     np.testing.assert_array_equal(audio.scale_to_rms(np.zeros(5), 0.1), np.zeros(5))
     # So faint that its square is nothing in float32.
     assert audio.rms(audio.scale_to_rms(np.full(10, 1e-25), 0.1)) == pytest.approx(0.1, rel=1e-6)
-    with pytest.raises(ValueError, match="negative"):
-        audio.scale_to_rms(noise(10), -0.1)
 
 
 def test_repeat_and_crop():
@@ -251,36 +233,25 @@ def test_most_energetic_start_of_a_constant_is_the_earliest():
 def test_concatenate():
     a, b = np.array([1, 2, 3], np.float32), np.array([4, 5], np.float32)
     np.testing.assert_array_equal(audio.concatenate(a, b), [1, 2, 3, 4, 5])
-    np.testing.assert_array_equal(audio.concatenate(a, b, gap=2), [1, 2, 3, 0, 0, 4, 5])
+    np.testing.assert_array_equal(audio.concatenate(a, b, 2), [1, 2, 3, 0, 0, 4, 5])
     # One sample of cross-fade is its middle: both gains are the square root of one half.
-    np.testing.assert_allclose(audio.concatenate(a, b, crossfade=1), [1, 2, 7 / np.sqrt(2), 5], rtol=1e-6)
-    for result in (audio.concatenate(a, b, gap=1), audio.concatenate(a, b, crossfade=2)):
-        assert result.dtype == np.float32
-    for wrong in ({"gap": 1, "crossfade": 1}, {"crossfade": 3}, {"gap": -1}, {"crossfade": -1}):
-        with pytest.raises(ValueError, match=r"gap|cross-?fade"):
-            audio.concatenate(a, b, **wrong)
+    np.testing.assert_allclose(audio.concatenate(a, b, -1), [1, 2, 7 / np.sqrt(2), 5], rtol=1e-6)
+    assert audio.concatenate(a, b, 1).dtype == audio.concatenate(a, b, -2).dtype == np.float32
+    with pytest.raises(ValueError, match="cross-fade"):
+        audio.concatenate(a, b, -3)
 
 
 def test_crossfade_keeps_the_power():
     n = 4000
-    gains_first = audio.concatenate(np.ones(n), np.zeros(n), crossfade=n).astype(np.float64)
-    gains_second = audio.concatenate(np.zeros(n), np.ones(n), crossfade=n).astype(np.float64)
+    gains_first = audio.concatenate(np.ones(n), np.zeros(n), -n).astype(np.float64)
+    gains_second = audio.concatenate(np.zeros(n), np.ones(n), -n).astype(np.float64)
     np.testing.assert_allclose(gains_first**2 + gains_second**2, 1, atol=1e-6)
     np.testing.assert_allclose(gains_first, gains_second[::-1], atol=1e-6)
     assert gains_first[0] > 0.999 and gains_first[-1] < 0.001 and (np.diff(gains_first) < 0).all()
 
 
-def test_mix():
-    np.testing.assert_array_equal(audio.mix(np.array([0.5, 1]), np.array([0.25, -1])), [0.75, 0])
-    with pytest.raises(ValueError, match="equally long"):
-        audio.mix(np.ones(3), np.ones(1))
-
-
 def test_waveforms_are_one_dimensional():
     for x in (np.zeros((2, 3)), np.zeros(0)):
-        for function in (audio.rms, lambda y: audio.mix(y, y), lambda y: audio.repeat_to(y, 3)):
+        for function in (audio.rms, lambda y: audio.concatenate(y, y), lambda y: audio.repeat_to(y, 3)):
             with pytest.raises(ValueError, match="one-dimensional"):
                 function(x)
-    for n in (0, -1):
-        with pytest.raises(ValueError, match="positive"):
-            audio.repeat_to(np.ones(3), n)

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from figures.style import styled
-from tclap.data.composites import for_listening
 
 DEPTH = 60.0  # dB below the loudest of a sound that its spectrogram shows
 WIDTH = 3.4  # of a card's spectrogram, in inches
@@ -48,7 +47,7 @@ class Sound:
 def wav(sound: Sound) -> bytes:
     """The sound as a WAV file of 16 bits, turned down where it would clip."""
     buffer = io.BytesIO()
-    samples = for_listening(sound.waveform)
+    samples = sound.waveform / max(1, np.abs(sound.waveform).max())
     soundfile.write(buffer, samples, sound.sample_rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 

@@ -1,13 +1,10 @@
 """Training batches composed from cached mel power.
 
-Training hears each clip many times. The mel power of every clip's segment is computed once and
-kept in a :class:`SegmentBank`; a composite's mel power is then two segments one after the other,
-an overlap's is their sum. Embeddings agree with those of composed waveforms (cosine ≥ 0.99,
-tested). Evaluation always composes waveforms.
-
-Augmentation is drawn from a generator that the caller seeds by (seed, step): each segment is cut
-from another part of its clip, rolled in time and changed in level, and bands of the log-mel are
-blanked (SpecAugment, Park et al., arXiv 1904.08779).
+Mel power of every clip is computed once (:class:`SegmentBank`); a composite's is two segments one after the
+other, an overlap's their sum. Embeddings agree with those of composed waveforms (cosine ≥ 0.99, tested);
+evaluation always composes waveforms. Augmentation is drawn from a generator that the caller seeds by (seed,
+step): each segment is cut from another part of its clip, rolled in time and changed in level, and bands
+of the log-mel are blanked (SpecAugment, Park et al., arXiv 1904.08779).
 """
 
 from __future__ import annotations
@@ -21,37 +18,24 @@ import torch
 from torch import Tensor
 
 from tclap import audio
-from tclap.data.captions import (
-    CONJUNCTION,
-    SINGLE,
-    conjunction_events,
-    view_captions,
-    view_events,
-)
-from tclap.data.composites import ClipAudio, clip_text, render_single
+from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
+from tclap.data.composites import VIEWS, ClipAudio, clip_text, cut_event, render_single
 from tclap.progress import progress
 
 GAIN_DB = 6.0
 LONGEST = 4  # segments of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
 BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
+# Shares of the kinds of items that a base model is trained on: one sound, two at once, two in any order.
 BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
-"""Shares of what a base model's training hears: one sound, two at once, two in any order."""
 
 
 class SegmentBank:
-    """Mel power of every clip, from which training cuts segments of half a window, at one RMS.
+    """Mel power of every clip, from which training cuts segments of half a ``window`` (seconds), at one RMS.
 
-    ``power [clips, frames, mels]`` are the segments that the evaluation plays (the most energetic).
-    With augmentation a segment may lie anywhere in the clip where it has at least ``crop_energy``
-    times that one's energy, so that training hears more of a clip than its loudest part.
-
-    Args:
-        clips: the clips table (of one stage).
-        clip_audio: reads them.
-        mel: waveforms ``[N, samples]`` to mel power ``[N, frames, mels]``.
-        window: the model's window in seconds; a segment is half of it.
-        crop_energy: in (0, 1]; 1 keeps to the most energetic segment.
+    ``mel`` turns waveforms ``[N, samples]`` into mel power ``[N, frames, mels]``. ``power [clips, frames,
+    mels]`` are the segments that the evaluation plays (the most energetic). With augmentation a segment may
+    lie anywhere in the clip where it has at least ``crop_energy`` (in (0, 1]) times that one's energy.
     """
 
     def __init__(
@@ -63,22 +47,17 @@ class SegmentBank:
         crop_energy: float = 1.0,
     ) -> None:
         self.clips = clips.reset_index(drop=True)
-        self.row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
+        self._row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
         half = round(window * clip_audio.sample_rate) // 2
         wholes, segments = [], []
         with torch.inference_mode():
             for clip_id in progress(self.clips["clip_id"], "mel power of clips", quiet=len(clips) < 512):
                 clip = clip_audio(clip_id)
                 segment = render_single(clip, window, clip_audio.sample_rate)[:half]
-                segments.append(mel(torch.from_numpy(segment)[None])[0])
                 longest = min(max(len(clip), half), LONGEST * half)
-                start = audio.most_energetic_start(clip, longest)
-                whole = (
-                    audio.repeat_to(clip, longest)
-                    if len(clip) < longest
-                    else audio.crop(clip, start, longest)
-                )
-                wholes.append(mel(torch.from_numpy(whole)[None])[0])
+                whole = cut_event(clip, audio.most_energetic_start(clip, longest), longest)
+                for waveform, kept in ((segment, segments), (whole, wholes)):
+                    kept.append(mel(torch.from_numpy(waveform)[None])[0])
         self.power = torch.stack(segments).clone()
         frames = self.power.shape[1]
         self._starts = [_loud_starts(whole.sum(1).double().numpy(), frames, crop_energy) for whole in wholes]
@@ -86,7 +65,7 @@ class SegmentBank:
 
     def rows(self, clip_ids: Sequence[str]) -> Tensor:
         """Positions of clips in the bank."""
-        return torch.tensor([self.row[clip_id] for clip_id in clip_ids])
+        return torch.tensor([self._row[clip_id] for clip_id in clip_ids])
 
     def segments(self, rows: Tensor, generator: np.random.Generator | None) -> Tensor:
         """Mel power ``[N, frames, mels]`` of segments; with a generator cut, rolled and scaled at random."""
@@ -95,10 +74,8 @@ class SegmentBank:
             return reference
         size, frames, mels = reference.shape
         draws = generator.random(size)
-        start = [
-            self._starts[row][int(draw * len(self._starts[row]))]
-            for row, draw in zip(rows, draws, strict=True)
-        ]
+        starts = [self._starts[row] for row in rows]
+        start = [found[int(draw * len(found))] for found, draw in zip(starts, draws, strict=True)]
         shift = torch.from_numpy(generator.integers(frames, size=size))
         order = torch.tensor(start)[:, None] + (torch.arange(frames) + shift[:, None]) % frames
         power = self._whole[rows].gather(1, order[..., None].expand(-1, -1, mels))
@@ -116,19 +93,11 @@ def _loud_starts(energy: np.ndarray, frames: int, share: float) -> np.ndarray:
 
 
 def compose_power(first: Tensor, second: Tensor, view: str) -> Tensor:
-    """Mel power of a view, from two events' segments ``[N, frames, mels]``: twice as many frames.
-
-    The sum of two independent signals has the sum of their powers; half of it has one event's RMS.
-    """
-    if view == "forward":
-        return torch.cat([first, second], dim=1)
-    if view == "reversed":
-        return torch.cat([second, first], dim=1)
-    if view == "overlap":
-        return ((first + second) / 2).repeat(1, 2, 1)
-    if view == "first":
-        return first.repeat(1, 2, 1)
-    raise ValueError(f"view must be forward, reversed, overlap or first, got {view!r}.")
+    """Mel power of a view (one of ``VIEWS``, or "first") of two events' segments ``[N, frames, mels]``."""
+    # The sum of two independent signals has the sum of their powers; half of it has one event's RMS.
+    mixed = (first + second) / 2
+    halves = {"forward": (first, second), "reversed": (second, first), "overlap": (mixed, mixed)}
+    return torch.cat((halves | {"first": (first, first)})[view], dim=1)
 
 
 def mask_bands(log_mel: Tensor, generator: np.random.Generator) -> Tensor:
@@ -147,11 +116,7 @@ def mask_bands(log_mel: Tensor, generator: np.random.Generator) -> Tensor:
 
 @dataclass
 class Batch:
-    """Log-mel and what it is: ``log_mel [..., frames, mels]``, captions and events alike.
-
-    Captions and events are flat lists in the order of the items; with three views the first N
-    are forward, then reversed, then overlap.
-    """
+    """``log_mel [N, frames, mels]`` with each item's caption and canonical events."""
 
     log_mel: Tensor
     captions: list[str]
@@ -161,10 +126,9 @@ class Batch:
 def draw_base_items(
     clips: pd.DataFrame, size: int, generator: np.random.Generator, mix: Mapping[str, float] = BASE_MIX
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kinds and the two clips' rows of ``size`` items a CLAP is trained on; ``mix`` has the kinds' shares.
+    """Kinds (in the shares of ``mix``) and the two clips' rows of ``size`` items that a CLAP is trained on.
 
-    Raises:
-        ValueError: when all clips have one label.
+    Raises ValueError when all clips have one label.
     """
     labels = clips["label"].to_numpy()
     if len(set(labels)) < 2:
@@ -191,10 +155,11 @@ def base_captions(
     for kind, i, j in zip(kinds, first, second, strict=True):
         names = {row: clip_text(clips, row, generator) for row in (i, j)}
         a, b = (i, j) if generator.random() < 0.5 else (j, i)
-        templates = SINGLE if kind == "single" else CONJUNCTION
+        is_single = kind == "single"
+        templates = SINGLE if is_single else CONJUNCTION
         template = templates[generator.integers(len(templates))]
-        captions.append(template.format(a=names[i if kind == "single" else a], b=names[b]))
-        events.append(labels[i] if kind == "single" else conjunction_events(labels[a], labels[b]))
+        captions.append(template.format(a=names[i if is_single else a], b=names[b]))
+        events.append(labels[i] if is_single else conjunction_events(labels[a], labels[b]))
     return captions, events
 
 
@@ -208,11 +173,8 @@ def base_batch(
 ) -> Batch:
     """Items a CLAP is trained on: single sounds, and two sounds captioned "X and Y".
 
-    Of two sounds some overlap and some follow each other, in either order; their caption is the
-    same, so that nothing in these batches tells order.
-
-    Raises:
-        ValueError: when all clips have one label.
+    Of two sounds some overlap and some follow each other, in either order, under the same captions: these
+    batches carry no order information. Raises ValueError when all clips have one label.
     """
     kinds, first, second = draw_base_items(bank.clips, size, generator, mix)
     noise = generator if augment else None
@@ -232,11 +194,9 @@ def composite_batch(
     log: Callable[[Tensor], Tensor],
     generator: np.random.Generator | None,
 ) -> Batch:
-    """The three views of drawn pairs, stacked: ``log_mel [3 N, frames, mels]``."""
+    """N pairs as 3 N items: all forward, all reversed, all overlap; augmented where there is a generator."""
     first, second = (bank.segments(bank.rows(pairs[c]), generator) for c in ("clip_i", "clip_j"))
-    power = torch.cat([compose_power(first, second, v) for v in ("forward", "reversed", "overlap")])
-    log_mel = log(power)
+    log_mel = log(torch.cat([compose_power(first, second, view) for view in VIEWS]))
     if generator is not None:
         log_mel = mask_bands(log_mel, generator)
-    captions, events = view_captions(pairs, generator), view_events(pairs)
-    return Batch(log_mel, sum(captions, []), sum(events, []))
+    return Batch(log_mel, sum(view_captions(pairs, generator), []), sum(view_events(pairs), []))

@@ -6,19 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
-from tclap.data.composites import PROMPT, phrases
+from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases
 
-SINGLE = (
-    "i can hear {a}",
-    "this is an audio of {a}",
-    "{a}",
-    "this is {a}",
-    "this is a sound of {a}",
-)
+SINGLE = ("i can hear {a}", "this is an audio of {a}", "{a}", "this is {a}", "this is a sound of {a}")
 ORDERED = (
     "{a} before {b}",
     "{b} after {a}",
@@ -33,7 +28,7 @@ SIMULTANEOUS = (
     PROMPT.format("{a} while {b}"),
     PROMPT.format("{b} while {a}"),
 )
-# Of these nothing is trained on: what they mean has to come from the text trunk.
+# Not trained on: their meaning has to come from the text trunk.
 UNSEEN_ORDERED = (
     "{a}, then {b}",
     "{a} and then {b}",
@@ -50,16 +45,11 @@ FIRST_SLOT = "In this concatenated sound, the first sound is {a}"
 SECOND_SLOT = "In this concatenated sound, the second sound is {a}"
 
 
-def ordered_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Every ordered pair of different labels."""
-    return [(a, b) for a in labels for b in labels if a != b]
-
-
 def vocabulary(labels: Sequence[str]) -> list[str]:
     """Every caption that a run over these labels can ask for, sorted."""
     captions = {t.format(a=a) for t in (*SINGLE, FIRST_SLOT, SECOND_SLOT) for a in labels}
     pair_templates = (*ORDERED, *SIMULTANEOUS, *CONJUNCTION)
-    captions |= {t.format(a=a, b=b) for t in pair_templates for a, b in ordered_labels(labels)}
+    captions |= {t.format(a=a, b=b) for t in pair_templates for a, b in permutations(labels, 2)}
     return sorted(captions)
 
 
@@ -75,26 +65,23 @@ def view_captions(pairs: pd.DataFrame, generator: np.random.Generator | None = N
     without one all are prompted.
     """
     bare = np.zeros(len(pairs), bool) if generator is None else generator.random(len(pairs)) < 0.5
-    columns = zip(*pair_texts(pairs), pairs["sigma"], bare, strict=True)
-    rows = [
-        [p.text("{}" if is_bare else PROMPT) for p in phrases(i, j, sigma).values()]
-        for i, j, sigma, is_bare in columns
-    ]
-    return [list(view) for view in zip(*rows, strict=True)]
-
-
-def pair_texts(pairs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """What captions call the two clips of each pair."""
-    return tuple(pairs.get(f"text_{end}", pairs[f"label_{end}"]) for end in ("i", "j"))
+    names = (pairs.get(f"text_{end}", pairs[f"label_{end}"]) for end in ("i", "j"))
+    prompts = ["{}" if is_bare else PROMPT for is_bare in bare]
+    views = _views(*names, pairs["sigma"])
+    return [[p.text(prompt) for p, prompt in zip(view, prompts, strict=True)] for view in views]
 
 
 def view_events(pairs: pd.DataFrame) -> list[list[str]]:
     """Canonical events of the three views of each manifest row: three lists of N."""
-    columns = zip(pairs["label_i"], pairs["label_j"], pairs["sigma"], strict=True)
-    rows = [[p.events for p in phrases(i, j, sigma).values()] for i, j, sigma in columns]
-    return [list(view) for view in zip(*rows, strict=True)]
+    views = _views(pairs["label_i"], pairs["label_j"], pairs["sigma"])
+    return [[p.events for p in view] for view in views]
+
+
+def _views(first: pd.Series, second: pd.Series, sigma: pd.Series) -> list[list[Phrase]]:
+    rows = [phrases(*row) for row in zip(first, second, sigma, strict=True)]
+    return [[row[view] for row in rows] for view in VIEWS]
 
 
 def event_ids(events: Sequence[str]) -> np.ndarray:
     """Integer ids, equal where the strings are equal."""
-    return np.unique(np.asarray(events, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
+    return np.unique(np.asarray(events, dtype=str), return_inverse=True)[1].astype(np.int64)

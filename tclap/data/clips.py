@@ -1,6 +1,6 @@
 """The clips table: what every dataset becomes before anything else looks at it.
 
-A clips table is a pandas DataFrame with one row a clip and the columns ``COLUMNS``:
+A clips table is a pandas DataFrame with one row per clip and the columns ``COLUMNS``:
 
 ============  =========================================================================
 ``clip_id``   str, unique
@@ -8,7 +8,7 @@ A clips table is a pandas DataFrame with one row a clip and the columns ``COLUMN
 ``label``     str, the identity of the sound event (a data set without labels: the clip id)
 ``captions``  list of str, at least one
 ``split``     str, one of ``SPLITS``
-``fold``      int, the data set's own partition
+``fold``      int, the data set's own partition; 0 where it has none
 ``source``    str, the recording the clip was cut from; it belongs to one split only
 ``duration``  float, seconds
 ============  =========================================================================
@@ -28,7 +28,7 @@ from tclap import audio
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
-HALF = 40  # part of a draw's seed
+HALF = 40  # RNG stream id
 DATASETS = {
     name: f"tclap.data.datasets.{name}" for name in ("synthetic", "esc50", "clotho", "audiocaps", "folder")
 }
@@ -41,101 +41,74 @@ def listing(names: Iterable, limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def validate(clips: pd.DataFrame, check_files: bool = True) -> None:
-    """Check a clips table, and its audio files too unless ``check_files`` is false.
-
-    Raises one ValueError that names every problem there is; each kind lists at most ten
-    offenders by name and counts the rest.
-    """
-    missing = [column for column in COLUMNS if column not in clips.columns]
-    if missing:
-        raise ValueError(f"clips table lacks the column(s) {listing(missing)}; expected {', '.join(COLUMNS)}")
-    if clips.empty:
-        raise ValueError("clips table has no rows; expected at least one clip of each of two labels")
-
-    problems = _table_problems(clips)
-    if check_files:
-        problems += _file_problems(clips["path"])
-    if problems:
-        raise ValueError("clips table is invalid: " + "; ".join(problems))
-
-
-def _table_problems(clips: pd.DataFrame) -> list[str]:
-    ids = clips["clip_id"]
-    offenders = {
-        "clip_id occurs more than once": ids[ids.duplicated()].unique(),
-        "label missing or empty for": ids[~clips["label"].map(_is_text)],
-        "captions missing or empty for": ids[~clips["captions"].map(_is_captions)],
-        "source missing or empty for": ids[~clips["source"].map(_is_text)],
-        f"split is none of {', '.join(SPLITS)} for": ids[~clips["split"].isin(SPLITS)],
-        "duration is no positive number for": ids[~(pd.to_numeric(clips["duration"], errors="coerce") > 0)],
-        "source occurs in more than one split": _leaking(clips),
-    }
-    problems = [f"{problem}: {listing(names)}" for problem, names in offenders.items() if len(names)]
-    labels = clips.loc[clips["label"].map(_is_text), "label"].unique()
-    if len(labels) < 2:
-        problems.append(f"at least two labels are needed, found {len(labels)}: {listing(labels)}")
-    return problems
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_captions(value: object) -> bool:
-    # A table read back from Parquet holds arrays where lists were written.
-    if isinstance(value, str) or not hasattr(value, "__len__"):
-        return False
-    return len(value) > 0 and all(_is_text(caption) for caption in value)
-
-
-def _leaking(clips: pd.DataFrame) -> list[str]:
-    splits = clips.groupby("source")["split"].agg(lambda column: sorted(set(column.astype(str))))
-    return [f"{source} ({' and '.join(found)})" for source, found in splits.items() if len(found) > 1]
-
-
-def _file_problems(paths: Iterable) -> list[str]:
-    missing, unreadable = [], []
-    for path in paths:
-        if not isinstance(path, str | Path) or not str(path):
-            missing.append(repr(path))
-            continue
-        try:
-            audio.check(path)
-        except FileNotFoundError:
-            missing.append(path)
-        except ValueError as error:
-            unreadable.append(str(error).rstrip("."))
-    problems = [f"missing files: {listing(missing)}"] if missing else []
-    return problems + ([f"unreadable files: {listing(unreadable)}"] if unreadable else [])
-
-
 def load_clips(name: str, root: str | Path | None = None, **options: object) -> pd.DataFrame:
-    """Load and validate the clips table of the data set ``name`` (one of ``DATASETS``).
+    """The clips table of the data set ``name`` (one of ``DATASETS``), complete and checked.
 
-    ``root`` is the data set's folder (None: its own default) and ``options`` go to its ``load``.
-    Raises ValueError for an unknown name or an invalid table, FileNotFoundError for missing data.
+    ``root`` is the data set's folder (None: its own default) and ``options`` go to its ``load``, which gives
+    ``clip_id, path, captions, split`` and may leave out ``label`` and ``source`` (default: the clip id) and
+    ``fold`` (0). Raises ValueError for an unknown name, an unreadable file or an invalid table, and
+    FileNotFoundError for missing data.
     """
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
     clips = importlib.import_module(DATASETS[name]).load(root, **options)
+    defaults = {"label": clips["clip_id"], "source": clips["clip_id"], "fold": 0}
+    clips = clips.assign(**{column: value for column, value in defaults.items() if column not in clips})
+    clips["duration"] = _durations(clips["path"])
     validate(clips)
-    return clips
+    return clips[list(COLUMNS)]
+
+
+def _durations(paths: Iterable[str]) -> list[float]:
+    """Length in seconds of each audio file; one error names all that are missing or cannot be read."""
+    seconds, missing, unreadable = [], [], []
+    for path in paths:
+        try:
+            header = audio.check(path)
+            seconds.append(header.frames / header.sample_rate)
+        except FileNotFoundError:
+            missing.append(path)
+        except ValueError as error:
+            unreadable.append(str(error).rstrip("."))
+    if missing:
+        raise FileNotFoundError(f"there is no audio file at {len(missing)} path(s): {listing(missing)}")
+    if unreadable:
+        raise ValueError(f"{len(unreadable)} audio file(s) cannot be read: {listing(unreadable)}")
+    return seconds
+
+
+def validate(clips: pd.DataFrame) -> None:
+    """Check a clips table, not its audio files; one ValueError names every problem and some offenders."""
+    missing = [column for column in COLUMNS if column not in clips]
+    if missing:
+        raise ValueError(f"clips table lacks the column(s) {listing(missing)}; expected {', '.join(COLUMNS)}")
+    splits = clips.groupby("source")["split"].unique()
+    leaking = splits[splits.map(len) > 1]
+    offenders = {
+        "clip_id occurs more than once": clips.loc[clips["clip_id"].duplicated(), "clip_id"].unique(),
+        f"split is none of {', '.join(SPLITS)} for": clips.loc[~clips["split"].isin(SPLITS), "clip_id"],
+        "no captions for": clips.loc[clips["captions"].map(len) == 0, "clip_id"],
+        "source occurs in more than one split": [f"{s} ({' and '.join(v)})" for s, v in leaking.items()],
+    }
+    problems = [f"{problem}: {listing(names)}" for problem, names in offenders.items() if len(names)]
+    if clips["label"].nunique() < 2:
+        problems.append(f"at least two labels are needed, found {listing(clips['label'].unique()) or 'none'}")
+    if problems:
+        raise ValueError("clips table is invalid: " + "; ".join(problems))
 
 
 def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """The rows that a stage of the experiment may see, with a fresh index.
+    """The rows that a stage of the experiment may use, with a fresh index.
 
-    ``stage`` is one of ``STAGES``: base training, post-pretraining, validation or test. The split
-    of the same name belongs to it, and the split "train" to both base training and
-    post-pretraining. Raises ValueError for an unknown stage or when no row is left.
+    ``stage``: one of ``STAGES``. The split of the same name belongs to it, and the split "train" to both
+    ``base`` and ``post``. Raises ValueError for an unknown stage or when no row is left.
     """
     if stage not in STAGES:
         raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
     wanted = {stage, "train"} if stage in ("base", "post") else {stage}
     rows = clips[clips["split"].isin(wanted)].reset_index(drop=True)
     if rows.empty:
-        present = listing(sorted(clips["split"].astype(str).unique())) or "none"
+        present = listing(sorted(clips["split"].unique())) or "none"
         raise ValueError(f"no clips for stage {stage!r}; the splits present are {present}")
     return rows
 

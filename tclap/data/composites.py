@@ -2,39 +2,35 @@
 
 A composite joins two clips *i* and *j* of different label. It has three views:
 
-============  ============================  ==========================================  =========
-view          audio                         caption                                     means
-============  ============================  ==========================================  =========
-``forward``   ``[a_i ; a_j]``               ``c_i before c_j`` or ``c_j after c_i``     i > j
-``reversed``  ``[a_j ; a_i]``               ``c_j before c_i`` or ``c_i after c_j``     j > i
-``overlap``   ``a_i + a_j``                 ``c_i while c_j``                           i & j
-============  ============================  ==========================================  =========
+============  ===============  =======================================  ========
+view          audio            caption                                  events
+============  ===============  =======================================  ========
+``forward``   ``[a_i ; a_j]``  ``c_i before c_j`` or ``c_j after c_i``  i > j
+``reversed``  ``[a_j ; a_i]``  ``c_j before c_i`` or ``c_i after c_j``  j > i
+``overlap``   ``a_i + a_j``    ``c_i while c_j``                        i & j
+============  ===============  =======================================  ========
 
 *Reversed* is the sequential inversion Π of *forward*: it reorders whole segments and never
-plays audio backwards, and Π(Π(x)) = x. *Overlap* is Ω. The last column is the caption's
-canonical events, which decide what is a true match: two captions of one order share them.
+plays audio backwards, and Π(Π(x)) = x. *Overlap* is Ω. The caption's canonical events decide
+what is a true match: two captions of one order share them.
 
-The **pairs manifest** has a row a composite with everything that was decided for it: the clips,
+The **pairs manifest** has one row per composite with everything that was decided for it: the clips,
 σ (``preceding``: worded with "before", ``succeeding``: with "after"), the order in which the
-evaluation plays it, the gap, each clip's crop and gain, the window. :func:`render` rebuilds the
-audio from a row sample for sample; nothing is written to disk unless :func:`export` is called.
+evaluation plays it, the gap (negative: a cross-fade), each clip's crop and gain, the window. Lengths and
+positions are samples at the row's ``sample_rate``. :func:`render` rebuilds the audio sample for sample.
 
-**Window policy.** A model hears a window of fixed length. ``fit`` crops each clip around its
+**Window policy.** A model takes a window of fixed length. ``fit`` crops each clip around its
 most energetic part so that the composite fills the window exactly; a single clip and an overlap
 repeat the same crop to the whole window, so that length gives nothing away. ``full`` keeps whole
 clips. ``msclap`` is what the msclap package's wrapper does: whole clips, of which a random
 window is cut (drawn from the seed here), or which are repeated when they are shorter.
-
-Lengths and positions in the manifest are samples at the row's ``sample_rate``; ``gap`` is
-negative for a cross-fade.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,7 +43,7 @@ SIGMAS = {"preceding": "before", "succeeding": "after"}
 VIEWS = ("forward", "reversed", "overlap")
 POLICIES = ("fit", "full", "msclap")
 TARGET_RMS = 0.05  # -26 dB below full scale: two mixed events stay far from clipping
-TEXTS = 20  # part of a draw's seed
+TEXTS = 20  # RNG stream id
 ENUMERABLE = 4_000_000  # up to here all clip pairs are listed, above they are drawn one by one
 
 
@@ -58,10 +54,6 @@ class Phrase:
     left: str
     relation: str
     right: str
-
-    def __post_init__(self) -> None:
-        if self.relation not in ("before", "after", "while"):
-            raise ValueError(f"relation must be before, after or while, got {self.relation!r}.")
 
     def text(self, prompt: str = PROMPT) -> str:
         """The caption, in a prompt with one ``{}``."""
@@ -82,26 +74,16 @@ class Phrase:
         return " & ".join(sorted((self.left, self.right)))
 
 
-def phrase(first: str, second: str, sigma: str) -> Phrase:
-    """The caption of ``first`` followed by ``second``, worded by σ (the paper's section III-A)."""
-    if sigma not in SIGMAS:
-        raise ValueError(f"sigma must be one of {', '.join(SIGMAS)}, got {sigma!r}.")
-    relation = SIGMAS[sigma]
-    return Phrase(first, relation, second) if relation == "before" else Phrase(second, relation, first)
-
-
 def phrases(first: str, second: str, sigma: str) -> dict[str, Phrase]:
-    """The captions of a composite's three views."""
-    forward = phrase(first, second, sigma)
+    """The captions of a composite's three views: ``first`` followed by ``second``, worded by σ."""
+    named = (first, second) if sigma == "preceding" else (second, first)
+    forward = Phrase(named[0], SIGMAS[sigma], named[1])
     return {"forward": forward, "reversed": forward.inverted, "overlap": Phrase(first, "while", second)}
 
 
 def clip_text(clips: pd.DataFrame, row: int, generator: np.random.Generator) -> str:
-    """What a composite's caption calls a clip: its label, or of several captions a drawn one.
-
-    A sentence loses its full stop, because it goes on: "A dog barks before rain falls".
-    """
-    if "captions" not in clips.columns:
+    """What a composite's caption calls a clip: a drawn one of its captions, without a full stop."""
+    if "captions" not in clips:
         return clips["label"].iloc[row]
     captions = clips["captions"].iloc[row]
     chosen = captions[generator.integers(len(captions))] if len(captions) > 1 else captions[0]
@@ -124,39 +106,32 @@ def draw_pairs(
         stage: ``base``, ``post``, ``validation`` or ``test``.
         count: number of pairs.
         seed: of the draw.
-        distinct: draw pairs in consecutive groups in which every class occurs at most once. Then a
-            pair may occur in several groups; without it all pairs differ.
-        group: pairs in such a group; None: ⌊classes / 2⌋, which is the most there can be.
+        distinct: pairs in consecutive groups of ``group`` (None: ⌊classes / 2⌋, the most possible) in
+            which every class occurs at most once. A pair may be in several groups; else all differ.
 
     Returns:
-        One row a pair: ``pair_id, stage, clip_i, clip_j, label_i, label_j, source_i, source_j,
-        text_i, text_j, sigma, order``; the texts are what captions call the two clips, and
-        ``order`` says whether evaluation plays the pair forward or reversed.
+        One row per pair: ``pair_id, stage, clip_i, clip_j, label_i, label_j, source_i, source_j,
+        text_i, text_j, sigma, order``; ``order`` says how the evaluation plays the pair.
 
     Raises:
-        ValueError: when the split has fewer than two labels or fewer pairs than asked for.
+        ValueError: when the split has too few labels or fewer pairs than asked for.
     """
-    if count < 1:
-        raise ValueError(f"the number of {stage} pairs must be at least 1, got {count}.")
-    pool = for_stage(clips, stage).reset_index(drop=True)
+    pool = for_stage(clips, stage)
     label = pd.factorize(pool["label"], sort=True)[0]
-    if label.max() == 0:
-        raise ValueError(f"pairs need two labels; the {stage} clips have only {pool['label'].iloc[0]!r}.")
     generator = np.random.default_rng(seed)
     if distinct:
         first, second = _distinct_pairs(label, count, group, generator)
     else:
-        first, second = _different_pairs(label, stage, count, generator)
+        first, second = _different_pairs(label, count, generator)
     pairs = pd.DataFrame({"pair_id": [f"{stage}-{n:06d}" for n in range(count)], "stage": stage})
-    for column in ("clip_id", "label", "source"):
-        for end, index in (("i", first), ("j", second)):
-            name = f"{column.removesuffix('_id')}_{end}"
-            pairs[name] = pool[column].to_numpy()[index]
+    for column, name in (("clip_id", "clip"), ("label", "label"), ("source", "source")):
+        pairs[f"{name}_i"] = pool[column].to_numpy()[first]
+        pairs[f"{name}_j"] = pool[column].to_numpy()[second]
     # From a generator of its own: how many captions a clip has does not change which pairs are drawn.
     words = np.random.default_rng([seed, TEXTS])
-    for end, index in (("i", first), ("j", second)):
-        pairs[f"text_{end}"] = [clip_text(pool, row, words) for row in index]
-    # Halves to one, and every combination of wording and order equally often.
+    pairs["text_i"] = [clip_text(pool, row, words) for row in first]
+    pairs["text_j"] = [clip_text(pool, row, words) for row in second]
+    # Every combination of wording and order equally often, up to one.
     pairs["sigma"] = generator.permutation(np.resize(list(SIGMAS), count))
     pairs["order"] = ""
     for sigma in SIGMAS:
@@ -171,14 +146,10 @@ def possible_pairs(clips: pd.DataFrame) -> int:
     return int(counts.sum() ** 2 - (counts**2).sum())
 
 
-def _different_pairs(label: np.ndarray, stage: str, count: int, generator: np.random.Generator):
-    size = len(label)
-    available = possible_pairs(pd.DataFrame({"label": label}))
+def _different_pairs(label: np.ndarray, count: int, generator: np.random.Generator):
+    size, available = len(label), possible_pairs(pd.DataFrame({"label": label}))
     if count > available:
-        raise ValueError(
-            f"{count} {stage} pairs were asked for, but {size} clips make only {available} "
-            "of different label."
-        )
+        raise ValueError(f"{size} clips make only {available} pairs of different label; {count} are needed.")
     if size * size <= ENUMERABLE:
         candidates = np.flatnonzero((label[:, None] != label[None, :]).ravel())
         return np.divmod(generator.choice(candidates, count, replace=False), size)
@@ -206,23 +177,18 @@ def _distinct_pairs(label: np.ndarray, count: int, group: int | None, generator:
 
 
 class ClipAudio:
-    """The clips' waveforms at one sample rate, read when first used and kept while there is room.
+    """Reads the clips of a clips table: ``clip_id`` to float32 ``[samples]`` at ``sample_rate`` in Hz.
 
-    Args:
-        clips: the clips table.
-        sample_rate: in Hz; other rates are resampled.
-        keep: number of decoded clips held in memory.
+    ``keep`` decoded clips are held in memory.
     """
 
     def __init__(self, clips: pd.DataFrame, sample_rate: int, keep: int = 1000) -> None:
         self.sample_rate = sample_rate
-        self._paths = dict(zip(clips["clip_id"], clips["path"], strict=True))
-        self._read = lru_cache(maxsize=keep)(lambda clip_id: audio.read(self._paths[clip_id], sample_rate))
+        paths = dict(zip(clips["clip_id"], clips["path"], strict=True))
+        self._read = lru_cache(maxsize=keep)(lambda clip_id: audio.read(paths[clip_id], sample_rate))
 
     def __call__(self, clip_id: str) -> np.ndarray:
-        """Mono float32 samples of a clip."""
-        if clip_id not in self._paths:
-            raise ValueError(f"clip {clip_id!r} is not in the clips table.")
+        """Mono samples of a clip."""
         return self._read(clip_id)
 
 
@@ -252,39 +218,27 @@ def place(
     if policy not in POLICIES:
         raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {policy!r}.")
     rate = clip_audio.sample_rate
-    window_samples = round(window * rate)
-    low, high = round(gap_ms[0]), round(gap_ms[1])
-    if low > high:
-        raise ValueError(f"gap_ms must be a range (low, high), got {gap_ms}.")
+    samples = round(window * rate)
     rows = []
     for index, pair in enumerate(pairs.to_dict("records")):
         generator = np.random.default_rng([seed, index])
-        gap = round(int(generator.integers(low, high, endpoint=True)) * rate / 1000)
-        first, second = clip_audio(pair["clip_i"]), clip_audio(pair["clip_j"])
+        gap = round(int(generator.integers(*map(round, gap_ms), endpoint=True)) * rate / 1000)
+        clips = {end: clip_audio(pair[f"clip_{end}"]) for end in ("i", "j")}
+        half = (samples - gap) // 2
+        lengths = {end: half if policy == "fit" else len(clip) for end, clip in clips.items()}
+        if min(lengths.values()) <= max(0, -gap):
+            raise ValueError(f"gap_ms={gap_ms} leaves no room for two events in {window:g} s.")
         if policy == "fit":
-            length = (window_samples - gap) // 2
-            if length < 1 or length <= -gap:
-                raise ValueError(
-                    f"a gap of {1000 * gap / rate:g} ms leaves no room for two events in {window:g} s."
-                )
-            gap = window_samples - 2 * length
-            lengths = (length, length)
-        else:
-            lengths = (len(first), len(second))
-            if min(lengths) <= -gap:
-                raise ValueError(
-                    f"a gap of {1000 * gap / rate:g} ms leaves no room for two events of "
-                    f"{lengths[0] / rate:g} and {lengths[1] / rate:g} s."
-                )
-        row = dict(pair, gap=gap, policy=policy, window=window_samples, sample_rate=rate, cut=-1)
-        for end, clip, length in (("i", first, lengths[0]), ("j", second, lengths[1])):
-            start = audio.most_energetic_start(clip, length)
-            level = audio.rms(cut_event(clip, start, length))
-            row |= {f"start_{end}": start, f"length_{end}": length}
+            gap = samples - 2 * half
+        row = dict(pair, gap=gap, policy=policy, window=samples, sample_rate=rate, cut=-1)
+        for end, clip in clips.items():
+            start = audio.most_energetic_start(clip, lengths[end])
+            level = audio.rms(cut_event(clip, start, lengths[end]))
+            row |= {f"start_{end}": start, f"length_{end}": lengths[end]}
             row[f"gain_{end}"] = TARGET_RMS / level if level > 0 else 1.0
-        total = sum(lengths) + gap
-        if policy == "msclap" and total > window_samples:
-            row["cut"] = int(generator.integers(total - window_samples, endpoint=True))
+        spare = sum(lengths.values()) + gap - samples
+        if policy == "msclap" and spare > 0:
+            row["cut"] = int(generator.integers(spare, endpoint=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -297,9 +251,8 @@ def cut_event(clip: np.ndarray, start: int, length: int) -> np.ndarray:
 def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> np.ndarray:
     """The waveform of one view of a manifest row: float32 ``[samples]`` at the row's sample rate.
 
-    ``forward``, ``reversed`` and ``overlap`` have both events; ``first`` and ``second`` are the
-    single events *i* and *j* alone. Everything is scaled to :data:`TARGET_RMS`, so that level
-    gives nothing away; silence stays silence.
+    Beside ``VIEWS`` there are ``first`` and ``second``, the single events *i* and *j*. All are scaled to
+    :data:`TARGET_RMS`, so that level gives nothing away; silence stays silence.
     """
     events = [
         cut_event(clip_audio(row[f"clip_{end}"]), row[f"start_{end}"], row[f"length_{end}"])
@@ -310,20 +263,15 @@ def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> 
     total = row["window"] if row["policy"] == "fit" else len(events[0]) + len(events[1]) + gap
     if view in ("forward", "reversed"):
         ordered = events if view == "forward" else events[::-1]
-        waveform = audio.concatenate(*ordered, gap=max(gap, 0), crossfade=max(-gap, 0))
+        waveform = audio.concatenate(*ordered, gap)
     elif view == "overlap":
         longest = max(len(event) for event in events)
-        mixed = audio.mix(*(audio.repeat_to(event, longest) for event in events))
+        mixed = audio.repeat_to(events[0], longest) + audio.repeat_to(events[1], longest)
         waveform = audio.repeat_to(mixed, total)
-    elif view in ("first", "second"):
-        waveform = audio.repeat_to(events[view == "second"], total)
     else:
-        raise ValueError(f"view must be one of {', '.join(VIEWS)}, first or second, got {view!r}.")
+        waveform = audio.repeat_to(events[("first", "second").index(view)], total)
     if row["policy"] == "msclap":
-        if row["cut"] >= 0:
-            waveform = audio.crop(waveform, row["cut"], row["window"])
-        else:
-            waveform = audio.repeat_to(waveform, row["window"])
+        waveform = cut_event(waveform, max(row["cut"], 0), row["window"])
     return audio.scale_to_rms(waveform, TARGET_RMS)
 
 
@@ -332,34 +280,3 @@ def render_single(clip: np.ndarray, window: float, sample_rate: int) -> np.ndarr
     samples = round(window * sample_rate)
     segment = cut_event(clip, audio.most_energetic_start(clip, samples // 2), samples // 2)
     return audio.scale_to_rms(audio.repeat_to(segment, samples), TARGET_RMS)
-
-
-def invert_audio(waveform: np.ndarray, lengths: tuple[int, int]) -> np.ndarray:
-    """Π of a waveform: its first and last ``lengths`` samples change places, the gap stays between."""
-    first, last = lengths
-    if first < 1 or last < 1 or first + last > len(waveform):
-        raise ValueError(f"segments of {first} and {last} samples do not fit in {len(waveform)} samples.")
-    tail = len(waveform) - last
-    return np.concatenate([waveform[tail:], waveform[first:tail], waveform[:first]])
-
-
-def for_listening(waveform: np.ndarray) -> np.ndarray:
-    """The waveform, turned down where its peak is above full scale: short clicks at one RMS are."""
-    peak = np.abs(waveform).max()
-    return waveform / peak if peak > 1 else waveform
-
-
-def export(
-    pairs: pd.DataFrame, clip_audio: ClipAudio, folder: str | Path, views: Sequence[str] = VIEWS
-) -> list[Path]:
-    """Write composites as 32-bit float WAV files for listening: ``<pair_id>-<view>.wav``."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for row in pairs.to_dict("records"):
-        for view in views:
-            path = folder / f"{row['pair_id']}-{view}.wav"
-            # Clicks at TARGET_RMS peak beyond full scale, which integer PCM would have to clip.
-            audio.write_wav(path, render(row, view, clip_audio), row["sample_rate"], subtype="FLOAT")
-            written.append(path)
-    return written

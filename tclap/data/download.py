@@ -20,10 +20,8 @@ def fetch(url: str, path: str | Path, known_hash: str | None = None) -> Path:
     A file that is there already is kept, unless its hash differs from ``known_hash`` ("md5:…" or
     "sha256:…"). Without a known hash nothing checks that the file is the one expected.
 
-    Raises:
-        ValueError: for an address that is or leads to another than https, and when what arrives has another
-            hash (it is removed).
-        OSError: when the server refuses or the connection fails.
+    Raises ValueError for an address that is not https or leads elsewhere, and when what arrives has another
+    hash (it is removed); OSError when the server refuses or the connection fails.
     """
     _require_scheme(url)
     path = Path(path)
@@ -43,9 +41,8 @@ def unpack(archive: str | Path, folder: str | Path, inner: str = "") -> Path:
 
     ``inner``: the folder inside the archive that becomes ``folder``; the rest is left out.
 
-    Raises:
-        ValueError: when the archive is broken, or has no folder ``inner`` or a member outside its folder.
-        OSError: when ``folder`` exists and is not empty.
+    Raises ValueError when the archive is broken, or has no folder ``inner`` or a member outside its folder;
+    OSError when ``folder`` exists and is not empty.
     """
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)

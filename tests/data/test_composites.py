@@ -18,10 +18,6 @@ from tclap.data.composites import (
     Phrase,
     clip_text,
     draw_pairs,
-    export,
-    for_listening,
-    invert_audio,
-    phrase,
     phrases,
     place,
     render,
@@ -35,7 +31,7 @@ ALL_VIEWS = (*VIEWS, "first", "second")
 
 
 def tone(samples, hertz, loud_from=0.5, rate=RATE, level=0.02):
-    """A tone that is five times as loud in a tenth of its length, from the share ``loud_from`` on."""
+    """A tone that is five times as loud in a tenth of its length, from the fraction ``loud_from`` on."""
     x = level * np.sin(2 * np.pi * hertz * np.arange(samples) / rate)
     start = int(loud_from * samples)
     x[start : start + samples // 10] *= 5
@@ -48,23 +44,29 @@ def write_clips(folder, waveforms, rate=RATE):
     for n, x in enumerate(waveforms):
         path = folder / f"{n}.wav"
         soundfile.write(path, x, rate, subtype="FLOAT")
-        rows.append(
-            {"clip_id": f"c{n}", "path": str(path), "label": f"label {n}", "split": "test", "source": f"s{n}"}
-        )
+        row = {
+            "clip_id": f"c{n}",
+            "path": str(path),
+            "label": f"label {n}",
+            "split": "test",
+            "source": f"s{n}",
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def one_pair(i="c0", j="c1"):
-    row = {"pair_id": "test-000000", "stage": "test", "sigma": "preceding", "order": "forward"}
-    for end, clip in (("i", i), ("j", j)):
-        row |= {f"clip_{end}": clip, f"label_{end}": f"label {clip[1:]}", f"source_{end}": f"s{clip[1:]}"}
-    return pd.DataFrame([row])
+    return pd.DataFrame([{"pair_id": "test-000000", "clip_i": i, "clip_j": j}])
 
 
 def placed(folder, waveforms, window=2.0, rate=RATE, **options):
     """Row of a manifest of the first two waveforms, and what reads the clips."""
     reader = ClipAudio(write_clips(folder, waveforms), rate)
     return place(one_pair(), reader, window, **options).to_dict("records")[0], reader
+
+
+def to_target(x):
+    return x * TARGET_RMS / np.sqrt(np.mean(np.square(x, dtype=np.float64)))
 
 
 def crop_by_hand(x, length):
@@ -76,27 +78,21 @@ def crop_by_hand(x, length):
         energy = np.convolve(x * x, np.ones(length), "valid")
         start = int(np.flatnonzero(energy >= energy.max() * (1 - 1e-12))[0])
         x = x[start : start + length]
-    return x * TARGET_RMS / np.sqrt(np.mean(x * x))
+    return to_target(x)
 
 
-def to_target(x):
-    return x * TARGET_RMS / np.sqrt(np.mean(np.square(x)))
+def inverted(waveform, row):
+    """Π of a waveform: its two segments change places, what is between them stays."""
+    first, last = row["length_i"], len(waveform) - row["length_j"]
+    return np.concatenate([waveform[last:], waveform[first:last], waveform[:first]])
 
 
 def clips_table(per_class, labels=LABELS, splits=("train", "validation", "test")):
     rows = [
-        {
-            "clip_id": f"{s}-{label}-{n}",
-            "path": "-",
-            "label": label,
-            "split": s,
-            "source": f"src-{s}-{label}-{n}",
-        }
-        for s in splits
-        for label in labels
-        for n in range(per_class)
+        {"clip_id": f"{s}-{label}-{n}", "label": label, "split": s, "source": f"src-{s}-{label}-{n}"}
+        for s, label, n in itertools.product(splits, labels, range(per_class))
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(path="-")
 
 
 # Captions
@@ -105,17 +101,14 @@ def clips_table(per_class, labels=LABELS, splits=("train", "validation", "test")
 @pytest.mark.parametrize("relation", ["before", "after", "while"])
 def test_inversion_of_a_phrase_is_an_involution(relation):
     p = Phrase("dog", relation, "sea waves")
-    assert p.inverted.inverted == p
-    assert p.inverted.inverted.events == p.events
+    assert p.inverted.inverted == p and p.inverted.text() != p.text()
     assert (p.inverted.events == p.events) == (relation == "while")
-    assert p.inverted.text() != p.text()
 
 
 def test_wordings_of_one_order_share_their_events():
     assert Phrase("dog", "before", "rain").events == Phrase("rain", "after", "dog").events == "dog > rain"
     assert Phrase("rain", "before", "dog").events == Phrase("dog", "after", "rain").events == "rain > dog"
     assert Phrase("rain", "while", "dog").events == Phrase("dog", "while", "rain").events == "dog & rain"
-    assert len({Phrase("a", r, "b").events for r in ("before", "after", "while")}) == 3
 
 
 def test_captions_of_the_three_views_by_hand():
@@ -124,20 +117,13 @@ def test_captions_of_the_three_views_by_hand():
     }
     assert texts["preceding"] == ["dog before rain", "rain before dog", "dog while rain"]
     assert texts["succeeding"] == ["rain after dog", "dog after rain", "dog while rain"]
-    assert phrase("dog", "rain", "succeeding").text() == "this is a sound of rain after dog"
+    assert phrases("dog", "rain", "succeeding")["forward"].text() == "this is a sound of rain after dog"
     assert PROMPT == "this is a sound of {}"
     for sigma in composites.SIGMAS:
         views = phrases("dog", "rain", sigma)
         assert [views[v].events for v in VIEWS] == ["dog > rain", "rain > dog", "dog & rain"]
         # The reversed view is the forward view of the pair the other way round.
         assert views["reversed"] == phrases("rain", "dog", sigma)["forward"]
-
-
-def test_unknown_words_are_refused():
-    with pytest.raises(ValueError, match="relation must be before, after or while, got 'during'"):
-        Phrase("dog", "during", "rain")
-    with pytest.raises(ValueError, match="sigma must be one of preceding, succeeding, got 'before'"):
-        phrase("dog", "rain", "before")
 
 
 # Drawing pairs
@@ -156,8 +142,7 @@ def test_drawn_pairs(monkeypatch, enumerable, stage, split):
     for end in ("i", "j"):
         chosen = by_id.loc[pairs[f"clip_{end}"]]
         assert set(chosen["split"]) == {split}
-        assert (chosen["label"].to_numpy() == pairs[f"label_{end}"].to_numpy()).all()
-        assert (chosen["source"].to_numpy() == pairs[f"source_{end}"].to_numpy()).all()
+        assert (chosen[["label", "source"]].to_numpy() == pairs[[f"label_{end}", f"source_{end}"]]).all(None)
     # 250 of the 320 ordered pairs: all 20 orders of labels occur.
     assert len(pairs.groupby(["label_i", "label_j"])) == 20
     pd.testing.assert_frame_equal(pairs, draw_pairs(clips, stage, 250, seed=3))
@@ -181,9 +166,6 @@ def test_what_a_caption_calls_a_clip():
     # A sentence goes on: no full stop, no blank at either end.
     assert set(drawn) == {f"A {name} sounds", f"the {name} again", f"{name}... far away", name}
     assert min(drawn.values()) > 60
-    arrays = clips.assign(captions=[np.array(c, dtype=object) for c in clips["captions"]])  # from Parquet
-    again = np.random.default_rng(0)
-    assert collections.Counter(clip_text(arrays, 1, again) for _ in range(400)) == drawn
     # One caption, or none but the label, costs no draw.
     state = rng.bit_generator.state
     assert clip_text(captioned(1, count=1), 1, rng) == f"A {name} sounds"
@@ -194,23 +176,16 @@ def test_what_a_caption_calls_a_clip():
 def test_captioned_pairs_are_worded_by_a_drawn_caption_of_each_clip():
     pairs = draw_pairs(captioned(4), "test", 200, seed=3)
     for end in ("i", "j"):
-        wordings = {c.format("@").strip().rstrip(".") for c in CAPTIONS}
-        found = [
-            text.replace(clip, "@")
-            for text, clip in zip(pairs[f"text_{end}"], pairs[f"clip_{end}"], strict=True)
-        ]
-        assert set(found) == wordings
-        assert min(collections.Counter(found).values()) > 25
-    # A clip that comes up again is called otherwise.
+        named = zip(pairs[f"text_{end}"], pairs[f"clip_{end}"], strict=True)
+        found = collections.Counter(text.replace(clip, "{}") for text, clip in named)
+        assert set(found) == {c.strip().rstrip(".") for c in CAPTIONS} and min(found.values()) > 25
+    # A clip that is drawn again is named differently.
     assert pairs.groupby("clip_i")["text_i"].nunique().max() > 1
-    pd.testing.assert_frame_equal(pairs, draw_pairs(captioned(4), "test", 200, seed=3))
-    other = draw_pairs(captioned(4), "test", 200, seed=4)
-    assert (other["text_i"] != pairs["text_i"]).any()
+    assert (draw_pairs(captioned(4), "test", 200, seed=4)["text_i"] != pairs["text_i"]).any()
 
 
 @pytest.mark.parametrize("distinct", [False, True])
 def test_captions_do_not_change_which_pairs_are_drawn(distinct):
-    """A labelled data set's pairs are those of before there were captions, worded by their labels."""
     bare = clips_table(4)
     labels = bare.assign(captions=[[label] for label in bare["label"]])
     many = bare.assign(captions=[[caption.format(label) for caption in CAPTIONS] for label in bare["label"]])
@@ -223,23 +198,21 @@ def test_captions_do_not_change_which_pairs_are_drawn(distinct):
 
 
 @pytest.mark.parametrize("enumerable", [composites.ENUMERABLE, 0])
-def test_every_pair_there_is_can_be_drawn_and_not_one_more(monkeypatch, enumerable):
+def test_every_pair_can_be_drawn_and_not_one_more(monkeypatch, enumerable):
     monkeypatch.setattr(composites, "ENUMERABLE", enumerable)
     clips = pd.concat([clips_table(2, LABELS[:2]), clips_table(3, LABELS[2:3])])
     pairs = draw_pairs(clips, "test", 32, seed=0)
-    test = clips[clips["split"] == "test"]
-    expected = {
-        (a.clip_id, b.clip_id)
-        for a, b in itertools.product(test.itertuples(), repeat=2)
-        if a.label != b.label
-    }
+    test = list(clips[clips["split"] == "test"].itertuples())
+    expected = {(a.clip_id, b.clip_id) for a in test for b in test if a.label != b.label}
     # 7 * 7 pairs without those of one label, 2 * 2 + 2 * 2 + 3 * 3.
     assert len(expected) == 32 and set(zip(pairs["clip_i"], pairs["clip_j"], strict=True)) == expected
-    with pytest.raises(ValueError, match="33 test pairs .* 7 clips make only 32 of different label"):
+    with pytest.raises(ValueError, match="7 clips make only 32 pairs of different label; 33"):
         draw_pairs(clips, "test", 33, seed=0)
+    with pytest.raises(ValueError, match="only 0 pairs"):
+        draw_pairs(clips_table(4, LABELS[:1]), "test", 1, seed=0)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 100, 201])
+@pytest.mark.parametrize("count", [1, 7, 100, 201])
 @pytest.mark.parametrize("distinct", [False, True])
 def test_wordings_and_orders_are_balanced(count, distinct):
     pairs = draw_pairs(clips_table(5), "test", count, seed=1, distinct=distinct)
@@ -260,21 +233,13 @@ def test_distinct_groups_have_each_class_at_most_once(classes):
     pairs = draw_pairs(clips_table(3, LABELS[:classes]), "post", 60 * group, seed=0, distinct=True)
     for start in range(0, len(pairs), group):
         rows = pairs.iloc[start : start + group]
-        labels = [*rows["label_i"], *rows["label_j"]]
-        assert len(set(labels)) == len(labels) == 2 * group
+        assert len({*rows["label_i"], *rows["label_j"]}) == 2 * group
     assert set(pairs["label_i"]) == set(pairs["label_j"]) == set(LABELS[:classes])
     assert pairs["clip_i"].str.startswith("train").all() and pairs["clip_i"].nunique() == 3 * classes
-    # A group may be cut off at the end.
+    # The last group may be incomplete.
     assert len(draw_pairs(clips_table(3), "post", 7, seed=0, distinct=True)) == 7
-
-
-def test_impossible_draws_are_refused():
-    with pytest.raises(ValueError, match="only 'dog'"):
-        draw_pairs(clips_table(4, LABELS[:1]), "test", 1, seed=0)
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        draw_pairs(clips_table(4), "test", 0, seed=0)
-    with pytest.raises(ValueError, match="no clips for stage 'test'"):
-        draw_pairs(clips_table(4, splits=("train",)), "test", 1, seed=0)
+    with pytest.raises(ValueError, match="no group of 3 pairs"):
+        draw_pairs(clips_table(3), "post", 7, seed=0, distinct=True, group=3)
 
 
 # Placing and rendering
@@ -293,9 +258,8 @@ def test_fit_against_a_reconstruction_by_hand(tmp_path):
     }
     for view, x in expected.items():
         np.testing.assert_allclose(render(row, view, reader), x, atol=1e-6)
-    np.testing.assert_allclose(
-        render(row, "first", reader), render_single(reader("c0"), 2.0, RATE), rtol=1e-6
-    )
+    single = render_single(reader("c0"), 2.0, RATE)
+    np.testing.assert_allclose(render(row, "first", reader), single, rtol=1e-6)
     assert (row["gap"], row["window"], row["sample_rate"], row["cut"]) == (0, 32000, RATE, -1)
     # The crop is around the loud part: 4000 samples from 28000 on of the first, from 3001 of the second.
     assert 16000 <= row["start_i"] <= 24000 and row["start_j"] <= 3001
@@ -305,8 +269,8 @@ def test_fit_against_a_reconstruction_by_hand(tmp_path):
 @pytest.mark.parametrize("gap", [(0, 0), (-300, 300)])
 def test_manifest_read_back_from_parquet_rebuilds_every_sample(tmp_path, policy, gap):
     clips = write_clips(tmp_path, [tone(20000 + 3001 * n, 300 * (n + 1), n / 6) for n in range(5)])
-    reader = ClipAudio(clips, RATE)
-    pairs = place(draw_pairs(clips, "test", 12, seed=0), reader, 2.0, policy=policy, gap_ms=gap, seed=5)
+    reader, options = ClipAudio(clips, RATE), {"policy": policy, "gap_ms": gap}
+    pairs = place(draw_pairs(clips, "test", 12, seed=0), reader, 2.0, **options, seed=5)
     pairs.to_parquet(tmp_path / "pairs.parquet", index=False)
     back = pd.read_parquet(tmp_path / "pairs.parquet")
     pd.testing.assert_frame_equal(back, pairs)
@@ -314,75 +278,55 @@ def test_manifest_read_back_from_parquet_rebuilds_every_sample(tmp_path, policy,
     for row, again in zip(pairs.to_dict("records"), back.to_dict("records"), strict=True):
         for view in ALL_VIEWS:
             x = render(row, view, reader)
-            assert x.dtype == np.float32 and np.isfinite(x).all()
+            assert x.dtype == np.float32 and audio.rms(x) == pytest.approx(TARGET_RMS, rel=1e-5)
             np.testing.assert_array_equal(render(again, view, fresh), x)
-            assert audio.rms(x) == pytest.approx(TARGET_RMS, rel=1e-5)
-            if policy != "full":
-                assert len(x) == 32000
-    # A row of the table itself, with numpy's numbers, does as well.
-    np.testing.assert_array_equal(
-        render(back.iloc[3], "forward", fresh), render(pairs.iloc[3], "forward", reader)
-    )
+            assert policy == "full" or len(x) == 32000
     if gap != (0, 0):
         assert pairs["gap"].nunique() > 5 and pairs["gap"].min() < 0 < pairs["gap"].max()
         assert pairs["gap"].between(-4800, 4800).all()
-        same = place(pairs, reader, 2.0, policy=policy, gap_ms=gap, seed=5)
-        pd.testing.assert_frame_equal(same, pairs)
-        other = place(pairs, reader, 2.0, policy=policy, gap_ms=gap, seed=6)
-        assert not (other["gap"] == pairs["gap"]).all()
+        pd.testing.assert_frame_equal(place(pairs, reader, 2.0, **options, seed=5), pairs)
+        assert not (place(pairs, reader, 2.0, **options, seed=6)["gap"] == pairs["gap"]).all()
 
 
 @pytest.mark.parametrize("window", [2.0, 31999 / RATE])
-@pytest.mark.parametrize("gap_ms", [0, 1, 250, 1000, -1, -125, -1900])
+@pytest.mark.parametrize("gap_ms", [0, 1, 1000, -1, -1900])
 def test_fit_fills_the_window_exactly(tmp_path, window, gap_ms):
     row, reader = placed(tmp_path, [tone(40000, 440), tone(9000, 990)], window, gap_ms=(gap_ms, gap_ms))
-    samples = round(window * RATE)
-    assert row["length_i"] == row["length_j"] and 2 * row["length_i"] + row["gap"] == samples
-    assert row["gap"] - gap_ms * RATE / 1000 in (0, 1)
+    samples, length, gap = round(window * RATE), row["length_i"], row["gap"]
+    assert length == row["length_j"] and 2 * length + gap == samples
+    assert gap - gap_ms * RATE / 1000 in (0, 1)
     for view in ALL_VIEWS:
         assert len(render(row, view, reader)) == samples
-    forward, length = render(row, "forward", reader), row["length_i"]
+    forward = render(row, "forward", reader)
     if gap_ms >= 0:
-        assert not forward[length : length + row["gap"]].any()
-        assert forward[length - 10 : length].any() and forward[length + row["gap"] :][:10].any()
+        assert not forward[length : length + gap].any()
+        assert forward[length - 10 : length].any() and forward[length + gap :][:10].any()
     else:
         # What is not cross-faded is the events themselves; the fade is equal-power.
-        fade = -row["gap"]
-        phase = (np.arange(fade) + 0.5) / fade * np.pi / 2
+        phase = (np.arange(-gap) + 0.5) / -gap * np.pi / 2
         i, j = crop_by_hand(reader("c0"), length), crop_by_hand(reader("c1"), length)
-        joined = np.cos(phase) * i[length - fade :] + np.sin(phase) * j[:fade]
-        expected = to_target(np.concatenate([i[: length - fade], joined, j[fade:]]))
-        np.testing.assert_allclose(forward, expected, atol=1e-6)
+        joined = np.cos(phase) * i[gap:] + np.sin(phase) * j[:-gap]
+        np.testing.assert_allclose(forward, to_target(np.concatenate([i[:gap], joined, j[-gap:]])), atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["fit", "full"])
-@pytest.mark.parametrize("gap_ms", [0, 0.4, 37, 500])
-def test_reversed_is_the_inversion_of_forward(tmp_path, policy, gap_ms):
-    row, reader = placed(
-        tmp_path, [tone(63999, 440), tone(64001, 990)], policy=policy, gap_ms=(gap_ms, gap_ms)
-    )
-    lengths = (row["length_i"], row["length_j"])
+@pytest.mark.parametrize("gap_ms", [0, 37, 500])
+def test_reversed_is_the_inversion_of_forward_and_inverting_twice_changes_nothing(tmp_path, policy, gap_ms):
+    options = {"policy": policy, "gap_ms": (gap_ms, gap_ms)}
+    row, reader = placed(tmp_path, [tone(63999, 440), tone(64001, 990)], **options)
+    other = place(one_pair("c1", "c0"), reader, 2.0, **options).to_dict("records")[0]
     forward, backward = render(row, "forward", reader), render(row, "reversed", reader)
-    np.testing.assert_allclose(invert_audio(forward, lengths), backward, atol=1e-7)
-    np.testing.assert_array_equal(invert_audio(invert_audio(forward, lengths), lengths[::-1]), forward)
+    # Whole segments change places, and nothing is played backwards.
+    np.testing.assert_allclose(inverted(forward, row), backward, atol=1e-7)
+    np.testing.assert_array_equal(render(other, "forward", reader), backward)
+    np.testing.assert_array_equal(render(other, "reversed", reader), forward)
+    np.testing.assert_array_equal(inverted(inverted(forward, row), other), forward)
     assert np.abs(forward - backward).max() > 0.01
 
 
-def test_inversion_moves_whole_segments_and_plays_nothing_backwards():
-    x = np.arange(10)
-    np.testing.assert_array_equal(invert_audio(x, (3, 5)), [5, 6, 7, 8, 9, 3, 4, 0, 1, 2])
-    np.testing.assert_array_equal(invert_audio(invert_audio(x, (3, 5)), (5, 3)), x)
-    for lengths in ((0, 3), (3, 0), (6, 5), (-1, 3)):
-        with pytest.raises(ValueError, match="do not fit in 10 samples"):
-            invert_audio(x, lengths)
-
-
 def test_events_have_one_level_and_every_view_the_target(tmp_path):
-    row, reader = placed(
-        tmp_path, [tone(40000, 440, level=0.001), tone(40000, 990, level=0.15)], gap_ms=(100, 100)
-    )
-    for view in ALL_VIEWS:
-        assert audio.rms(render(row, view, reader)) == pytest.approx(TARGET_RMS, rel=1e-5)
+    waveforms = [tone(40000, 440, level=0.001), tone(40000, 990, level=0.15)]
+    row, reader = placed(tmp_path, waveforms, gap_ms=(100, 100))
     forward, length = render(row, "forward", reader), row["length_i"]
     assert audio.rms(forward[:length]) == pytest.approx(audio.rms(forward[-length:]), rel=1e-5)
     # Both tones are equally strong in the overlap too.
@@ -403,7 +347,6 @@ def test_short_clips_repeat(tmp_path):
 def test_silence_stays_silence(tmp_path, policy):
     with pytest.warns(UserWarning, match="is silent"):
         row, reader = placed(tmp_path, [np.zeros(40000, np.float32), tone(40000, 990)], policy=policy)
-    assert np.isfinite([row["gain_i"], row["gain_j"]]).all()
     for view in ALL_VIEWS:
         x = render(row, view, reader)
         assert np.isfinite(x).all()
@@ -416,19 +359,16 @@ def test_silence_stays_silence(tmp_path, policy):
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_stereo_files_of_another_rate(tmp_path, rate):
     left = tone(2 * rate, 440, 0.0, rate)
-    stereo = np.stack([left, 0.5 * left], axis=1)
-    clips = write_clips(tmp_path, [stereo, tone(2 * rate, 990, 0.8, rate)], rate)
+    clips = write_clips(tmp_path, [np.stack([left, 0.5 * left], 1), tone(2 * rate, 990, 0.8, rate)], rate)
     reader = ClipAudio(clips, RATE)
-    assert len(reader("c0")) == pytest.approx(32000, abs=1)
-    row = place(one_pair(), reader, 2.0).to_dict("records")[0]
-    forward = render(row, "forward", reader)
+    forward = render(place(one_pair(), reader, 2.0).to_dict("records")[0], "forward", reader)
     assert len(forward) == 32000 and audio.rms(forward) == pytest.approx(TARGET_RMS, rel=1e-5)
     hertz = np.fft.rfftfreq(16000, 1 / RATE)
     for half, expected in ((forward[:16000], 440), (forward[16000:], 990)):
         assert hertz[np.abs(np.fft.rfft(half)).argmax()] == pytest.approx(expected, abs=3)
 
 
-@pytest.mark.parametrize("lengths", [(63999, 64001), (64001, 63999), (31999, 32001)])
+@pytest.mark.parametrize("lengths", [(63999, 64001), (31999, 32001)])
 @pytest.mark.parametrize("policy", composites.POLICIES)
 def test_odd_lengths(tmp_path, lengths, policy):
     row, reader = placed(tmp_path, [tone(lengths[0], 440), tone(lengths[1], 990)], 4.0, policy=policy)
@@ -440,18 +380,16 @@ def test_odd_lengths(tmp_path, lengths, policy):
 def test_full_keeps_whole_clips(tmp_path):
     a, b = tone(9000, 440), tone(21001, 990)
     row, reader = placed(tmp_path, [a, b], policy="full", gap_ms=(10, 10))
-    i, j = (x.astype(np.float64) * TARGET_RMS / audio.rms(x) for x in (a, b))
-    np.testing.assert_allclose(
-        render(row, "forward", reader), to_target(np.concatenate([i, np.zeros(160), j])), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        render(row, "reversed", reader), to_target(np.concatenate([j, np.zeros(160), i])), atol=1e-6
-    )
+    i, j = to_target(a), to_target(b)
     # The shorter clip repeats under the longer one, and the mix to the composite's length.
     mix = np.tile(i, 3)[:21001] + j
-    np.testing.assert_allclose(
-        render(row, "overlap", reader), to_target(np.concatenate([mix, mix[: 9000 + 160]])), atol=1e-6
-    )
+    expected = {
+        "forward": np.concatenate([i, np.zeros(160), j]),
+        "reversed": np.concatenate([j, np.zeros(160), i]),
+        "overlap": np.concatenate([mix, mix[: 9000 + 160]]),
+    }
+    for view, x in expected.items():
+        np.testing.assert_allclose(render(row, view, reader), to_target(x), atol=1e-6)
 
 
 def test_msclap_cuts_a_seeded_window_or_repeats(tmp_path):
@@ -462,67 +400,35 @@ def test_msclap_cuts_a_seeded_window_or_repeats(tmp_path):
     # 38000 samples have 6001 windows of 32000.
     assert pairs["cut"].between(0, 6000).all() and pairs["cut"].min() < 100 and pairs["cut"].max() > 5900
     assert pairs["cut"].nunique() > 300
-    pd.testing.assert_frame_equal(pairs, place(many, reader, 2.0, policy="msclap", seed=1))
     assert not (pairs["cut"] == place(many, reader, 2.0, policy="msclap", seed=2)["cut"]).all()
     row = pairs.to_dict("records")[0]
-    whole = np.concatenate(
-        [reader(c).astype(np.float64) * TARGET_RMS / audio.rms(reader(c)) for c in ("c0", "c1")]
-    )
+    whole = np.concatenate([to_target(reader(c)) for c in ("c0", "c1")])
     expected = to_target(whole[row["cut"] : row["cut"] + 32000])
     np.testing.assert_allclose(render(row, "forward", reader), expected, atol=1e-6)
 
     short = place(one_pair("c0", "c2"), reader, 2.0, policy="msclap").to_dict("records")[0]
-    assert short["cut"] == -1
     x = render(short, "forward", reader)
-    assert len(x) == 32000
+    assert short["cut"] == -1 and len(x) == 32000
     np.testing.assert_array_equal(x[: 32000 - 23000], x[23000:])
 
 
-def test_what_cannot_be_placed_or_rendered_is_refused(tmp_path):
-    row, reader = placed(tmp_path, [tone(9000, 440), tone(9000, 990)])
+def test_what_cannot_be_placed_is_refused(tmp_path):
+    _, reader = placed(tmp_path, [tone(9000, 440), tone(9000, 990)])
     with pytest.raises(ValueError, match="one of fit, full, msclap, got 'crop'"):
         place(one_pair(), reader, 2.0, policy="crop")
-    with pytest.raises(ValueError, match="must be a range"):
-        place(one_pair(), reader, 2.0, gap_ms=(10, 0))
-    for gap in (2000, 1999.99, -2000, -5000):
-        with pytest.raises(ValueError, match="leaves no room for two events in 2 s"):
-            place(one_pair(), reader, 2.0, gap_ms=(gap, gap))
-    with pytest.raises(ValueError, match="view must be one of .*, got 'backwards'"):
-        render(row, "backwards", reader)
-    with pytest.raises(ValueError, match="clip 'c7' is not in the clips table"):
-        place(one_pair("c0", "c7"), reader, 2.0)
-
-
-@pytest.mark.parametrize("policy", ["full", "msclap"])
-def test_cross_fade_longer_than_a_clip_is_refused_before_rendering(tmp_path, policy):
-    with pytest.raises(ValueError, match="-600 ms leaves no room"):
-        placed(tmp_path, [tone(9000, 440), tone(20000, 990)], policy=policy, gap_ms=(-600, -600))
-
-
-def test_export_writes_what_is_rendered(tmp_path):
-    click = np.zeros(40000, np.float32)
-    click[20000:20010] = 0.9
-    clips = write_clips(tmp_path, [tone(40000, 440), tone(40000, 990), click])
-    reader = ClipAudio(clips, RATE)
-    rows = place(pd.concat([one_pair(), one_pair("c1", "c2").assign(pair_id="clicks")]), reader, 2.0)
-    written = export(rows, reader, tmp_path / "out" / "listen")
-    names = [f"{p}-{v}.wav" for p in ("test-000000", "clicks") for v in VIEWS]
-    assert [path.name for path in written] == names
-    for path, (row, view) in zip(written, itertools.product(rows.to_dict("records"), VIEWS), strict=True):
-        x, rate = soundfile.read(path)
-        assert rate == RATE and x.shape == (32000,)
-        assert np.sqrt(np.mean(x * x)) == pytest.approx(TARGET_RMS, rel=1e-3)
-        np.testing.assert_array_equal(x.astype(np.float32), render(row, view, reader))
-    assert len(export(rows, reader, tmp_path / "one", ["overlap"])) == 2
+    refused = {"fit": (2000, 1999.99, -2000, -5000), "full": (-600,), "msclap": (-600,)}
+    for policy, gap in ((policy, gap) for policy, gaps in refused.items() for gap in gaps):
+        with pytest.raises(ValueError, match="leaves no room for two events"):
+            place(one_pair(), reader, 2.0, gap_ms=(gap, gap), policy=policy)
 
 
 def test_single_clip_is_half_a_window_repeated():
     clip = tone(64001, 440, 0.9)
     for window in (2.0, 31999 / RATE):
         samples = round(window * RATE)
-        x = render_single(clip, window, RATE)
         half = crop_by_hand(clip, samples // 2)
-        np.testing.assert_allclose(x, to_target(np.resize(half, samples)), atol=1e-6)
+        expected = to_target(np.resize(half, samples))
+        np.testing.assert_allclose(render_single(clip, window, RATE), expected, atol=1e-6)
 
 
 def test_real_dog_and_rain(esc50_root):
@@ -531,19 +437,8 @@ def test_real_dog_and_rain(esc50_root):
     pairs = place(draw_pairs(clips, "test", 3, seed=0), reader, 4.0, gap_ms=(100, 100))
     assert set(pairs["label_i"]) | set(pairs["label_j"]) == {"dog", "rain"}
     for row in pairs.to_dict("records"):
-        forward, backward = (render(row, view, reader) for view in ("forward", "reversed"))
-        for x in (forward, backward, render(row, "overlap", reader)):
-            assert x.shape == (64000,) and audio.rms(x) == pytest.approx(TARGET_RMS, rel=1e-5)
-        np.testing.assert_allclose(
-            invert_audio(forward, (row["length_i"], row["length_j"])), backward, atol=1e-6
-        )
-        assert not forward[row["length_i"] : row["length_i"] + 1600].any()
-        assert audio.rms(forward[: row["length_i"]]) == pytest.approx(
-            audio.rms(forward[-row["length_j"] :]), rel=1e-4
-        )
-
-
-def test_for_listening_turns_down_what_is_beyond_full_scale():
-    quiet, loud = np.array([0.5, -1.0], np.float32), np.array([1.0, -4.0], np.float32)
-    np.testing.assert_array_equal(for_listening(quiet), quiet)
-    np.testing.assert_array_equal(for_listening(loud), [0.25, -1.0])
+        forward, length = render(row, "forward", reader), row["length_i"]
+        assert forward.shape == (64000,) and audio.rms(forward) == pytest.approx(TARGET_RMS, rel=1e-5)
+        np.testing.assert_allclose(inverted(forward, row), render(row, "reversed", reader), atol=1e-6)
+        assert not forward[length : length + 1600].any()
+        assert audio.rms(forward[:length]) == pytest.approx(audio.rms(forward[-length:]), rel=1e-4)

@@ -53,10 +53,8 @@ def runs(blocks: list) -> list[tuple]:
 
 def test_without_a_condition_it_is_the_forward_composite(clips):
     pair = pd.DataFrame([{"pair_id": "p", "clip_i": "low", "clip_j": "high"}])
-    row = place(pair, clips, WINDOW).to_dict("records")[0]
-    np.testing.assert_array_equal(played(clips), render(row, "forward", clips))
     # And a gap or cross-fade is that of the manifest.
-    for gap in (0.25, -0.25):
+    for gap in (0.0, 0.25, -0.25):
         milliseconds = 1000 * WINDOW * gap
         row = place(pair, clips, WINDOW, gap_ms=(milliseconds, milliseconds)).to_dict("records")[0]
         np.testing.assert_array_equal(played(clips, gap=gap), render(row, "forward", clips))
@@ -162,10 +160,8 @@ def test_events_backwards_are_the_inversion_backwards(clips):
 
 def test_what_does_not_fit_is_refused(clips):
     for condition in (Condition(gap=1.0), Condition(boundary=0.0), Condition(gap=-1.5)):
-        with pytest.raises(ValueError, match="leaves no room for two events in 2 s"):
+        with pytest.raises(ValueError, match="leaves no room"):
             arrange("low", "high", condition, clips, WINDOW, RATE)
-    with pytest.raises(ValueError, match="1 clip\\(s\\) in 16000 samples make no sequence"):
-        sequence(["low"], clips, WINDOW, RATE)
     long = Arrangement((Event("low", 0, 900, 1.0),), 1000, RATE, lead=200)
-    with pytest.raises(ValueError, match="900 samples after 200 of silence do not fit in 1000"):
+    with pytest.raises(ValueError, match="1100 samples do not fit"):
         long.render(clips)

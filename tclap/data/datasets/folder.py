@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tclap.data.clips import COLUMNS, SPLITS, listing
+from tclap.data.clips import SPLITS, listing
 from tclap.data.datasets import tables
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def load(
     test: float = 0.1,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The clips table (see ``tclap.data.clips``) of the folder ``root``, described by its file ``csv``.
+    """Clips for :func:`tclap.load_clips`: those of the folder ``root``, described by its file ``csv``.
 
     Without captions a clip's label is its caption; without labels a clip is its own label, or that of the
     first clip with the same captions. A clip's id is its path relative to ``root``.
@@ -39,27 +39,20 @@ def load(
     more sources than there are splits to fill is in every split; one with fewer is in training only, which
     is logged. Clips without labels are at least two in each split. The order of the rows does not matter.
 
-    Raises FileNotFoundError where the csv or audio files are missing, ValueError for a broken csv, a path
-    that leaves ``root``, a file with two labels, splits or sources, an unreadable file, or too few
-    sources to split.
+    Raises FileNotFoundError where the csv is missing, ValueError for a broken csv, a path that leaves
+    ``root``, a file with two labels, splits or sources, or too few sources to split.
     """
     if root is None:
         raise ValueError("the data set 'folder' has no default root; expected the folder of your recordings")
-    root = Path(root)
-    clips = _by_clip(_read_csv(root, root / csv), root / csv)
-    clips["path"] = [str(root / name) for name in clips["clip_id"]]
-    missing = clips.loc[[not Path(path).is_file() for path in clips["path"]], "clip_id"]
-    if len(missing):
-        raise FileNotFoundError(f"{root} has no {len(missing)} of the files of {csv}: {listing(missing)}")
+    clips = _by_clip(_read_csv(Path(root), Path(root, csv)), Path(root, csv))
+    clips["path"] = [str(Path(root, name)) for name in clips["clip_id"]]
     if "split" not in clips:
-        clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, root / csv)
+        clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, Path(root, csv))
     if "label" not in clips:
         # Clips that are captioned alike cannot be told apart by a caption: they are one event.
         said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
         clips["label"] = clips.groupby(said)["clip_id"].transform("first")
-    clips["fold"] = 0
-    clips["duration"] = tables.durations(clips["path"], str(root))
-    return clips[list(COLUMNS)]
+    return clips
 
 
 def _read_csv(root: Path, csv: Path) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 Twenty classes named as in ESC-50, made from a seed by :mod:`tclap.data.sounds` and then "recorded":
 reverberation, equalisation, background noise and gain are drawn for every clip, so that clips of a class
-differ and classes overlap a little. A small network trained from scratch on 60 clips a class should name
+differ and classes overlap a little. A small network trained from scratch on 60 clips per class should name
 about 90 to 95 % of unseen clips; ``SNR_DB`` and its neighbours set how hard it is.
 
 Licence: generated data, nobody holds rights in it; use it as you like.
@@ -19,11 +19,10 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from numbers import Integral
+from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,16 +31,14 @@ from scipy import signal
 from tclap import audio, files
 from tclap.data.clips import STAGES
 from tclap.data.sounds import CONTINUOUS, SOUNDS
-from tclap.data.synthesis import coloured_noise
+from tclap.data.synthesis import Synth, coloured_noise
 from tclap.progress import log_reused, progress
 
 LABELS: tuple[str, ...] = tuple(SOUNDS)
-SPLITS = STAGES
 CLIPS_PER_CLASS: Mapping[str, int] = {"base": 60, "post": 40, "validation": 10, "test": 20}
 
 # Raise it with every change of the code that changes samples: cached files of another version are left alone.
 VERSION = 3
-
 # The events of a clip lie within this many seconds.
 EVENT_SECONDS = 2.0
 
@@ -64,13 +61,12 @@ def synthesise(
     ``duration`` in seconds (at least 0.5), ``sample_rate`` in Hz (at least 8000). Everything random comes
     from ``generator``. Raises ValueError for an unknown label, or a shorter or coarser clip than that.
     """
-    _require_labels([label])
-    _require_format(duration, sample_rate)
+    _check([label], duration, sample_rate)
     n = round(duration * sample_rate)
     span = n if label in CONTINUOUS else min(n, round(EVENT_SECONDS * sample_rate))
     start = int(generator.integers(0, n - span + 1))
     dry = np.zeros(n)
-    dry[start : start + span] = SOUNDS[label](generator, span, sample_rate)
+    dry[start : start + span] = SOUNDS[label](Synth(generator, sample_rate), span)
     return _record(dry, generator, sample_rate)
 
 
@@ -79,96 +75,58 @@ def load(
     *,
     seed: int = 0,
     labels: Sequence[str] | None = None,
-    clips_per_class: Mapping[str, int] | None = None,
+    clips_per_class: Mapping[str, int] = CLIPS_PER_CLASS,
     duration: float = 4.0,
     sample_rate: int = 16000,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """The clips table of the synthetic data set; makes the WAV files that are not there yet.
+    """Clips for :func:`tclap.load_clips`; writes the WAV files that do not exist yet.
 
-    The files lie in ``<root>/synthetic-<hash>`` (``root`` defaults to :func:`tclap.files.data_folder`); the
+    The files are in ``<root>/synthetic-<hash>`` (``root``: by default :func:`tclap.files.data_folder`); the
     hash stands for all that determines the samples, so that settings never share files. A clip depends on the
     seed, its class, split and number alone, not on which other clips are made.
 
-    ``labels``: at least two of ``LABELS``, None for all. ``clips_per_class``: number of clips by split
-    (``SPLITS``); a split that is not named has none. ``workers``: processes that render, by default one a
-    usable CPU core; 1 renders in this process. The bytes are the same for any number.
+    ``labels``: some of ``LABELS``, None: all. ``clips_per_class``: number of clips by split (``STAGES``).
+    ``workers``: processes that render, None: one per usable CPU core; the bytes are the same for any number.
 
-    Raises ValueError for unknown or too few labels, an unknown split, a negative number of clips or none
-    at all, and what :func:`synthesise` refuses.
+    Raises ValueError for an unknown label or split, and what :func:`synthesise` refuses.
     """
-    labels = list(LABELS if labels is None else labels)
-    _require_labels(labels)
-    if len(set(labels)) < max(2, len(labels)):
-        raise ValueError(f"labels must be at least two different ones, got {labels}.")
-    counts = _require_counts(CLIPS_PER_CLASS if clips_per_class is None else clips_per_class)
-    _require_format(duration, sample_rate)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}.")
-
+    labels = LABELS if labels is None else list(labels)
+    _check(labels, duration, sample_rate)
+    if unknown := set(clips_per_class) - set(STAGES):
+        raise ValueError(f"clips_per_class has the unknown split(s) {unknown}; expected some of {STAGES}.")
     folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed, duration, sample_rate)}"
-    rows, jobs = [], []
-    for label in labels:
-        for split, count in counts.items():
-            for index in range(count):
-                clip_id = f"{label.replace(' ', '_')}-{split}-{index:03d}"
-                path = folder / f"{clip_id}.wav"
-                rows.append(
-                    {
-                        "clip_id": clip_id,
-                        "path": str(path),
-                        "label": label,
-                        "captions": [label],
-                        "split": split,
-                        "fold": 0,
-                        "source": clip_id,
-                        "duration": round(duration * sample_rate) / sample_rate,
-                    }
-                )
-                key = (seed, LABELS.index(label), SPLITS.index(split), index)
-                jobs.append(_Job(str(path), label, key, duration, sample_rate))
-    missing = [job for job in jobs if not _is_rendered(job)]
+    rows, missing = [], []
+    for label, split in product(labels, STAGES):
+        for index in range(clips_per_class.get(split, 0)):
+            clip_id = f"{label.replace(' ', '_')}-{split}-{index:03d}"
+            path = str(folder / f"{clip_id}.wav")
+            row = {"clip_id": clip_id, "path": path, "label": label, "captions": [label], "split": split}
+            rows.append(row)
+            if not os.path.exists(path):
+                key = (seed, LABELS.index(label), STAGES.index(split), index)
+                missing.append((path, label, key, duration, sample_rate))
     if missing:
-        for _ in progress(_render_all(missing, workers), "synthetic clips", total=len(missing)):
-            pass
+        _render_all(missing, workers)
     else:
-        log_reused(f"{len(jobs)} synthetic clips")
+        log_reused(f"{len(rows)} synthetic clips")
     return pd.DataFrame(rows)
 
 
-class _Job(NamedTuple):
-    path: str
-    label: str
-    key: tuple[int, int, int, int]
-    duration: float
-    sample_rate: int
+def _render(job: tuple) -> None:
+    path, label, key, duration, sample_rate = job
+    audio.write_wav(path, synthesise(label, np.random.default_rng(key), duration, sample_rate), sample_rate)
 
 
-def _render(job: _Job) -> None:
-    x = synthesise(job.label, np.random.default_rng(job.key), job.duration, job.sample_rate)
-    audio.write_wav(job.path, x, job.sample_rate)
-
-
-def _render_all(jobs: Sequence[_Job], workers: int | None) -> Iterator[None]:
+def _render_all(jobs: Sequence[tuple], workers: int | None) -> None:
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers, len(jobs))
-    if workers == 1:
-        yield from map(_render, jobs)
-        return
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # Forked workers do not run the caller's script again, as spawned ones would where it has no
     # `if __name__ == "__main__"`. They compute with numpy and scipy alone, which is safe after a fork.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_render, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
-
-
-def _is_rendered(job: _Job) -> bool:
-    try:
-        facts = audio.check(job.path)
-    except (FileNotFoundError, ValueError):
-        return False
-    return (facts.sample_rate, facts.frames) == (job.sample_rate, round(job.duration * job.sample_rate))
+        for _ in progress(pool.map(_render, jobs, chunksize=8), "synthetic clips", total=len(jobs)):
+            pass
 
 
 def _fingerprint(seed: int, duration: float, sample_rate: int) -> str:
@@ -176,8 +134,8 @@ def _fingerprint(seed: int, duration: float, sample_rate: int) -> str:
         EVENT_SECONDS, SNR_DB, NOISE_SLOPE, REVERB_SECONDS, REVERB_DB, TILT_DB_PER_OCTAVE, PEAK_DB,
         LEVEL_DBFS, PEAK_LIMIT,
     ]  # fmt: skip
-    facts = [VERSION, LABELS, SPLITS, recording, int(seed), float(duration), int(sample_rate)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    settings = [VERSION, LABELS, STAGES, recording, int(seed), float(duration), int(sample_rate)]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
 def _record(dry: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
@@ -203,27 +161,10 @@ def _level(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(x**2)))
 
 
-def _require_labels(labels: Sequence[str]) -> None:
-    unknown = [label for label in labels if label not in SOUNDS]
-    if unknown:
-        raise ValueError(
-            f"unknown label(s) {', '.join(map(repr, unknown))}; expected some of {', '.join(LABELS)}."
-        )
-
-
-def _require_counts(counts: Mapping[str, int]) -> dict[str, int]:
-    unknown = [split for split in counts if split not in SPLITS]
-    if unknown:
-        raise ValueError(f"clips_per_class has the unknown split(s) {unknown}; expected some of {SPLITS}.")
-    if any(not isinstance(count, Integral) or count < 0 for count in counts.values()) or not sum(
-        counts.values()
-    ):
-        raise ValueError(f"clips_per_class must hold whole numbers, not all of them 0, got {dict(counts)}.")
-    return {split: counts.get(split, 0) for split in SPLITS}
-
-
-def _require_format(duration: float, sample_rate: int) -> None:
+def _check(labels: Sequence[str], duration: float, sample_rate: int) -> None:
+    if unknown := [label for label in labels if label not in SOUNDS]:
+        raise ValueError(f"unknown label(s) {', '.join(unknown)}; expected some of {', '.join(LABELS)}.")
     if not duration >= 0.5:
         raise ValueError(f"duration must be at least 0.5 seconds, got {duration}.")
-    if not (isinstance(sample_rate, Integral) and sample_rate >= 8000):
-        raise ValueError(f"sample_rate must be a whole number of at least 8000 Hz, got {sample_rate}.")
+    if not sample_rate >= 8000:
+        raise ValueError(f"sample_rate must be at least 8000 Hz, got {sample_rate}.")

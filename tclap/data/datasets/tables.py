@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from tclap import audio, files
-from tclap.data.clips import COLUMNS, listing
+from tclap import files
+from tclap.data.clips import listing
 from tclap.data.download import fetch
 
 log = logging.getLogger(__name__)
@@ -22,18 +22,16 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 def locate(root: str | Path | None, name: str) -> Path:
     """The folder of the data set ``name``, which need not exist.
 
-    ``root``; where it is None the environment variable ``<NAME>_ROOT``; where that is not set the folder
-    ``name`` in the data folder (:func:`tclap.files.data_folder`).
+    It is ``root``; where that is None what the environment variable ``<NAME>_ROOT`` says; where that is not
+    set the folder ``name`` in :func:`tclap.files.data_folder`.
     """
     return Path(root or os.environ.get(f"{name.upper()}_ROOT") or files.data_folder() / name)
 
 
-def not_found(folder: Path, name: str, expected: str, url: str) -> FileNotFoundError:
-    """The error for the data set ``name`` whose files are missing from its folder; says how to get them."""
-    return FileNotFoundError(
-        f"{folder} has no {expected}; expected the files of {url}: give a root, set {name.upper()}_ROOT, or "
-        "use download=True"
-    )
+def not_found(folder: Path, name: str, expected: str) -> FileNotFoundError:
+    """The error for a data set that lacks its csv; says how to get it."""
+    hint = f"give a root, set {name.upper()}_ROOT, or use download=True"
+    return FileNotFoundError(f"{folder} has no {expected} of {name}: {hint}")
 
 
 def read_csv(csv: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -88,7 +86,7 @@ def read_parts(
         if csv.is_file():
             tables.append(read_csv(csv, columns).assign(part=part))
     if not tables:
-        raise not_found(folder, name, f"csv of {' or '.join(sources)}", url)
+        raise not_found(folder, name, f"csv for {' or '.join(sources)}")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -107,41 +105,16 @@ def audio_files(*folders: Path) -> dict[str, Path]:
     return found
 
 
-def durations(paths: Iterable[str | Path], data_set: str) -> list[float]:
-    """Length in seconds of each audio file, from its header.
-
-    Raises one ValueError that names the files of the ``data_set`` that cannot be read.
-    """
-    seconds, unreadable = [], []
-    for path in paths:
-        try:
-            seconds.append(audio.duration(path))
-        except ValueError as error:
-            unreadable.append(str(error).rstrip("."))
-    if unreadable:
-        raise ValueError(f"{len(unreadable)} file(s) of {data_set} cannot be read: {listing(unreadable)}")
-    return seconds
-
-
-class _Ids(tuple):
-    """Ids in a table's ``attrs``, which pandas copies deeply with every column it takes out of the table:
-    with thousands of ids, checking a large table would take minutes."""
-
-    def __deepcopy__(self, memo: dict) -> _Ids:
-        return self
-
-
 def captioned_clips(
     captions: pd.DataFrame, root: Path, folders: Sequence[str], stems: Sequence[str]
 ) -> pd.DataFrame:
-    """The clips table (see ``tclap.data.clips``) of a data set whose clips have captions and no labels.
+    """The clips ``clip_id, source, split, captions, path`` of a data set without labels.
 
     ``captions``: one row per caption, ``clip_id, source, part, split, caption``. A clip's audio file is the
     first of the ``stems`` in the first of the ``folders`` below ``root``; both may hold ``{part}``,
-    ``{clip_id}`` and ``{source}``. Clips without a file are left out and logged, and their ids are in the
-    tuple ``clips.attrs["missing"]``. Every clip is its own label.
+    ``{clip_id}`` and ``{source}``. Clips without a file are left out and logged.
 
-    Raises FileNotFoundError when no clip has a file, and the errors of :func:`durations`.
+    Raises FileNotFoundError when no clip has a file.
     """
     clips = captions.groupby(["part", "split", "clip_id"], sort=False)
     clips = clips.agg(source=("source", "first"), captions=("caption", list)).reset_index()
@@ -150,15 +123,11 @@ def captioned_clips(
     for clip in clips[["part", "clip_id", "source"]].to_dict("records"):
         candidates = (found[clip["part"]].get(stem.format(**clip)) for stem in stems)
         paths.append(next((str(path) for path in candidates if path), None))
-    clips = clips.assign(path=paths, label=clips["clip_id"], fold=0)
-    missing = clips.loc[clips["path"].isna(), "clip_id"].to_list()
+    clips["path"] = paths
+    missing = clips.loc[clips["path"].isna(), "clip_id"]
     if len(missing) == len(clips):
         raise FileNotFoundError(f"{root} has no audio of any clip; expected it in {' or '.join(folders)}")
-    if missing:
-        count = f"{len(missing)} of {len(clips)} clips"
-        log.warning("%s: %s have no audio file and are left out: %s", root, count, listing(missing))
-    clips = clips[clips["path"].notna()].reset_index(drop=True)
-    clips["duration"] = durations(clips["path"], str(root))
-    clips = clips[list(COLUMNS)]
-    clips.attrs["missing"] = _Ids(missing)
-    return clips
+    if len(missing):
+        counts = f"{len(missing)} of {len(clips)} clips"
+        log.warning("%s: %s have no audio file and are left out: %s", root, counts, listing(missing))
+    return clips.drop(columns="part").dropna(subset="path").reset_index(drop=True)

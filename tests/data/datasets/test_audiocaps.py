@@ -53,7 +53,6 @@ def test_tiny_layout_value_by_value(tmp_path, caplog):
     assert clips["captions"].map(len).tolist() == [1, 1, 5, 5]
     assert clips["captions"][3] == [f"A crow calls {n}" for n in range(5)]
     assert clips["duration"].tolist()[:3] == [0.1, 0.1, 0.1]
-    assert clips.attrs["missing"] == ("NA_0",)
     assert "1 of 5 clips have no audio file and are left out: NA_0" in caplog.text
 
 
@@ -64,13 +63,9 @@ def test_the_most_exact_name_wins(tmp_path):
     assert audiocaps.load(tmp_path)["path"].tolist() == [paths[3], paths[1]]
 
 
-def test_unusable_audio(tmp_path):
+def test_no_audio_at_all(tmp_path):
     write_csv(tmp_path, ["test"])
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} has no audio"):
-        audiocaps.load(tmp_path)
-    (tmp_path / "audio").mkdir()
-    (tmp_path / "audio" / "NA.wav").write_text("blocked")
-    with pytest.raises(ValueError, match=r"1 file\(s\) .*NA.wav"):
         audiocaps.load(tmp_path)
 
 
@@ -95,7 +90,7 @@ def test_captions_need_no_audio(tmp_path, monkeypatch):
 
 
 def test_a_missing_or_broken_csv_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .*cdjkim.*AUDIOCAPS_ROOT.*download=True"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .*AUDIOCAPS_ROOT.*download=True"):
         audiocaps.load(tmp_path)
     (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,abc,0,\n")
     with pytest.raises(ValueError, match=r"val.csv .* caption '' \(line 2\)"):

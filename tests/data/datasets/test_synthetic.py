@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from artifact import paths
-from tclap import audio
+from tclap import audio, load_clips
 from tclap.data.datasets import synthetic
 from tclap.data.sounds import CONTINUOUS, SOUNDS
-from tclap.data.synthesis import coloured_noise, sequence, struck, tone
+from tclap.data.synthesis import Synth, coloured_noise
 
 RATE = 8000
 SMALL = {"duration": 1.0, "sample_rate": RATE, "workers": 1}
@@ -25,9 +25,8 @@ def rng(*key):
 
 
 def test_twenty_labels_named_as_in_esc50():
-    assert len(synthetic.LABELS) == 20 == len(set(synthetic.LABELS))
+    assert len(synthetic.LABELS) == 20
     assert {"dog", "crying baby", "door wood knock", "vacuum cleaner"} <= set(synthetic.LABELS)
-    assert not any("_" in label for label in synthetic.LABELS)
     assert set(synthetic.LABELS) > CONTINUOUS
 
 
@@ -48,7 +47,7 @@ def test_dry_sounds_vary_and_fill_what_they_should(label):
     n = 2 * RATE
     active, sounds = [], []
     for i in range(6):
-        x = SOUNDS[label](rng(1, i), n, RATE)
+        x = SOUNDS[label](Synth(rng(1, i), RATE), n)
         assert x.shape == (n,) and np.isfinite(x).all() and x.any()
         blocks = np.square(x / np.abs(x).max()).reshape(20, -1).mean(1)
         active.append(np.flatnonzero(blocks > 1e-7))
@@ -67,18 +66,16 @@ def test_the_most_energetic_two_seconds_hold_the_event(label, monkeypatch):
     starts = []
     for i in range(8):
         x = synthetic.synthesise(label, rng(2, i), sample_rate=RATE)
-        start = audio.most_energetic_start(x, 2 * RATE)
-        window = audio.crop(x, start, 2 * RATE)
+        starts.append(audio.most_energetic_start(x, 2 * RATE))
+        window = audio.crop(x, starts[-1], 2 * RATE)
         assert np.square(window, dtype=float).sum() > 0.99 * np.square(x, dtype=float).sum()
-        starts.append(start)
     assert np.ptp(starts) > RATE / 2
 
 
 def test_signal_to_noise_ratio_is_what_the_constants_say(monkeypatch):
-    monkeypatch.setattr(synthetic, "REVERB_DB", (-200.0, -200.0))
-    monkeypatch.setattr(synthetic, "TILT_DB_PER_OCTAVE", (0.0, 0.0))
-    monkeypatch.setattr(synthetic, "PEAK_DB", (0.0, 0.0))
-    monkeypatch.setattr(synthetic, "LEVEL_DBFS", (-20.0, -20.0))
+    exact = {"REVERB_DB": -200.0, "TILT_DB_PER_OCTAVE": 0.0, "PEAK_DB": 0.0, "LEVEL_DBFS": -20.0}
+    for name, value in exact.items():
+        monkeypatch.setattr(synthetic, name, (value, value))
     dry = np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE)
     for snr in (0.0, 10.0):
         monkeypatch.setattr(synthetic, "SNR_DB", (snr, snr))
@@ -88,50 +85,39 @@ def test_signal_to_noise_ratio_is_what_the_constants_say(monkeypatch):
         assert 10 * np.log10(power / (np.dot(x, x) - power)) == pytest.approx(snr, abs=0.3)
 
 
-def test_other_lengths_and_rates():
+@pytest.mark.parametrize(("duration", "rate"), [(0.5, 8000), (1.0, 44100)])
+def test_other_lengths_and_rates(duration, rate):
     for label in synthetic.LABELS:
-        for duration, rate in ((0.5, 8000), (1.0, 44100)):
-            x = synthetic.synthesise(label, rng(4), duration, rate)
-            assert x.shape == (round(duration * rate),) and np.isfinite(x).all() and x.any()
-    with pytest.raises(ValueError, match="'goose'"):
-        synthetic.synthesise("goose", rng(0))
-    with pytest.raises(ValueError, match="duration"):
-        synthetic.synthesise("dog", rng(0), duration=0.1)
-    with pytest.raises(ValueError, match="sample_rate"):
-        synthetic.synthesise("dog", rng(0), sample_rate=4000)
+        x = synthetic.synthesise(label, rng(4), duration, rate)
+        assert x.shape == (round(duration * rate),) and np.isfinite(x).all() and x.any()
 
 
 def test_table_and_files(tmp_path):
-    counts = {"base": 2, "test": 1}
-    clips = synthetic.load(tmp_path, labels=["rain", "crying baby"], clips_per_class=counts, **SMALL)
-    assert list(clips.columns) == [
-        "clip_id", "path", "label", "captions", "split", "fold", "source", "duration"
-    ]  # fmt: skip
+    options = {"labels": ["rain", "crying baby"], "clips_per_class": {"base": 2, "test": 1}, **SMALL}
+    clips = load_clips("synthetic", tmp_path, **options)
     assert list(clips.clip_id) == [
         "rain-base-000", "rain-base-001", "rain-test-000",
         "crying_baby-base-000", "crying_baby-base-001", "crying_baby-test-000",
     ]  # fmt: skip
     assert (clips.captions == clips.label.map(lambda label: [label])).all()
     assert (clips.source == clips.clip_id).all() and (clips.fold == 0).all() and (clips.duration == 1.0).all()
-    for row in clips.itertuples():
-        assert audio.check(row.path) == audio.Info(RATE, 1, RATE, "WAV", "PCM_16")
-        assert tmp_path in Path(row.path).parents
+    for path in clips.path:
+        assert audio.check(path) == audio.Info(RATE, 1, RATE, "WAV", "PCM_16")
+        assert tmp_path in Path(path).parents
     # The file is the clip that the documented key gives, rounded to 16 bits.
-    expected = synthetic.synthesise(
-        "crying baby", rng(0, synthetic.LABELS.index("crying baby"), 0, 1), 1.0, RATE
-    )
+    key = (0, synthetic.LABELS.index("crying baby"), 0, 1)
+    expected = synthetic.synthesise("crying baby", rng(*key), 1.0, RATE)
     np.testing.assert_allclose(audio.read(clips.path[4]), expected, atol=1 / 30000)
 
 
-def test_default_table_is_complete_and_lies_under_the_data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("TCLAP_ROOT", str(tmp_path))
-    monkeypatch.setattr(synthetic, "_render_all", lambda jobs, workers: iter([None] * len(jobs)))
+def test_default_table_is_complete_and_lies_under_the_data_folder(project_root, monkeypatch):
+    monkeypatch.setattr(synthetic, "_render_all", lambda jobs, workers: None)
     clips = synthetic.load()
     assert len(clips) == 20 * 130 and clips.clip_id.is_unique
     assert clips.groupby(["label", "split"]).size().unstack().drop_duplicates().to_dict("records") == [
         {"base": 60, "post": 40, "test": 20, "validation": 10}
     ]
-    assert Path(clips.path[0]).parent.parent == paths.data()
+    assert Path(clips.path[0]).parent.parent == project_root / "data"
 
 
 def contents(clips):
@@ -139,46 +125,34 @@ def contents(clips):
 
 
 def test_a_clip_depends_on_its_key_alone(tmp_path):
-    few = synthetic.load(tmp_path / "a", labels=["cat", "dog"], clips_per_class={"test": 1}, **SMALL)
-    many = synthetic.load(
-        tmp_path / "b", labels=["dog", "wind", "cat"], clips_per_class={"base": 1, "test": 2}, **SMALL
-    )
-    shared = contents(many)
-    assert len(set(shared.values())) == 9
-    for name, data in contents(few).items():
-        assert shared[name] == data
+    options = {"labels": ["dog", "wind", "cat"], "clips_per_class": {"base": 1, "test": 2}, **SMALL}
+    many = contents(synthetic.load(tmp_path / "b", **options))
+    assert len(set(many.values())) == 9
+    options |= {"labels": ["cat", "dog"], "clips_per_class": {"test": 1}}
+    few = contents(synthetic.load(tmp_path / "a", **options))
+    assert few.items() <= many.items()
 
 
 def test_settings_never_share_files(tmp_path):
     options = {"labels": ["cat", "dog"], "clips_per_class": {"test": 1}, "workers": 1}
-    folders = set()
+    folders, waveforms = set(), set()
     for seed, duration, rate in ((0, 1.0, 8000), (1, 1.0, 8000), (0, 0.5, 8000), (0, 1.0, 16000)):
         clips = synthetic.load(tmp_path, seed=seed, duration=duration, sample_rate=rate, **options)
         folders.add(Path(clips.path[0]).parent)
-    assert len(folders) == 4
-    first, second = (
-        synthetic.load(tmp_path, seed=seed, **options, duration=1.0, sample_rate=8000) for seed in (0, 1)
-    )
-    assert not set(contents(first).values()) & set(contents(second).values())
+        waveforms |= set(contents(clips).values())
+    assert len(folders) == 4 and len(waveforms) == 8
 
 
-def test_second_load_makes_nothing_and_a_broken_file_is_made_again(tmp_path):
+def test_only_missing_files_are_made(tmp_path):
     options = {"labels": ["siren", "crow"], "clips_per_class": {"base": 2}, **SMALL}
     clips = synthetic.load(tmp_path, **options)
     before = contents(clips)
     for path in clips.path:
         os.utime(path, (1000, 1000))
-    synthetic.load(tmp_path, **options)
-    assert all(Path(path).stat().st_mtime == 1000 for path in clips.path)
-
-    truncated, missing, shorter, kept = map(Path, clips.path)
-    truncated.write_bytes(truncated.read_bytes()[:500])
-    missing.unlink()
-    audio.write_wav(shorter, np.full(100, 0.1), RATE)
+    Path(clips.path[1]).unlink()
     synthetic.load(tmp_path, **options)
     assert contents(clips) == before
-    assert kept.stat().st_mtime == 1000
-    assert len(list(kept.parent.iterdir())) == 4
+    assert [Path(path).stat().st_mtime == 1000 for path in clips.path] == [True, False, True, True]
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
@@ -187,8 +161,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
     assert contents(synthetic.load(tmp_path / "2", **{**options, "workers": 2})) == alone
     # Where processes cannot fork they are spawned: the job must survive the journey.
     name = "car_horn-base-001.wav"
-    key = (0, synthetic.LABELS.index("car horn"), 0, 1)
-    job = synthetic._Job(str(tmp_path / name), "car horn", key, 1.0, RATE)
+    job = (str(tmp_path / name), "car horn", (0, synthetic.LABELS.index("car horn"), 0, 1), 1.0, RATE)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(synthetic._render, [job]))
     assert (tmp_path / name).read_bytes() == alone[name]
@@ -196,12 +169,9 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
 
 def test_a_script_without_a_main_guard_can_load(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(
-        "from tclap.data.datasets import synthetic\n"
-        f"clips = synthetic.load({str(tmp_path)!r}, labels=['dog', 'cat'], clips_per_class={{'base': 2}},\n"
-        "                       duration=0.5, sample_rate=8000, workers=2)\n"
-        "print(len(clips))\n"
-    )
+    options = "labels=['dog', 'cat'], clips_per_class={'base': 2}, duration=0.5, sample_rate=8000, workers=2"
+    load = f"print(len(tclap.load_clips('synthetic', {str(tmp_path)!r}, {options})))"
+    script.write_text(f"import tclap\n{load}\n")
     environment = {**os.environ, "PYTHONPATH": str(paths.CHECKOUT)}
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, env=environment, check=True
@@ -210,23 +180,16 @@ def test_a_script_without_a_main_guard_can_load(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "words"),
     [
-        ({"labels": ["dog", "goose"]}, "'goose'"),
-        ({"labels": ["dog"]}, "at least two"),
-        ({"labels": ["dog", "dog"]}, "at least two"),
-        ({"labels": []}, "at least two"),
+        ({"labels": ["dog", "goose"]}, "goose"),
         ({"clips_per_class": {"train": 3}}, "train"),
-        ({"clips_per_class": {"base": -1}}, "-1"),
-        ({"clips_per_class": {"base": 0.5}}, "0.5"),
-        ({"clips_per_class": {"base": 0}}, "not all of them 0"),
-        ({"duration": 0.0}, "duration"),
-        ({"sample_rate": 100}, "sample_rate"),
-        ({"workers": 0}, "workers"),
+        ({"duration": 0.1}, "duration"),
+        ({"sample_rate": 4000}, "sample_rate"),
     ],
 )
-def test_wrong_settings(tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_settings(tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
         synthetic.load(tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
@@ -237,17 +200,16 @@ def test_version_stands_for_the_samples():
         np.abs(synthetic.synthesise(label, rng(0, i), 2.0, 8000)).sum(dtype=float)
         for i, label in enumerate(synthetic.LABELS)
     )
-    assert (synthetic.VERSION, total) == (3, pytest.approx(10613.3714, rel=1e-4)), (
-        "raise VERSION, then pin the new sum"
-    )
+    pinned = (synthetic.VERSION, total) == (3, pytest.approx(10613.3714, rel=1e-4))
+    assert pinned, "raise VERSION, then pin the new sum"
 
 
 def test_building_blocks():
     # Harmonics by recurrence equal cosines; those above Nyquist are silent.
-    t = np.arange(1, 401) / RATE
+    synth, t = Synth(rng(0), RATE), np.arange(1, 401) / RATE
     expected = sum(w * np.cos(2 * np.pi * 300 * k * t) for k, w in ((1, 1.0), (2, 0.5), (3, 0.25)))
-    np.testing.assert_allclose(tone(np.full(400, 300.0), [1, 0.5, 0.25], RATE), expected, atol=1e-9)
-    np.testing.assert_allclose(tone(np.full(400, 3000.0), [0, 1], RATE), 0)
+    np.testing.assert_allclose(synth.tone(np.full(400, 300.0), [1, 0.5, 0.25]), expected, atol=1e-9)
+    np.testing.assert_allclose(synth.tone(np.full(400, 3000.0), [0, 1]), 0)
 
     for slope in (0.0, 1.0, 2.0):
         x = coloured_noise(rng(5), 2**18, slope)
@@ -256,16 +218,17 @@ def test_building_blocks():
         octave = power[2**14 : 2**15].mean() / power[2**15 : 2**16].mean()
         assert np.log2(octave) == pytest.approx(slope, abs=0.1)
 
-    ring = struck(rng(6), [500.0], [0.05], [1.0], RATE)
-    t = np.arange(len(ring)) / RATE
-    phase = rng(6).uniform(0, 2 * np.pi)
+    ring = Synth(rng(6), RATE).struck([500.0], [0.05], [1.0])
+    t, phase = np.arange(len(ring)) / RATE, rng(6).uniform(0, 2 * np.pi)
     np.testing.assert_allclose(ring, np.exp(-t / 0.05) * np.sin(2 * np.pi * 500 * t + phase), atol=1e-9)
-    assert len(ring) == 2001 and len(struck(rng(6), [500.0], [0.05], [1.0], RATE, longest=0.1)) == 801
+    assert len(ring) == 2001 and len(synth.struck([500.0], [0.05], [1.0], longest=0.1)) == 801
 
     # Two events of 3 samples, 2 apart, and a third that has no room; only the last 20 samples fade out.
-    y = sequence(rng(0), 1000, 1000, [np.ones(3), 2 * np.ones(3), np.ones(995)], [0.002, 0, 0])
+    slow = Synth(rng(0), 1000)
+    y = slow.sequence(1000, [np.ones(3), 2 * np.ones(3), np.ones(995)], [0.002, 0, 0])
     first = int(np.flatnonzero(y)[0])
     np.testing.assert_array_equal(y[first : first + 8], [1, 1, 1, 0, 0, 2, 2, 2])
     assert np.count_nonzero(y) == 6
-    y = sequence(rng(0), 100, 1000, [np.ones(150)], [0])
-    np.testing.assert_allclose(y, [*np.ones(80), *np.linspace(1, 0, 20)])
+    np.testing.assert_allclose(
+        slow.sequence(100, [np.ones(150)], [0]), [*np.ones(80), *np.linspace(1, 0, 20)]
+    )
