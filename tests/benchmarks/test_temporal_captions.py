@@ -153,7 +153,7 @@ def test_bad_labels_are_refused(tmp_path, rows, said):
 def test_a_folder_without_the_captions_is_one_sentence(tmp_path, capsys):
     assert gate.main(["--audiocaps", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert f"{tmp_path} has no csv of test" in error and error.count("\n") == 1
+    assert f"{tmp_path} has no test csv" in error and error.count("\n") == 1
 
 
 def test_the_command_reads_with_a_saved_model(audiocaps_root, clotho_root, monkeypatch, capsys):

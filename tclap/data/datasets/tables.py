@@ -86,7 +86,7 @@ def read_parts(
         if csv.is_file():
             tables.append(read_csv(csv, columns).assign(part=part))
     if not tables:
-        raise not_found(folder, name, f"csv for {' or '.join(sources)}")
+        raise not_found(folder, name, f"{' or '.join(sources)} csv")
     return pd.concat(tables, ignore_index=True)
 
 
