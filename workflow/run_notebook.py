@@ -19,7 +19,7 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 
 from tclap import files
 
-# One thread a job, whatever the number of jobs: then a run's numbers do not depend on it.
+# One thread per job, whatever the number of jobs: then a run's numbers do not depend on it.
 ENVIRONMENT = {
     "TCLAP_BATCH": "1",
     "TQDM_DISABLE": "1",  # progress is in the log lines
@@ -34,6 +34,10 @@ QUIET_KERNEL = [
     "--log-level=CRITICAL",
     "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel('CRITICAL')",
 ]
+# Lines of papermill's log that are not the notebook's own.
+CHATTER = (
+    "Executing", "Ending Cell", "Input Notebook", "Output Notebook", "Working dir", "<",
+)  # fmt: skip
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
@@ -41,10 +45,10 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
     failed = output.with_suffix(".failed" + output.suffix)
     failed.parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(
-        str(notebook),
-        str(failed),
+        notebook,
+        failed,
         parameters=parameters,
-        cwd=str(notebook.parent),
+        cwd=notebook.parent,
         kernel_name="python3",
         progress_bar=False,
         log_output=True,
@@ -61,43 +65,22 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
 def main(arguments: list[str]) -> int:
     """Parse the command line and return the exit code."""
     os.environ.update(ENVIRONMENT)
-    notebook, output = Path(arguments[0]).resolve(), Path(arguments[1]).resolve()
-    parameters = {}
-    for argument in arguments[2:]:
-        name, _, value = argument.partition("=")
-        parameters[name] = json.loads(value)
-    label = f"{notebook.stem} {' '.join(arguments[2:])}".strip()
+    notebook, output = (Path(argument).resolve() for argument in arguments[:2])
+    parameters = {name: json.loads(value) for name, _, value in (a.partition("=") for a in arguments[2:])}
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(f"[{notebook.stem[:2]}] %(message)s"))
+    handler.addFilter(lambda record: not (record.getMessage().strip() or "<").startswith(CHATTER))
     logger = logging.getLogger("papermill")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler.addFilter(
-        lambda record: bool(record.getMessage().strip()) and not _is_chatter(record.getMessage())
-    )
     try:
         run(notebook, output, parameters)
-    except PapermillExecutionError as error:
-        sys.stderr.write(f"error in {label}: {error.ename}: {error.evalue}\n")
-        return 1
     except PapermillException as error:
-        sys.stderr.write(f"error in {label}: {error}\n")
+        said = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else error
+        sys.stderr.write(f"error in {' '.join([notebook.stem, *arguments[2:]])}: {said}\n")
         return 1
     return 0
-
-
-def _is_chatter(message: str) -> bool:
-    starts = (
-        "Executing Cell",
-        "Ending Cell",
-        "Input Notebook",
-        "Output Notebook",
-        "Executing notebook",
-        "<",
-        "Working dir",
-    )
-    return message.startswith(starts)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,19 @@ import logging
 import os
 import sys
 
+import matplotlib.style
+import pandas as pd
+import torch
+
 from figures.style import SHEET
 from tclap.progress import is_batch, made
 
 
 def set_up(threads: int) -> None:
-    """Prepare a notebook's kernel: threads torch computes with, the paper's style of figures, no chatter.
+    """Set the threads torch computes with and the paper's style of figures.
 
-    In a batch run all log lines are shown, else those of :func:`log_reused` alone.
+    A batch run shows all log lines, a notebook those of :func:`~tclap.progress.log_reused` alone.
     """
-    import matplotlib.style
-    import pandas as pd
-    import torch
-
     matplotlib.style.use(["default", str(SHEET)])
     pd.set_option("display.max_colwidth", None)
     pd.set_option("display.max_rows", 100)

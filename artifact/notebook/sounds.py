@@ -1,55 +1,72 @@
-"""Sounds to look at and listen to in a notebook: one block of HTML, which stays when the kernel is gone."""
+"""Sounds of a run to look at and listen to, as HTML that stays when the kernel is gone."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import soundfile
+import pandas as pd
+from IPython.display import HTML, Audio
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from artifact.evaluation import decibels
+from artifact.experiment import Experiment
 from figures.style import styled
+from tclap.data.composites import POLICIES, place, render, render_single
 
 DEPTH = 60.0  # dB below the loudest of a sound that its spectrogram shows
-WIDTH = 3.4  # of a card's spectrogram, in inches
 CARD = 340  # width of a card, in pixels
-RIM = [withStroke(linewidth=2, foreground="black")]
 
 
 @dataclass(frozen=True)
 class Sound:
-    """What a model is given to hear, and how it looks.
-
-    Attributes:
-        title: what it is.
-        waveform: ``[samples]``.
-        sample_rate: in Hz.
-        mel: mel spectrogram ``[mels, frames]`` in dB.
-        frame_seconds: between two frames.
-        ends: where an event ends and the next begins, in seconds.
-        events: their names in time, one more than ``ends``; empty: none are shown.
-    """
+    """What a model is given, and how it looks."""
 
     title: str
-    waveform: np.ndarray
+    waveform: np.ndarray  # [samples]
     sample_rate: int
-    mel: np.ndarray
+    mel: np.ndarray  # [mels, frames] in dB, as the model receives it
     frame_seconds: float
-    ends: tuple[float, ...] = ()
-    events: tuple[str, ...] = ()
+    ends: tuple[float, ...] = ()  # where an event ends and the next begins, in seconds
+    events: tuple[str, ...] = ()  # their names in time, one more than ends; empty: none are shown
 
 
-def wav(sound: Sound) -> bytes:
-    """The sound as a WAV file of 16 bits, turned down where it would clip."""
-    buffer = io.BytesIO()
-    samples = sound.waveform / max(1, np.abs(sound.waveform).max())
-    soundfile.write(buffer, samples, sound.sample_rate, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
+def _sound(run: Experiment, waveform: np.ndarray, title: str, *events: tuple) -> Sound:
+    model = run.reference
+    step = model.audio_trunk.hop / model.sample_rate
+    return Sound(title, waveform, model.sample_rate, decibels(model, waveform), step, *events)
+
+
+def single(run: Experiment, clip: Mapping, title: str = "label") -> Sound:
+    """A clip as the window policy ``fit`` plays it; ``title`` names its column."""
+    waveform = render_single(run.audio(clip["clip_id"]), run.reference.window, run.reference.sample_rate)
+    return _sound(run, waveform, clip[title])
+
+
+def composite(run: Experiment, pair: Mapping, view: str) -> Sound:
+    """A view of a composite, with its events in time."""
+    waveform, (a, b) = render(pair, view, run.audio), (pair["label_i"], pair["label_j"])
+    if view == "overlap":
+        return _sound(run, waveform, f"{a} and {b} at once")
+    first, second, length = (a, b, "length_i") if view == "forward" else (b, a, "length_j")
+    end = (pair[length] + pair["gap"] / 2 - max(pair["cut"], 0)) / pair["sample_rate"]
+    return _sound(run, waveform, f"{first}, then {second}", (end,), (first, second))
+
+
+def policies(run: Experiment, pair: Mapping) -> list[Sound]:
+    """One composite under each window policy, which is its title."""
+    window, seed = run.reference.window, run.config.data_seed
+    sounds = []
+    for policy in POLICIES:
+        placed = place(pd.DataFrame([pair]), run.audio, window, policy=policy, seed=seed).iloc[0].to_dict()
+        sounds.append(replace(composite(run, placed, "forward"), title=policy))
+    return sounds
 
 
 def png(figure: Figure) -> bytes:
@@ -60,66 +77,44 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """``content`` as an address that holds it, for a page without files beside it."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def picture(figure: Figure, alt: str) -> str:
+    """A figure as HTML that holds it, as wide as what it stands in."""
+    content = base64.b64encode(png(figure)).decode("ascii")
+    return f'<img alt="{alt}" style="width:100%" src="data:image/png;base64,{content}">'
 
 
 def player(sound: Sound) -> str:
-    """An HTML player that holds the sound."""
-    source = data_uri(wav(sound), "audio/wav")
-    return f'<audio controls preload="metadata" style="width:100%;height:36px" src="{source}"></audio>'
+    """An HTML player that holds the sound, turned down where its peak is above full scale."""
+    samples = sound.waveform / max(1.0, np.abs(sound.waveform).max())
+    return Audio(samples, rate=sound.sample_rate, normalize=False)._repr_html_()
 
 
-def draw_mel(axes, sound: Sound) -> None:
+def draw_mel(axes: Axes, sound: Sound) -> None:
     """A sound's spectrogram, with its events and where they meet."""
-    seconds = sound.mel.shape[1] * sound.frame_seconds
-    loudest = sound.mel.max()
-    axes.imshow(
-        sound.mel,
-        origin="lower",
-        aspect="auto",
-        extent=(0, seconds, 0, len(sound.mel)),
-        vmin=loudest - DEPTH,
-        vmax=loudest,
-        interpolation="nearest",
-    )
-    edges = [0.0, *(min(max(end, 0.0), seconds) for end in sound.ends), seconds]
+    bands, seconds = len(sound.mel), sound.mel.shape[1] * sound.frame_seconds
+    scale = {"vmin": sound.mel.max() - DEPTH, "vmax": sound.mel.max(), "interpolation": "nearest"}
+    axes.imshow(sound.mel, origin="lower", aspect="auto", extent=(0, seconds, 0, bands), **scale)
+    edges = [0.0, *np.clip(sound.ends, 0, seconds), seconds]
     for end in edges[1:-1]:
         axes.axvline(end, color="white", linestyle="--", linewidth=1)
+    rim = [withStroke(linewidth=2, foreground="black")]
+    look = {"ha": "center", "va": "top", "color": "white", "path_effects": rim, "clip_on": True}
     for name, start, end in zip(sound.events, edges, edges[1:], strict=False):
-        look = {"ha": "center", "va": "top", "color": "white", "path_effects": RIM, "clip_on": True}
-        axes.text((start + end) / 2, 0.95 * len(sound.mel), name, **look)
+        axes.text((start + end) / 2, 0.95 * bands, name, **look)
     axes.set_yticks([])
     axes.set_xlabel("time (s)")
 
 
-def cards(sounds: Sequence[Sound], columns: int = 3) -> Html:
-    """Sounds side by side, each with its title, its spectrogram and a player.
-
-    Raises:
-        ValueError: when there is no sound.
-    """
-    if not sounds:
-        raise ValueError("there is no sound to show; expected at least one.")
+def cards(sounds: Sequence[Sound], columns: int = 3) -> HTML:
+    """Sounds side by side, each with its title, its spectrogram and a player."""
     cells = []
     for sound in sounds:
         with styled():
-            figure = Figure(figsize=(WIDTH, 1.2))
+            figure = Figure(figsize=(3.4, 1.2))
             draw_mel(figure.subplots(), sound)
-        title, picture = html.escape(sound.title), data_uri(png(figure), "image/png")
+        caption = f"<figcaption><b>{html.escape(sound.title)}</b></figcaption>"
         cells.append(
-            f'<figure style="margin:0"><figcaption><b>{title}</b></figcaption>'
-            f'<img alt="spectrogram" style="width:100%" src="{picture}">{player(sound)}</figure>'
+            f'<figure style="margin:0">{caption}{picture(figure, "spectrogram")}{player(sound)}</figure>'
         )
     grid = f"display:grid;grid-template-columns:repeat({columns},minmax(0,1fr));gap:12px"
-    return Html(f'<div style="{grid};max-width:{CARD * columns}px">{"".join(cells)}</div>')
-
-
-class Html(str):
-    """HTML that a notebook shows as such."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        return str(self)
+    return HTML(f'<div style="{grid};max-width:{CARD * columns}px">{"".join(cells)}</div>')

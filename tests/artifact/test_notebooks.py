@@ -18,37 +18,40 @@ from safetensors.torch import load_file
 
 from artifact import paths
 from artifact.experiment import Experiment
-from artifact.notebook.listening import ItemReader
+from artifact.notebook.browser import ItemReader
 from figures.registry import RESULTS
 
 NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb"))
-SNAKEFILE = paths.CHECKOUT / "workflow" / "Snakefile"
 RUNNER = paths.CHECKOUT / "workflow" / "run_notebook.py"
 TABLE_FILES = ("tables/table_1.tex", "tables/table_2.tex", "tables/table_3.tex", "numbers.tex")
 
 
+def call(root: Path, *command, batch: str = "1", cwd: Path | None = None) -> subprocess.CompletedProcess:
+    environment = os.environ | {"TCLAP_ROOT": str(root), "TCLAP_BATCH": batch}
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
 def graph(root: Path, *settings: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(root)]
-    command += ["--cores", "2", "--quiet", "rules", *options, "--config", *settings]
-    environment = os.environ | {"TCLAP_ROOT": str(root)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+    snakefile = ["--snakefile", paths.CHECKOUT / "workflow" / "Snakefile", "--directory", root]
+    quiet = ["--cores", "2", "--quiet", "rules", *options, "--config", *settings]
+    return call(root, "-m", "snakemake", *snakefile, *quiet)
 
 
-def papermill(root: Path, number: str, *parameters: str) -> subprocess.CompletedProcess:
-    notebook = next(n for n in NOTEBOOKS if n.name.startswith(number))
-    command = [sys.executable, str(RUNNER), str(notebook), str(root / f"{number}.ipynb"), *parameters]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TCLAP_ROOT": str(root)})
+def notebook(number: str) -> Path:
+    return next(path for path in NOTEBOOKS if path.name.startswith(number))
+
+
+def run(root: Path, number: str, *parameters: str) -> subprocess.CompletedProcess:
+    """The workflow's way."""
+    return call(root, RUNNER, notebook(number), root / f"{number}.ipynb", *parameters)
 
 
 def plain_papermill(root: Path, number: str, *options: str) -> subprocess.CompletedProcess:
     """papermill's own command line, in a folder of its own, as the README has it."""
-    notebook = next(n for n in NOTEBOOKS if n.name.startswith(number))
-    folder = root / "own"
-    folder.mkdir(exist_ok=True)
-    environment = os.environ | {"TCLAP_ROOT": str(root)}
-    environment.pop("TCLAP_BATCH")
-    command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", *options]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+    (root / "own").mkdir(exist_ok=True)
+    command = ("-m", "papermill", notebook(number), "out.ipynb", *options)
+    return call(root, *command, batch="", cwd=root / "own")
 
 
 @pytest.fixture(scope="module")
@@ -60,63 +63,61 @@ def smoke(tmp_path_factory) -> Path:
     return root
 
 
-def test_a_run_keeps_the_kernels_own_socket_errors_to_itself(tmp_path):
-    """The kernel may log through tornado that its socket has gone while it stops."""
-    cells = [
-        nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(
-            "import logging\nlogging.basicConfig()\n"
-            "logging.getLogger('tornado.general').error('socket gone')\n"
-            "logging.getLogger('somebody').error('worth reading')"
-        ),
-    ]
-    notebook = tmp_path / "quiet.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
-    output = tmp_path / "out.ipynb"
-    done = subprocess.run(
-        [sys.executable, str(RUNNER), str(notebook), str(output)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    text = output.read_text(encoding="utf-8")
-    assert "ERROR:somebody:worth reading" in text
-    assert "ERROR:tornado" not in text + done.stderr
+@pytest.fixture(scope="module")
+def folder(smoke) -> Path:
+    return smoke / "runs" / "smoke" / "compact"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_committed_clean(path):
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = nbformat.read(path, as_version=4)
+    nbformat.validate(found)
+    code = [cell for cell in found.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    assert notebook.cells[0].cell_type == "markdown"
-    assert "def " not in "".join(c.source for c in code if "show(" not in c.source), "logic belongs in tclap"
+    assert found.cells[0].cell_type == "markdown"
+    assert "def " not in "".join(c.source for c in code if "show(" not in c.source), (
+        "logic belongs in modules"
+    )
     assert not any(re.search(r"""["'](/\w|[A-Z]:)""", cell.source) for cell in code), "an absolute path"
 
 
-def test_the_graph_makes_everything(smoke):
-    run = smoke / "runs" / "smoke" / "compact"
-    executed = {path.name for path in (run / "notebooks").iterdir()}
-    for stem in (
-        "01_data_construction",
-        "02_base_model-seed0",
-        "04_evaluation-seed1",
-        "06_order_from_text-seed1",
-        "05_figures_and_tables",
-    ):
-        assert {f"{stem}.ipynb", f"{stem}.html"} <= executed
+def test_a_run_keeps_the_kernels_own_socket_errors_to_itself(tmp_path):
+    """The kernel may log through tornado that its socket has gone while it stops."""
+    code = "import logging; logging.basicConfig()"
+    for name, message in (("tornado.general", "socket gone"), ("somebody", "worth reading")):
+        code += f"\nlogging.getLogger({name!r}).error({message!r})"
+    cells = [
+        nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "quiet.ipynb")
+    done = call(tmp_path, RUNNER, tmp_path / "quiet.ipynb", tmp_path / "out.ipynb")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    assert "ERROR:somebody:worth reading" in text and "ERROR:tornado" not in text + done.stderr
+
+
+def test_the_graph_makes_everything(smoke, folder):
     for name in ("tasks", "margins", "similarity", "ablation", "curves", "prompts", "readouts", "windows"):
         assert (smoke / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (smoke / "figures" / f"{name}.png").stat().st_size > 5000
     for name in TABLE_FILES:
         assert (smoke / "paper" / name).read_text().strip()
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary == json.loads((smoke / "runs" / "smoke" / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary == json.loads((folder.parent / "summary.json").read_text())
     assert summary["seeds"] == [0, 1] and len(summary["models"]) == 12
     for model in summary["models"].values():
         for task in model["zste"].values():
             low, high = task["ci95"]
             assert 0 <= low <= task["accuracy"] <= high <= 100 and task["n"] and task["chance"] > 0
+    rows = pd.read_parquet(folder / "results.parquet")
+    chosen = rows[(rows["model"] == "t-clap") & (rows["task"] == "3")]
+    task = summary["models"]["t-clap"]["zste"]["3"]
+    assert task["accuracy"] == pytest.approx(100 * chosen["correct"].mean())
+    assert task["n"] == chosen["item"].nunique()
+    done = graph(smoke, "profile=smoke", options=("--dry-run",))
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -124,19 +125,22 @@ def test_the_graph_makes_everything(smoke):
     [
         ("01_data_construction", 7 + 3 + 3 + 3),  # the classes, one's clips, a composite's views, policies
         ("02_base_model-seed0", 1),
+        ("03_post_pretraining-seed1-variants", 0),
         ("04_evaluation-seed1", 1),
         ("06_order_from_text-seed1", 3),
+        ("05_figures_and_tables", 0),
     ],
 )
-def test_the_kept_pages_can_be_heard_without_a_kernel(smoke, stem, players):
+def test_the_kept_pages_can_be_heard_without_a_kernel(folder, stem, players):
     """What is a widget in JupyterLab stands there as players and pictures."""
-    page = (smoke / "runs" / "smoke" / "compact" / "notebooks" / f"{stem}.html").read_text()
+    assert (folder / "notebooks" / f"{stem}.ipynb").is_file()
+    page = (folder / "notebooks" / f"{stem}.html").read_text()
     assert f"<title>{stem}</title>" in page
-    assert len(re.findall(r'<audio [^>]*src="data:audio/wav;base64,', page)) >= players
-    kinds = set(re.findall(r'data-mime-type="([^"]+)"', page)) | set(
-        re.findall(r'<script type="([^"]+)"', page)
+    assert (
+        len(re.findall(r"<audio ", page)) >= players <= len(re.findall('src="data:audio/wav;base64,', page))
     )
-    assert not any("widget" in kind or "stderr" in kind or "error" in kind for kind in kinds), kinds
+    kinds = re.findall(r'data-mime-type="([^"]+)"', page) + re.findall(r'<script type="([^"]+)"', page)
+    assert not any(word in kind for kind in kinds for word in ("widget", "stderr", "error")), set(kinds)
     pictures = re.findall(r'<img[^>]* src="([^"]{20})', page)
     assert pictures and all(source.startswith("data:image/png;base") for source in pictures)
 
@@ -144,54 +148,34 @@ def test_the_kept_pages_can_be_heard_without_a_kernel(smoke, stem, players):
 def test_an_item_asked_again_has_the_answer_of_its_row(smoke, monkeypatch):
     """The browser's similarities, from one sound, agree with what the evaluation kept, of all at once."""
     monkeypatch.setenv("TCLAP_ROOT", str(smoke))
-    run = Experiment("smoke", "compact")
-    read, results = ItemReader(run, 1), run.table("seed1/results.parquet")
-    slots = run.table("seed1/slots-results.parquet")
+    made = Experiment("smoke", "compact")
+    read = ItemReader(made, 1)
+    results = pd.concat([made.table(f"seed1/{kind}results.parquet") for kind in ("", "slots-")])
     for task, model in (("1", "clap"), ("overlap", "t-clap"), ("3", "t-clap-half"), ("5", "t-clap"),
                         ("4", "t-clap"), ("2way_after", "clap-slots")):  # fmt: skip
-        rows = slots if model.endswith("-slots") else results
-        row = rows[(rows["model"] == model) & (rows["task"] == task)].iloc[3]
+        row = results[(results["model"] == model) & (results["task"] == task)].iloc[3]
         asked = read(task, row["item"], [model])
         scores = asked.cosines[model]
+        chosen = sorted(np.argsort(-scores, kind="stable")[: len(asked.right)])
         assert " | ".join(asked.candidates[n] for n in asked.right) == row["answer"]
-        assert " | ".join(asked.candidates[n] for n in asked.chosen(model)) == row["prediction"]
+        assert " | ".join(asked.candidates[n] for n in chosen) == row["prediction"]
         if len(asked.right) == 1:
             others = np.delete(scores, asked.right).max()
             assert scores[asked.right[0]] - others == pytest.approx(row["margin"], abs=1e-5)
-    pair = run.table("data/pairs-test.parquet").iloc[3]
+    pair = made.table("data/pairs-test.parquet").iloc[3]
     order = [pair["label_i"], pair["label_j"]][:: 1 if pair["order"] == "forward" else -1]
     sound = read("2way_before", pair["pair_id"], ["clap"]).sound
     assert list(sound.events) == order and sound.title == ", then ".join(order)
     assert sound.ends == (2.0,) and len(sound.waveform) == 4 * sound.sample_rate
     assert sound.mel.shape[1] * sound.frame_seconds == pytest.approx(4.0, abs=0.05)
-    with pytest.raises(ValueError, match="task '3' has no item 'nothing'"):
-        read("3", "nothing", ["clap"])
-    with pytest.raises(ValueError, match="no model is named"):
-        read("3", pair["pair_id"], [])
 
 
-def test_item_rows_agree_with_the_summary(smoke):
-    run = smoke / "runs" / "smoke" / "compact"
-    rows = pd.read_parquet(run / "results.parquet")
-    chosen = rows[(rows["model"] == "t-clap") & (rows["task"] == "3")]
-    summary = json.loads((run / "summary.json").read_text())["models"]["t-clap"]["zste"]["3"]
-    assert summary["accuracy"] == pytest.approx(100 * chosen["correct"].mean())
-    assert summary["n"] == chosen["item"].nunique()
-
-
-def test_a_second_run_has_nothing_to_do(smoke):
-    done = graph(smoke, "profile=smoke", options=("--dry-run",))
-    assert done.returncode == 0
-    assert "Nothing to be done" in done.stdout + done.stderr
-
-
-def test_a_seed_is_reproduced_and_another_is_not(smoke, tmp_path, monkeypatch):
+def test_a_seed_is_reproduced_and_another_is_not(folder, tmp_path):
     """The same seed gives the same item rows in another folder and process; the other seed does not."""
-    run = smoke / "runs" / "smoke" / "compact"
-    seeds = [pd.read_parquet(run / f"seed{seed}" / "results.parquet") for seed in (0, 1)]
+    seeds = [pd.read_parquet(folder / f"seed{seed}" / "results.parquet") for seed in (0, 1)]
     assert not seeds[0]["margin"].equals(seeds[1]["margin"])
     for number, parameters in (("01", ()), ("02", ("seed=1",)), ("03", ("seed=1",))):
-        done = papermill(tmp_path, number, 'profile="smoke"', *parameters)
+        done = run(tmp_path, number, 'profile="smoke"', *parameters)
         assert done.returncode == 0, done.stderr
     done = plain_papermill(tmp_path, "04", "-p", "profile", "smoke", "-p", "seed", "1")
     assert done.returncode == 0, done.stderr
@@ -204,56 +188,47 @@ def test_a_seed_is_reproduced_and_another_is_not(smoke, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "parameter", "expected"),
     [
-        ("02", 'seed="three"', "seed is 'three', expected int"),
+        ("02", 'seed="three"', "seed is 'three'"),
         ("01", "pd=3", "unknown key 'pd'"),  # a name that the notebook itself uses, later
         ("03", "seed=7", "seed7/clap/weights.safetensors is missing: run notebook 02_base_model first"),
     ],
 )
 def test_bad_parameters_get_one_sentence(smoke, number, parameter, expected):
-    done = papermill(smoke, number, 'profile="smoke"', parameter)
+    done = run(smoke, number, 'profile="smoke"', parameter)
     assert done.returncode == 1
     assert expected in done.stderr and done.stderr.count("\n") == 1
     assert not (smoke / f"{number}.ipynb").exists(), "a failed notebook is not taken for a finished one"
 
 
 def test_a_parameter_that_papermill_only_warns_of_is_refused_in_one_sentence(tmp_path):
-    done = plain_papermill(tmp_path, "04", "-p", "sede", "3")
-    assert done.returncode != 0
-    notebook = nbformat.read(tmp_path / "own" / "out.ipynb", as_version=4)
-    (error,) = [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    assert plain_papermill(tmp_path, "04", "-p", "sede", "3").returncode != 0
+    executed = nbformat.read(tmp_path / "own" / "out.ipynb", as_version=4)
+    (error,) = [o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "error"]
     (sentence,) = error.traceback
-    assert sentence == (
-        "ValueError: notebook 04_evaluation has the unknown key 'sede', expected among profile, base, seed, "
-        "variants."
+    assert sentence.startswith(
+        "ValueError: notebook 04_evaluation has the unknown key 'sede', expected among profile"
     )
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (("profile=nope",), "unknown profile 'nope'"),
-        (("profile=smoke", "base=nope"), "has no base 'nope'"),
-        (("profile=smoke", "colour=red"), "unknown setting 'colour'"),
-        (("profile=esc50",), "ESC50_ROOT"),
-        (("profile=esc50", "test_fold=four"), "test_fold is 'four', expected int"),
+        ("profile=nope", "unknown profile 'nope'"),
+        ("profile=smoke base=nope", "has no base 'nope'"),
+        ("profile=smoke colour=red", "unknown key 'colour'"),
+        ("profile=esc50", "ESC50_ROOT"),
+        ("profile=esc50 test_fold=four", "test_fold is 'four'"),
+        ("profile=paper-smoke base=msclap-2022 esc50_root={root} weights=none.pth",
+         "none.pth does not exist, expected weights of msclap-2022"),
     ],
-)
-def test_the_graph_refuses_bad_settings_before_it_starts(tmp_path, monkeypatch, settings, expected):
+)  # fmt: skip
+def test_the_graph_refuses_bad_settings_before_it_starts(request, tmp_path, monkeypatch, settings, expected):
     monkeypatch.delenv("ESC50_ROOT", raising=False)
-    done = graph(tmp_path, *settings)
-    assert done.returncode != 0
+    if "{root}" in settings:
+        settings = settings.format(root=request.getfixturevalue("esc50_root"))
+    done = graph(tmp_path, *settings.split())
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert expected in line
-
-
-def test_a_missing_checkpoint_gets_one_sentence_before_the_graph_starts(esc50_root, tmp_path):
-    missing = tmp_path / "weights.pth"
-    settings = ("profile=paper-smoke", "base=msclap-2022", f"esc50_root={esc50_root}", f"weights={missing}")
-    done = graph(tmp_path, *settings)
-    assert done.returncode != 0
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert line == f"error: WEIGHTS={missing} does not exist, expected weights of msclap-2022."
-    assert not (tmp_path / "runs").exists()
+    assert done.returncode != 0 and expected in line and not (tmp_path / "runs").exists()
 
 
 def texts_of_pdf(path: Path) -> str:
@@ -285,37 +260,33 @@ def test_the_papers_graph_on_stand_in_weights(random_weights_2022, esc50_root, t
         assert warning in texts_of_pdf(tmp_path / "figures" / f"{name}.pdf"), name
     for name in TABLE_FILES:
         assert warning in (tmp_path / "paper" / name).read_text(), name
-    run = tmp_path / "runs" / "paper-smoke" / "msclap-2022"
-    executed = sorted(path for path in (run / "notebooks").iterdir() if "failed" not in path.name)
+    made = tmp_path / "runs" / "paper-smoke" / "msclap-2022"
+    executed = sorted(path for path in (made / "notebooks").iterdir() if "failed" not in path.name)
     assert len(executed) == 2 * 7  # notebook 03 in two parts
     for path in executed:
         assert "random weights" in path.read_text().lower(), path.name
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((made / "summary.json").read_text())
     assert summary["origin"]["random_weights"] and summary["origin"]["path"] == str(random_weights_2022)
     assert set(summary["models"]) == {"clap", "clap-continued", "t-clap", "clap-slots", "t-clap-slots"}
-    environment = os.environ | {"TCLAP_ROOT": str(tmp_path)}
-    command = [sys.executable, "-m", "artifact", "report"]
-    command += ["--profile", "paper-smoke", "--base", "msclap-2022"]
-    report = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    report = call(tmp_path, "-m", "artifact", "report", "--profile", "paper-smoke", "--base", "msclap-2022")
     assert report.stdout.startswith(warning.upper())
     # The trunks stay where they are published: of every model the heads alone are kept.
-    files = list(run.glob("seed0/*/weights.safetensors"))
-    assert len(files) == 6
-    for file in files:
-        assert not any(key.startswith(("audio_trunk.", "text_trunk.")) for key in load_file(file))
+    weights = list(made.glob("seed0/*/weights.safetensors"))
+    assert len(weights) == 6
+    assert not any(
+        key.startswith(("audio_trunk.", "text_trunk.")) for file in weights for key in load_file(file)
+    )
     again = graph(tmp_path, *settings, options=("--dry-run",))
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_real_recordings_through_papermill(esc50_root, tmp_path):
     """Notebook 01 on real clips: ten classes in every fold, composites, questions."""
-    done = papermill(tmp_path, "01", 'profile="esc50"', f"esc50_root={json.dumps(str(esc50_root))}")
+    done = run(tmp_path, "01", 'profile="esc50"', f"esc50_root={json.dumps(str(esc50_root))}")
     assert done.returncode == 0, done.stderr
     data = tmp_path / "runs" / "esc50" / "compact" / "data"
-    clips = pd.read_parquet(data / "clips.parquet")
-    assert clips["label"].nunique() == 10
-    assert set(clips["split"]) == {"train", "validation", "test"}
+    clips, pairs = (pd.read_parquet(data / f"{name}.parquet") for name in ("clips", "pairs-test"))
+    assert clips["label"].nunique() == 10 and set(clips["split"]) == {"train", "validation", "test"}
     assert clips.groupby("source")["split"].nunique().max() == 1
-    pairs = pd.read_parquet(data / "pairs-test.parquet")
     test_clips = set(clips.loc[clips["split"] == "test", "clip_id"])
     assert set(pairs["clip_i"]) | set(pairs["clip_j"]) <= test_clips

@@ -1,48 +1,102 @@
-"""Sounds in a page: what is heard is what was given, and titles are no markup."""
+"""Sounds in a page: they are the evaluation's, named as they are played, and titles are no markup."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from matplotlib.figure import Figure
 
-from artifact.notebook.sounds import Html, Sound, cards, draw_mel, wav
+from artifact.notebook import sounds
+from artifact.notebook.sounds import Sound, cards, composite, draw_mel, player, policies, single
+from tclap.data.composites import POLICIES, VIEWS, draw_pairs, place, render, render_single
+
+RATE, WINDOW = 8000, 0.5  # of the small model
 
 
-def sound(waveform: np.ndarray, title: str = "a", ends=(), events=()) -> Sound:
-    return Sound(title, waveform, 8000, np.zeros((8, 50)), 0.02, ends, events)
+@pytest.fixture
+def run(tiny_model, tiny_clips, tiny_audio):
+    """As much of a run as is played; its clips are half a second long."""
+    config = SimpleNamespace(data_seed=3)
+    return SimpleNamespace(clips=tiny_clips, audio=tiny_audio, reference=tiny_model, config=config)
 
 
-def heard(content: bytes) -> tuple[np.ndarray, int]:
-    return soundfile.read(io.BytesIO(content))
+@pytest.fixture
+def pair(run):
+    clips = run.clips.assign(split=run.clips["split"].replace("validation", "test"))
+    return place(draw_pairs(clips, "test", 5, seed=1), run.audio, WINDOW, gap_ms=(50, 50)).iloc[0].to_dict()
 
 
-def test_a_sound_is_heard_as_it_is_and_a_loud_one_turned_down():
-    quiet = np.array([0.0, 0.25, -0.5], dtype=np.float32)
-    samples, rate = heard(wav(sound(quiet)))
-    assert rate == 8000
-    np.testing.assert_allclose(samples, quiet, atol=1 / 32767)
-    np.testing.assert_allclose(heard(wav(sound(8 * quiet)))[0], 2 * quiet, atol=2 / 32767)
+def test_a_clip(run):
+    clip = run.clips.iloc[-1].to_dict()
+    sound = single(run, clip)
+    assert (sound.title, sound.events) == ("rain", ())
+    assert single(run, clip, title="clip_id").title == clip["clip_id"]
+    np.testing.assert_array_equal(sound.waveform, render_single(run.audio(clip["clip_id"]), WINDOW, RATE))
+
+
+def test_views_are_named_in_the_order_in_which_they_sound(run, pair):
+    a, b = pair["label_i"], pair["label_j"]
+    forward, inverse, overlap = three = [composite(run, pair, view) for view in VIEWS]
+    for view, sound in zip(VIEWS, three, strict=True):
+        np.testing.assert_array_equal(sound.waveform, render(pair, view, run.audio))
+        assert sound.mel.shape[1] * sound.frame_seconds == pytest.approx(WINDOW, abs=0.02)
+    assert (forward.title, forward.events) == (f"{a}, then {b}", (a, b))
+    assert (inverse.title, inverse.events) == (f"{b}, then {a}", (b, a))
+    assert (overlap.title, overlap.events, overlap.ends) == (f"{a} and {b} at once", (), ())
+    # Both events are as long, so that the gap's middle is the window's.
+    assert forward.ends == inverse.ends == (WINDOW / 2,)
+
+
+def test_events_of_unlike_length_meet_where_the_first_one_ends(run, pair, monkeypatch):
+    monkeypatch.setattr(sounds, "render", lambda *_: np.zeros(4000, np.float32))
+    row = pair | {"length_i": 1000, "length_j": 2600, "gap": 400}
+    assert [composite(run, row, view).ends for view in VIEWS[:2]] == [(0.15,), (0.35,)]
+
+
+def test_policies(run, pair):
+    fit, full, msclap = policies(run, pair)
+    assert [sound.title for sound in (fit, full, msclap)] == list(POLICIES)
+    assert [len(sound.waveform) for sound in (fit, full, msclap)] == [4000, 8000, 4000]
+    assert fit.ends == (WINDOW / 2,) and full.ends == (0.5,)  # whole clips of half a second
+    # The random window is a part of the whole, and the events meet in it where they do there.
+    begin = round((full.ends[0] - msclap.ends[0]) * RATE)
+    parts = [full.waveform[begin : begin + 4000], msclap.waveform]
+    part, cut = (waveform / np.linalg.norm(waveform) for waveform in parts)
+    np.testing.assert_allclose(cut, part, atol=1e-4)
+
+
+def made_up(waveform, title: str = "a", ends=(), events=()) -> Sound:
+    return Sound(title, np.asarray(waveform, np.float32), RATE, np.zeros((8, 50)), 0.02, ends, events)
+
+
+def played(page: str) -> list[np.ndarray]:
+    found = [
+        soundfile.read(io.BytesIO(base64.b64decode(c)))
+        for c in re.findall(r"audio/wav;base64,([^\"]+)", page)
+    ]
+    assert {rate for _, rate in found} == {RATE}
+    return [samples for samples, _ in found]
+
+
+def test_a_sound_is_played_as_it_is_and_a_loud_one_turned_down():
+    quiet = np.array([0.0, 0.25, -0.5])
+    for level, expected in ((1, 1), (8, 2)):
+        (samples,) = played(player(made_up(level * quiet)))
+        np.testing.assert_allclose(samples, expected * quiet, atol=2 / 32767)
 
 
 def test_cards_have_a_title_a_picture_and_a_player_each():
-    page = cards(
-        [sound(np.full(9, level), title) for level, title in ((0.1, "one"), (0.2, "<two>"))], columns=2
-    )
-    assert isinstance(page, Html) and page._repr_html_() == page
-    players = re.findall(r'<audio [^>]*src="data:audio/wav;base64,([^"]+)"', page)
-    levels = [heard(base64.b64decode(content))[0].mean() for content in players]
-    assert levels == pytest.approx([0.1, 0.2], abs=1e-4)
+    page = cards([made_up(np.full(9, 0.1), "one"), made_up(np.full(9, 0.2), "<two>")], columns=2).data
+    assert [samples.mean() for samples in played(page)] == pytest.approx([0.1, 0.2], abs=1e-4)
     pictures = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 2 and base64.b64decode(pictures[0]).startswith(b"\x89PNG")
     assert "<b>one</b>" in page and "<b>&lt;two&gt;</b>" in page
-    with pytest.raises(ValueError, match="no sound to show"):
-        cards([])
 
 
 @pytest.mark.parametrize(
@@ -51,10 +105,8 @@ def test_cards_have_a_title_a_picture_and_a_player_each():
 def test_events_stand_over_their_time(ends, line, middles):
     """An event that the window has cut away has none."""
     axes = Figure().subplots()
-    draw_mel(axes, sound(np.zeros(9), ends=ends, events=("dog", "rain")))
+    draw_mel(axes, made_up(np.zeros(9), ends=ends, events=("dog", "rain")))
     assert axes.get_xlim() == (0, 1.0)  # 50 frames of 20 ms
-    (drawn,) = axes.lines
-    assert drawn.get_xdata() == [line, line]
-    assert [(t.get_text(), t.get_position()[0]) for t in axes.texts] == [
-        ("dog", middles[0]), ("rain", middles[1]),
-    ]  # fmt: skip
+    assert [drawn.get_xdata() for drawn in axes.lines] == [[line, line]]
+    places = [(text.get_text(), text.get_position()[0]) for text in axes.texts]
+    assert places == list(zip(("dog", "rain"), middles, strict=True))
