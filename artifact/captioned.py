@@ -10,17 +10,16 @@ import logging
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 
+from artifact.embeddings import RunEmbeddings
 from artifact.experiment import Experiment
 from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import ClipAudio
-from tclap.evaluation import retrieval
+from tclap.evaluation.retrieval import query_rows
 from tclap.models.base import AudioTextModel
 from tclap.training.audio_features import AudioFeatures, Whole
 
 log = logging.getLogger(__name__)
-BLOCK = 256
 
 
 class CaptionedSet:
@@ -37,32 +36,21 @@ class CaptionedSet:
         model = experiment.reference
         audio = ClipAudio(self.clips, model.sample_rate, keep=1)
         features = AudioFeatures(model, self.clips, audio, experiment.store)
-        self.features = features.outputs(
-            [Whole(c) for c in self.clips["clip_id"]], f"{name} through the trunk"
-        )
+        whole = [Whole(clip) for clip in self.clips["clip_id"]]
+        self.features = features.outputs(whole, f"{name} through the trunk")
 
     def query_rows(self, model: AudioTextModel) -> pd.DataFrame:
         """Rows of :func:`tclap.evaluation.retrieval.query_rows` for one model of the run."""
-        texts = self.clips[["clip_id", "captions"]].explode("captions")
-        captions, device = list(texts["captions"]), model.log_scale.device
-        with torch.inference_mode():
-            words = [
-                model.embed_captions(captions[n : n + BLOCK], self.experiment.text).cpu()
-                for n in range(0, len(captions), BLOCK)
-            ]
-            sounds = [
-                model.embed_audio(self.features[n : n + BLOCK].to(device)).cpu()
-                for n in range(0, len(self.features), BLOCK)
-            ]
-        sources = self.clips.set_index("clip_id")["source"]
-        return retrieval.query_rows(
-            torch.cat(words),
-            torch.cat(sounds),
-            texts["clip_id"].to_numpy(dtype=object),
-            self.clips["clip_id"].to_numpy(dtype=object),
+        texts = self.clips[["clip_id", "source", "captions"]].explode("captions")
+        embeddings = RunEmbeddings(self.experiment, model, self.clips["clip_id"], self.features)
+        return query_rows(
+            embeddings.embed_captions(list(texts["captions"])),
+            embeddings.sounds(self.clips["clip_id"]),
+            texts["clip_id"],
+            self.clips["clip_id"],
             gallery=self.name,
-            text_sources=sources.loc[texts["clip_id"]].to_numpy(dtype=object),
-            audio_sources=self.clips["source"].to_numpy(dtype=object),
+            text_sources=texts["source"],
+            audio_sources=self.clips["source"],
         )
 
 

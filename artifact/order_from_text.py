@@ -1,13 +1,12 @@
-"""Notebook 06's work: slots on a run's models, trained on captions alone, and asked what all are asked.
+"""Notebook 06: a run's models with slots, whose reader is trained on captions alone, and their evaluation.
 
 The reader is trained without the classes' names and without the wordings that the evaluation holds out.
 ``clap-slots`` is the base model with slots, ``t-clap-slots`` T-CLAP with slots, where a third of a timed
-caption's weight is T-CLAP's own embedding of it. Nothing here hears a composite in training.
+caption's weight is T-CLAP's own embedding of it. No composite is part of this training.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -15,19 +14,20 @@ import pandas as pd
 import torch
 
 from artifact import provenance
-from artifact.evaluation import Encoded, TestAudio, all_control_rows, evaluated_from
+from artifact.embeddings import RunEmbeddings, TestAudio, device_of
+from artifact.evaluation import all_control_rows, evaluated_from
 from artifact.experiment import Experiment
 from artifact.model_folder import is_up_to_date, write_stamp
 from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
-from tclap.evaluation.galleries import retrieval_rows
+from tclap.evaluation.retrieval import retrieval_rows
+from tclap.evaluation.tasks import score_items
 from tclap.progress import progress
 from tclap.slots.event_captions import WORDINGS, closed_class
 from tclap.slots.model import SlotModel
 from tclap.slots.training import train_reader
 from tclap.training.variants import BASE
 
-log = logging.getLogger(__name__)
 SLOTS = {"clap-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
 CODE = ("tclap/data/captions.py", "tclap/models", "tclap/slots")
 TABLES = ("slots-results.parquet", "slots-retrieval.parquet")
@@ -37,7 +37,8 @@ SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swappe
 def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
     """The seed's models with slots, by name; the reader is trained once and shared, unless they are there.
 
-    Raises ValueError for a profile without slots.
+    Raises:
+        ValueError: for a profile without slots.
     """
     config, models, folders = experiment.config.slots, {}, {}
     if config is None:
@@ -56,14 +57,8 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
     wanted = [name for name in models if not folders[name].is_up_to_date()]
     if wanted:
         first = models[wanted[0]]
-        history = train_reader(
-            first,
-            exclude=experiment.labels,
-            wordings=WORDINGS,
-            steps=config.steps,
-            pool=config.pool,
-            seed=seed,
-        )
+        options = {"exclude": experiment.labels, "wordings": WORDINGS, "seed": seed}
+        history = train_reader(first, steps=config.steps, pool=config.pool, **options)
         for name in wanted:
             models[name].reader.load_state_dict(first.reader.state_dict())
             folders[name].save(models[name], history.assign(model=name))
@@ -71,11 +66,10 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
 
 
 def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
-    """Ask the seed's models with slots what all others are asked, and write their tables.
+    """Evaluate the seed's models with slots on all tasks and controls, and write their tables.
 
-    Returns the item rows, those that are there if they are of the same models. In the tasks
-    ``slots: swapped, ...`` the sounds' first and last slots have changed places: a control that has to answer
-    2-way questions the other way round.
+    Returns the item rows; existing ones of the same models are reused. In the tasks ``slots: swapped, ...``
+    the sounds' first and last slots have changed places: a control that has to reverse the 2-way answers.
     """
     models, folder = train_slots(experiment, seed), experiment.folder / f"seed{seed}"
     code = provenance.hash_code("artifact/order_from_text.py", *CODE)
@@ -86,12 +80,12 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     items = experiment.table("data/items.parquet")
     answers, queries = [], []
     for name, model in progress(list(models.items()), "evaluation of slots"):
-        encoded = Encoded(experiment, model, test.features, test.rows)
-        rows = [encoded.answers(items)]
-        queries.append(retrieval_rows(encoded, test.clips, test.pairs).assign(model=name, seed=seed))
+        embeddings = RunEmbeddings(experiment, model, test.names, test.features)
+        rows = [score_items(items, embeddings)]
+        queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name, seed=seed))
         if len(test.control_pairs):
-            rows.append(all_control_rows(encoded, test, rows[0]))
-        rows.append(_swapped(encoded, items))
+            rows.append(all_control_rows(embeddings, test, rows[0]))
+        rows.append(_swapped(embeddings, items))
         answers += [part.assign(model=name, seed=seed) for part in rows]
     found = pd.concat(answers, ignore_index=True)
     files.write_table(folder / "slots-results.parquet", found)
@@ -100,39 +94,35 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     return found
 
 
-def _swapped(encoded: Encoded, items: pd.DataFrame) -> pd.DataFrame:
-    whole, *slots, rest = encoded.audio.split([encoded.model.width] * (encoded.model.slots + 1) + [1], dim=1)
-    kept, encoded.audio = encoded.audio, torch.cat([whole, *slots[::-1], rest], dim=1)
-    try:
-        rows = encoded.answers(items[items["task"].isin(SWAPPED)])
-        return rows.assign(task=rows["task"].map(SWAPPED))
-    finally:
-        encoded.audio = kept
+def _swapped(embeddings: RunEmbeddings, items: pd.DataFrame) -> pd.DataFrame:
+    chosen, model = items[items["task"].isin(SWAPPED)], embeddings.model
+    names = list(chosen["audio"].unique())
+    whole, *slots, rest = embeddings.sounds(names).split([model.width] * (model.slots + 1) + [1], dim=1)
+    embeddings.add_sounds([f"swapped {n}" for n in names], torch.cat([whole, *slots[::-1], rest], dim=1))
+    rows = score_items(chosen.assign(audio="swapped " + chosen["audio"]), embeddings)
+    return rows.assign(task=rows["task"].map(SWAPPED))
 
 
 def slot_cosines(experiment: Experiment, model: SlotModel, pair: Mapping) -> pd.DataFrame:
     """Cosines of one composite's slots with the names of its events: ``view, slot, event, cosine``."""
-    names = [PROMPT.format(pair[f"label_{end}"]) for end in "ij"]
+    labels = [pair[f"label_{end}"] for end in "ij"]
     features = experiment.audio_features(model).outputs([(pair, view) for view in VIEWS[:2]], "a composite")
     with torch.inference_mode():
-        device = model.log_scale.device
-        sounds = model.embed_audio(features[[0, 1]].to(device))[:, :-1].unflatten(1, (3, -1)) * math.sqrt(3)
-        words = model.plain_text(names, experiment.text)
-    cosines = (sounds @ words.T).cpu()
-    return pd.DataFrame(
-        [
-            {"view": view, "slot": slot, "event": pair[f"label_{end}"], "cosine": float(cosines[v, s, e])}
-            for v, view in enumerate(VIEWS[:2])
-            for s, slot in enumerate(("whole", "first", "last"))
-            for e, end in enumerate("ij")
-        ]
-    )
+        sounds = model.embed_audio(features[[0, 1]].to(device_of(model)))
+        sounds = sounds[:, :-1].unflatten(1, (3, -1)) * math.sqrt(3)
+        words = model.plain_text([PROMPT.format(label) for label in labels], experiment.text)
+    cells = [
+        (view, slot, label, cosine)
+        for view, by_slot in zip(VIEWS[:2], (sounds @ words.T).tolist(), strict=True)
+        for slot, by_label in zip(("whole", "first", "last"), by_slot, strict=True)
+        for label, cosine in zip(labels, by_label, strict=True)
+    ]
+    return pd.DataFrame(cells, columns=["view", "slot", "event", "cosine"])
 
 
 def readings(model: SlotModel, captions: Sequence[str]) -> pd.DataFrame:
-    """What a model with slots reads in captions, to look at: ``caption, relation, in time``."""
-    rows = [
-        {"caption": caption, "relation": reading.relation, "in time": " → ".join(reading.events)}
-        for caption, reading in zip(captions, model.read(captions), strict=True)
+    """How a model with slots reads captions, for display: ``caption, relation, in time``."""
+    found = [(reading.relation, " → ".join(reading.events)) for reading in model.read(captions)]
+    return pd.DataFrame(found, columns=["relation", "in time"]).assign(caption=captions)[
+        ["caption", "relation", "in time"]
     ]
-    return pd.DataFrame(rows)

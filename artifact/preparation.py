@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from artifact import paths, prompts
+from artifact import paths
 from artifact.captioned import load_captioned
 from artifact.config import load_config
 from artifact.experiment import Experiment, load_reference
@@ -52,7 +52,7 @@ def prepare(
     test, labels = for_stage(clips, "test"), sorted(clips["label"].unique())
     items = [
         tasks.build_items(test, tables["pairs-test"], labels, seed=seed),
-        prompts.build_items(test, labels),
+        tasks.prompt_items(test, labels),
     ]
     tables["items"] = pd.concat(items, ignore_index=True)
     asked = tables["pairs-test"].head(config.control_pairs)

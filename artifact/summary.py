@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import safe_open
+from statsmodels.stats.multitest import multipletests
 
 from artifact import paths, provenance
 from artifact.experiment import Experiment
-from artifact.prompts import PREFIX
 from tclap import files
 from tclap.data.clips import STAGES, for_stage
 from tclap.evaluation.controls import group_of
-from tclap.evaluation.galleries import KS
-from tclap.evaluation.retrieval import DEPTH, chance, chance_precision, median_rank
+from tclap.evaluation.retrieval import measures
 from tclap.evaluation.statistics import (
     bootstrap_interval,
     design_effect,
     detectable_difference,
-    holm,
     mcnemar_exact,
     paired_difference,
     summarise,
 )
-from tclap.evaluation.tasks import TASKS
+from tclap.evaluation.tasks import PROMPT_PREFIX, TASKS
 from tclap.progress import log_reused
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
@@ -169,10 +166,10 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
             known = {task: score for task, score in tasks.items() if task in TASKS}
             summary["readouts"][name.removeprefix(READOUT_PREFIX)] = known
         else:
-            prompts = {t.removeprefix(PREFIX): score for t, score in tasks.items() if t.startswith(PREFIX)}
+            prompts = {task: score for task, score in tasks.items() if task.startswith(PROMPT_PREFIX)}
             summary["models"][name] = {
                 "zste": {task: tasks.get(task) for task in TASKS},
-                "prompts": {prompt.format("{label}"): score for prompt, score in prompts.items()},
+                "prompts": {t.removeprefix(PROMPT_PREFIX).format("{label}"): s for t, s in prompts.items()},
                 "retrieval": _retrieval(queries[queries["model"] == name]),
             }
             for task, score in tasks.items():
@@ -190,24 +187,20 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
 def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
     """R@k, mAP and median rank by gallery and direction: the mean over seeds, chance, an interval."""
     out: dict[str, Any] = {}
-    chances = {f"R@{k}": partial(chance, k=k) for k in KS} | {f"mAP@{DEPTH}": chance_precision}
     for (gallery, direction), group in queries.groupby(["gallery", "direction"], sort=False):
         one_seed = group.drop_duplicates("query")
         # A text query comes from no clip: it is its own source.
         own = one_seed["source_a"].isna().all()
         sources = (one_seed["query"] if own else one_seed[["source_a", "source_b"]]).to_numpy(dtype=object)
-        scores = {f"R@{k}": (group["rank"] <= k).astype(float) for k in KS}
-        scores[f"mAP@{DEPTH}"] = group["average_precision"]
-        sizes = list(zip(one_seed["gallery_size"], one_seed["relevant"], strict=True))
         values: dict[str, Any] = {"ci95": {}, "chance": {}}
-        for name, score in scores.items():
+        for name, (score, chances) in measures(group).items():
             by_query = group.assign(score=score).pivot(index="query", columns="seed", values="score")
             means = by_query.mean(axis=1).loc[one_seed["query"]].to_numpy()
             low, high = bootstrap_interval(means, sources)
             values[name] = 100 * float(by_query.to_numpy().mean())
             values["ci95"][name] = [100 * low, 100 * high]
-            values["chance"][name] = 100 * float(np.mean([chances[name](n, r) for n, r in sizes]))
-        values |= {"median_rank": median_rank(group["rank"].to_numpy()), "n": len(one_seed)}
+            values["chance"][name] = 100 * float(np.mean(chances[one_seed.index]))
+        values |= {"median_rank": float(group["rank"].median()), "n": len(one_seed)}
         out.setdefault(gallery, {})[direction] = values
     return out
 
@@ -221,7 +214,7 @@ def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
             continue
         asked = [(task, both[both["task"] == task]) for task in TASKS]
         found = [{"task": task} | _comparison(part, *pair) for task, part in asked if len(part)]
-        adjusted = holm([row["mcnemar_p"] for row in found])
+        adjusted = multipletests([row["mcnemar_p"] for row in found], method="holm")[1] if found else ()
         rows += [row | {"holm_p": float(p)} for row, p in zip(found, adjusted, strict=True)]
     return rows
 

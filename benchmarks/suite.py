@@ -27,7 +27,7 @@ from artifact import random_weights
 from tclap import audio, load_clips, load_model
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio, draw_pairs, place, render, render_single
-from tclap.evaluation import tasks as zste
+from tclap.evaluation import tasks
 from tclap.evaluation.benchmark import evaluate
 
 TIMED = {"1": 2, "2a": 1, "2b": 1, "3": 2, "3_after": 1, "2way_before": 2, "2way_after": 1, "overlap": 1}
@@ -81,7 +81,7 @@ def measure(weights: str, pairs: int, threads: int) -> str:
     test = for_stage(clips, "test")
     clip_audio = ClipAudio(test, model.sample_rate)
     manifest = place(draw_pairs(test, "test", pairs, seed=0), clip_audio, model.window)
-    items = zste.build_items(test, manifest, sorted(test["label"].unique()), seed=0)
+    items = tasks.build_items(test, manifest, sorted(test["label"].unique()), seed=0)
     counts = items["task"].value_counts()
     some = pd.concat([items[items["task"] == task].iloc[3 : 3 + n] for task, n in TIMED.items()])
     rows = {row["pair_id"]: row for row in manifest.to_dict("records")}

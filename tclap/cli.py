@@ -50,8 +50,7 @@ def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, 
     import torch
 
     from tclap import files
-    from tclap.evaluation.benchmark import evaluate
-    from tclap.evaluation.report import rows_table
+    from tclap.evaluation.benchmark import evaluate, report
     from tclap.models.registry import load_model
 
     torch.set_num_threads(threads)
@@ -60,7 +59,7 @@ def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, 
         loaded, load_clips(data, root), suite, pairs=pairs, control_pairs=control_pairs, seed=seed, name=model
     )
     random_weights = bool((loaded.origin or {}).get("random_weights"))
-    sys.stdout.write(rows_table(rows, random_weights=random_weights))
+    sys.stdout.write(report(rows, random_weights=random_weights))
     if out is not None:
         files.write_table(out, rows)
         sys.stdout.write(f"rows     {out}\n")

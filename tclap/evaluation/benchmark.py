@@ -1,64 +1,25 @@
-"""One call that asks any audio-language model the questions of the temporal benchmark."""
+"""The temporal benchmark in one call, for any audio-language model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from tclap.data.clips import for_stage, has_labels, listing
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs, render, render_single
+from tclap.data.conditions import Arrangement
 from tclap.evaluation import controls
-from tclap.evaluation import tasks as zste
-from tclap.evaluation.embedded import Embedded
-from tclap.evaluation.galleries import hit_rows, retrieval_rows
-from tclap.progress import progress
+from tclap.evaluation.embeddings import ModelEmbeddings
+from tclap.evaluation.retrieval import hit_rows, retrieval_rows
+from tclap.evaluation.statistics import summarise
+from tclap.evaluation.tasks import build_items, order_items, score_items
 
 SUITES = ("tasks", "controls", "retrieval")
-BLOCK = 16
-
-
-class Called(Embedded):
-    """Embeddings by an object's ``encode_audio`` and ``encode_text``, checked and L2-normalised."""
-
-    def __init__(self, model: Any, sounds: dict[str, Callable[[], np.ndarray]]) -> None:
-        self._model = model
-        names = list(sounds)
-        blocks = [names[n : n + BLOCK] for n in range(0, len(names), BLOCK)]
-        parts = [
-            checked(model.encode_audio([sounds[name]() for name in block]), len(block), "encode_audio")
-            for block in progress(blocks, "test audio", quiet=len(blocks) < 4)
-        ]
-        super().__init__({name: n for n, name in enumerate(names)}, torch.cat(parts))
-
-    def embed_captions(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings ``[N, d]``, on the CPU."""
-        found = checked(self._model.encode_text(list(captions)), len(captions), "encode_text")
-        if found.shape[1] != self.audio.shape[1]:
-            raise ValueError(
-                f"encode_text gave {found.shape[1]} dimensions and encode_audio {self.audio.shape[1]}; "
-                "expected one space."
-            )
-        return found
-
-
-def checked(embeddings: Any, count: int, method: str) -> Tensor:
-    """What a model's method gave for ``count`` items, as L2-normalised float32 ``[count, d]`` on the CPU.
-
-    Raises:
-        ValueError: on another shape or values that are not finite.
-    """
-    found = torch.as_tensor(embeddings).detach().cpu().float()
-    if found.ndim != 2 or len(found) != count:
-        raise ValueError(f"{method} gave {tuple(found.shape)} for {count} items, expected [{count}, d].")
-    if not found.isfinite().all():
-        raise ValueError(f"{method} gave values that are not finite.")
-    return normalize(found, dim=-1)
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
+Sound = str | tuple[dict, str] | Arrangement  # a clip id, a manifest's row and a view, or an arrangement
 
 
 def evaluate(
@@ -75,11 +36,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Answer the temporal benchmark on the test clips; each distinct sound and caption is encoded once.
 
-    The suites are ``tasks`` (:mod:`tclap.evaluation.tasks`), ``controls``
-    (:mod:`tclap.evaluation.controls`) and ``retrieval`` (:mod:`tclap.evaluation.galleries`). Clips
-    without labels (each its own event) are asked for order alone: tasks 3, 2-way and overlap, and the
-    controls of two events. :func:`tclap.evaluation.statistics.summarise` makes accuracies with
-    intervals of the rows.
+    The suites are ``tasks`` (:mod:`tclap.evaluation.tasks`), ``controls`` (:mod:`tclap.evaluation.controls`)
+    and ``retrieval`` (:mod:`tclap.evaluation.retrieval`). Clips without labels (each its own event) have
+    questions about order alone: tasks 3, 2-way and overlap, and the controls of two events.
+    :func:`tclap.evaluation.statistics.summarise` makes accuracies with intervals of the rows.
 
     Args:
         model: any object with ``encode_audio(list of [samples] float32 waveforms) -> [N, d]`` and
@@ -88,108 +48,95 @@ def evaluate(
         clips: the clips table; its test split is used.
         suite: one suite's name, several, or ``full`` for all.
         pairs: number of composites, at most as many as the clips make.
-        control_pairs: of how many of these the controls ask.
+        control_pairs: how many of these the controls use.
         seed: of the composites and candidates.
         name: of the model, in the rows.
         sample_rate, window: in Hz and seconds, of the waveforms that the model takes; None: its
             attributes of these names.
 
     Returns:
-        A tidy row an item, with the columns of :func:`tclap.evaluation.tasks.score_items`, ``model``
-        and ``seed``; with ``retrieval`` also those of :func:`tclap.evaluation.galleries.hit_rows`, and
+        One tidy row per item, with the columns of :func:`tclap.evaluation.tasks.score_items`, ``model``
+        and ``seed``; with ``retrieval`` also those of :func:`tclap.evaluation.retrieval.hit_rows`, and
         ``correct`` is a number, since an average precision lies between 0 and 1.
 
     Raises:
         ValueError: on an unknown suite, when the test clips make no pair of different label, when the
             rate or window is unknown, or on embeddings of a wrong shape or that are not finite.
     """
-    wanted = _suites(suite)
-    rate = _fact(model, "sample_rate", sample_rate)
-    seconds = _fact(model, "window", window)
+    suites = (suite,) if isinstance(suite, str) else tuple(suite)
+    if not suites or not set(suites) <= {*SUITES, "full"}:
+        raise ValueError(f"suite is {suite!r}, expected among {listing((*SUITES, 'full'))}.")
+    suites = SUITES if "full" in suites else suites
+    rate = _positive(model, "sample_rate", sample_rate)
+    seconds = _positive(model, "window", window)
     test = for_stage(clips, "test")
-    if possible_pairs(test) == 0:
+    available = possible_pairs(test)
+    if not available:
         raise ValueError(
-            f"the {len(test)} test clip(s) make no pair of different label, expected two labels at least."
+            f"the {len(test)} test clip(s) make no pair of different label, expected two labels."
         )
     audio = ClipAudio(test, rate)
-    drawn = draw_pairs(test, "test", min(pairs, possible_pairs(test)), seed=seed)
-    manifest = place(drawn, audio, seconds)
+    manifest = place(draw_pairs(test, "test", min(pairs, available), seed=seed), audio, seconds)
     asked = manifest.head(control_pairs)
-    items = questions(test, manifest, asked, wanted, seed)
-    played = _sounds(test, manifest, asked, wanted, audio, seconds, seed)
-    heard = {sound for table in items.values() for sound in table["audio"]}
-    if "controls" in wanted:
-        heard |= {f"{pair}/{order}" for pair, order in zip(asked["pair_id"], asked["order"], strict=True)}
-    if "retrieval" in wanted:
-        heard |= set(test["clip_id"]) | {f"{pair}/{v}" for pair in manifest["pair_id"] for v in VIEWS}
-    embedded = Called(model, {sound: make for sound, make in played.items() if sound in heard})
-    parts = []
-    if "tasks" in wanted:
-        parts.append(embedded.answers(items["tasks"]))
-    if "controls" in wanted:
-        parts.append(controls.control_rows(embedded, items["controls"], asked))
-    if "retrieval" in wanted:
-        parts.append(hit_rows(retrieval_rows(embedded, test, manifest)))
-    rows = pd.concat(parts, ignore_index=True).assign(model=name, seed=seed)
-    # Retrieval's rows have neither ties nor margins, and average precisions are no booleans.
-    return rows.astype({"correct": float, "tied": "boolean"}) if "retrieval" in wanted else rows
-
-
-def questions(
-    test: pd.DataFrame, manifest: pd.DataFrame, asked: pd.DataFrame, suites: Sequence[str], seed: int
-) -> dict[str, pd.DataFrame]:
-    """The items of the suites ``tasks`` and ``controls``, by suite."""
+    sounds: dict[str, Sound] = {clip: clip for clip in test["clip_id"]} | views_of(manifest, VIEWS)
     items = {}
     if "tasks" in suites:
         labels = sorted(test["label"].unique())
-        items["tasks"] = (
-            zste.build_items(test, manifest, labels, seed=seed)
-            if has_labels(test)
-            else zste.order_items(manifest)
-        )
+        labelled = has_labels(test)
+        items["tasks"] = build_items(test, manifest, labels, seed=seed) if labelled else order_items(manifest)
     if "controls" in suites:
         items["controls"] = controls.build_items(test, asked, seed=seed)
-    return items
-
-
-def _sounds(
-    test: pd.DataFrame,
-    manifest: pd.DataFrame,
-    asked: pd.DataFrame,
-    suites: Sequence[str],
-    audio: ClipAudio,
-    window: float,
-    seed: int,
-) -> dict[str, Callable[[], np.ndarray]]:
-    """What makes the waveform of each sound that can be asked about, by name."""
-
-    def single(clip_id: str) -> Callable[[], np.ndarray]:
-        return lambda: render_single(audio(clip_id), window, audio.sample_rate)
-
-    def composite(row: dict, view: str) -> Callable[[], np.ndarray]:
-        return lambda: render(row, view, audio)
-
-    sounds = {clip_id: single(clip_id) for clip_id in test["clip_id"]}
-    for row in manifest.to_dict("records"):
-        sounds |= {f"{row['pair_id']}/{view}": composite(row, view) for view in VIEWS}
+        sounds |= controls.arrangements(test, asked, audio, seconds, seed=seed)
+    if "retrieval" not in suites:
+        wanted = {sound for table in items.values() for sound in table["audio"]}
+        sounds = {name: sound for name, sound in sounds.items() if name in wanted}
+    embeddings = ModelEmbeddings(model, list(sounds), lambda sound: _waveform(sounds[sound], audio, seconds))
+    parts = []
+    if "tasks" in suites:
+        parts.append(score_items(items["tasks"], embeddings))
     if "controls" in suites:
-        arranged = controls.arrangements(test, asked, audio, window, seed=seed)
-        sounds |= {name: (lambda a=found: a.render(audio)) for name, found in arranged.items()}
-    return sounds
+        parts.append(controls.control_rows(embeddings, items["controls"], asked))
+    if "retrieval" in suites:
+        parts.append(hit_rows(retrieval_rows(embeddings, test, manifest)))
+    rows = pd.concat(parts, ignore_index=True).assign(model=name, seed=seed)
+    # Retrieval's rows have neither ties nor margins, and average precisions are no booleans.
+    return rows.astype({"correct": float, "tied": "boolean"}) if "retrieval" in suites else rows
 
 
-def _suites(suite: str | Sequence[str]) -> tuple[str, ...]:
-    names = (suite,) if isinstance(suite, str) else tuple(suite)
-    unknown = [name for name in names if name not in (*SUITES, "full")]
-    if unknown or not names:
-        raise ValueError(f"suite is {suite!r}, expected among {listing((*SUITES, 'full'))}.")
-    return SUITES if "full" in names else names
+def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:
+    """A manifest's composites by name, ``<pair_id>/<view>``: what :func:`render` takes of each."""
+    return {f"{row['pair_id']}/{view}": (row, view) for row in pairs.to_dict("records") for view in views}
 
 
-def _fact(model: Any, name: str, given: float | None) -> Any:
+def _waveform(sound: Sound, audio: ClipAudio, window: float) -> np.ndarray:
+    if isinstance(sound, str):
+        return render_single(audio(sound), window, audio.sample_rate)
+    return sound.render(audio) if isinstance(sound, Arrangement) else render(*sound, audio)
+
+
+def _positive(model: Any, name: str, given: float | None) -> Any:
     value = getattr(model, name, None) if given is None else given
-    if value is None:
-        raise ValueError(f"{type(model).__name__} has no {name}; expected evaluate(..., {name}=...).")
-    if not value > 0:
-        raise ValueError(f"{name} is {value}, expected above 0.")
+    if value is None or not value > 0:
+        raise ValueError(f"{name} is {value}; expected evaluate(..., {name}=...) or a model's, above 0.")
     return value
+
+
+def report(rows: pd.DataFrame, *, random_weights: bool = False) -> str:
+    """Rows of :func:`evaluate` as a text table, one line per model and task, in percent.
+
+    Accuracy, its 95 % interval, chance, ties and the number of items. ``random_weights`` puts a warning on
+    top. Errors as of :func:`tclap.evaluation.statistics.summarise`.
+    """
+    table = summarise(rows)
+    ties = 100 * rows.astype({"tied": float}).groupby(["model", "task"])["tied"].mean()
+    ties = ties.loc[list(zip(table["model"], table["task"], strict=True))].to_numpy()
+    cells = {
+        "accuracy": table["accuracy"].map("{:.1f}".format),
+        "95 % interval": table["low"].map("{:.1f}-".format) + table["high"].map("{:.1f}".format),
+        "chance": table["chance"].map("{:.1f}".format),
+        "ties": ["" if np.isnan(share) else f"{share:.1f}" for share in ties],
+        "n": table["n"],
+    }
+    shown = pd.DataFrame(cells).set_index(table["model"] + "  " + table["task"])
+    shown = shown.rename_axis(index=None, columns="model  task").to_string()
+    return f"{RANDOM_WEIGHTS}\n{shown}\n" if random_weights else f"{shown}\n"

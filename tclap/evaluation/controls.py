@@ -1,10 +1,11 @@
 """Controls: questions that say what an accuracy in the order tasks means.
 
-Every control is a task whose name is ``<group>: <condition>``. Unless it says otherwise, it asks "A
-before B" against "B before A" (prompted; chance 1/2) of the composite that the 2-way task plays.
+Every control is a task named ``<group>: <condition>``. Unless stated otherwise, it asks "A before B" against
+"B before A" (prompted; chance 1/2) about the composite of the 2-way task.
 
 ==============  ===========================================================================
-``wording``     other words for the same order, seen in training or not (bare, as trained)
+``wording``     other words for the same order, seen in training or not (bare, as trained);
+                ``seen`` and ``unseen`` hold the rows of all such wordings
 ``words``       captions whose words are shuffled (each candidate by itself), whose relation is
                 swapped (*before* becomes *after*: a model that reads it is wrong), or that are
                 stripped of all but the names in their order
@@ -12,25 +13,23 @@ before B" against "B before A" (prompted; chance 1/2) of the composite that the 
                 better comes first; ``captions only`` compares the captions with the mean of all
                 sounds; ``label prior`` takes first the label that comes first more often in the
                 items of other clips; ``always the first`` takes the first candidate
-``plain``       the composite as it is: what the conditions below are to be compared with
+``plain``       the composite as it is, for comparison with the conditions below
 ``gap``         silence between the events, of the window; a negative gap is a cross-fade
-``boundary``    the first event's share of the time
+``boundary``    the first event's fraction of the time
 ``level``       of the first event over the second, in dB
 ``noise``       pink noise at a signal-to-noise ratio in dB
 ``near``        which events lie at the boundary, where each lasts a quarter of the window
 ``backwards``   each event played backwards in its place: what comes first is the same
 ``single``      one sound alone: is "A" preferred to "A before B", "B before A", "A while B"
                 (chance 1/4); and does it say "A before B" rather than "B before A" (no answer is
-                right, 50 is unbiased)
-``same``        the same two questions of two sounds of one class, one after the other
+                correct, 50 is unbiased)
+``same``        the same two questions about two sounds of one class, one after the other
 ``three``       three events, all six orders (chance 1/6), worded "A before B before C" or
                 "first A, then B, then C"
 ``slots``       of a model with slots: the first and the last slot of every sound exchanged
-``hold-out``    both wordings of the 2-way task, by how many of the pair's classes the
-                post-pretraining on half of the classes had composites of
+``hold-out``    both wordings of the 2-way task, by how many of the pair's classes occurred in
+                the composites of a post-pretraining on half of the classes
 ==============  ===========================================================================
-
-``wording: seen`` and ``wording: unseen`` hold the rows of all such wordings.
 """
 
 from __future__ import annotations
@@ -45,30 +44,24 @@ from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.data.clips import has_labels
 from tclap.data.composites import PROMPT, ClipAudio, Phrase
 from tclap.data.conditions import Arrangement, Condition, arrange, sequence
-from tclap.evaluation.embedded import Embedded
-from tclap.evaluation.tasks import ITEM_COLUMNS, ROW_COLUMNS, answered, item_of
+from tclap.evaluation.embeddings import Embeddings
+from tclap.evaluation.tasks import (
+    ITEM_COLUMNS,
+    ROW_COLUMNS,
+    answered,
+    item_of,
+    names_of,
+    pair_items,
+    score_items,
+    two_way,
+)
 
 HOLD_OUT = "hold-out"
-GROUPS = (
-    "plain",
-    "wording",
-    "words",
-    "baseline",
-    "gap",
-    "boundary",
-    "level",
-    "noise",
-    "near",
-    "backwards",
-    "single",
-    "same",
-    "three",
-    HOLD_OUT,
-    "slots",
-)
+GROUPS = ("plain", "wording", "words", "baseline", "gap", "boundary", "level", "noise", "near", "backwards")
+GROUPS += ("single", "same", "three", HOLD_OUT, "slots")
 CONDITIONS = {
     **{f"gap: {gap:.0%}": Condition(gap=gap) for gap in (-0.25, -0.05, 0.05, 0.25)},
-    **{f"boundary: {share:.0%}": Condition(boundary=share) for share in (0.1, 0.15, 0.25, 0.75, 0.85, 0.9)},
+    **{f"boundary: {part:.0%}": Condition(boundary=part) for part in (0.1, 0.15, 0.25, 0.75, 0.85, 0.9)},
     **{f"level: {db:+g}": Condition(first_db=db) for db in (-20, -10, -3, 3, 10, 20)},
     **{f"noise: {db:g}": Condition(snr_db=db) for db in (20, 10, 0)},
     "near: both": Condition(near=(True, True)),
@@ -81,7 +74,7 @@ THREE = {
     "three: before": "this is a sound of {} before {} before {}",
     "three: then": "first {}, then {}, then {}",
 }
-NOISE, WORDS, THIRD, OTHER, SAME = 30, 31, 32, 33, 34  # parts of a draw's seed
+NOISE, WORDS, THIRD, OTHER, SAME = 30, 31, 32, 33, 34  # RNG stream ids
 
 
 def group_of(task: str) -> str | None:
@@ -94,9 +87,9 @@ def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, *, seed: int) -> pd.Da
     """The controls' items, with the columns of :func:`tclap.evaluation.tasks.build_items`.
 
     Args:
-        clips: test clips; of clips without labels neither one sound nor three are asked about.
-        pairs: test pairs of theirs.
-        seed: of shuffled words, of further events, and of the labels a single sound is asked about.
+        clips: test clips; without labels there are no items about one sound, or about three.
+        pairs: test pairs of these clips.
+        seed: of shuffled words, further events, and the other labels in items about single sounds.
     """
     items = []
     for index, pair in enumerate(pairs.to_dict("records")):
@@ -121,29 +114,17 @@ def _has_three(clips: pd.DataFrame) -> bool:
 
 
 def _order_items(pair: Mapping, generator: np.random.Generator) -> list[dict]:
-    a, b = _names(pair)
-    name, played = pair["pair_id"], f"{pair['pair_id']}/{pair['order']}"
-    right = [0] if pair["order"] == "forward" else [1]
-    before = [Phrase(a, "before", b).text(), Phrase(b, "before", a).text()]
-    asked = {
-        f"wording: {wording}": [wording.format(a=a, b=b), wording.format(a=b, b=a)]
-        for wording in (*SEEN_WORDINGS, *UNSEEN_ORDERED)
-    }
-    asked |= {
+    a, b = names_of(pair)
+    before, correct = two_way(pair)
+    asked = {w: [w.format(a=a, b=b), w.format(a=b, b=a)] for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)}
+    asked = {f"wording: {wording}": candidates for wording, candidates in asked.items()} | {
         "plain: before": before,
-        "words: shuffled": [_shuffled(caption, generator) for caption in before],
+        "words: shuffled": [" ".join(generator.permutation(caption.split())) for caption in before],
         "words: swapped": [Phrase(a, "after", b).text(), Phrase(b, "after", a).text()],
         "words: names only": [f"{a} {b}", f"{b} {a}"],
     }
-    sources = (pair["source_i"], pair["source_j"])
-    items = [item_of(task, name, played, candidates, right, *sources) for task, candidates in asked.items()]
-    return items + [
-        item_of(condition, name, f"{name}/{condition}", before, right, *sources) for condition in CONDITIONS
-    ]
-
-
-def _shuffled(caption: str, generator: np.random.Generator) -> str:
-    return " ".join(generator.permutation(caption.split()))
+    questions = [(task, pair["order"], candidates, correct) for task, candidates in asked.items()]
+    return pair_items(pair, questions + [(c, c, before, correct) for c in CONDITIONS])
 
 
 def _third(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> tuple[dict, tuple[int, ...]]:
@@ -158,19 +139,9 @@ def _three_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> l
     third, played = _third(pair, clips, seed, index)
     names = [pair["label_i"], pair["label_j"], third["label"]]
     orders = list(permutations(range(3)))
-    name = pair["pair_id"]
-    return [
-        item_of(
-            task,
-            name,
-            f"{name}/three",
-            [wording.format(*(names[k] for k in order)) for order in orders],
-            [orders.index(played)],
-            pair["source_i"],
-            pair["source_j"],
-        )
-        for task, wording in THREE.items()
-    ]
+    correct = [orders.index(played)]
+    candidates = {t: [words.format(*(names[k] for k in o)) for o in orders] for t, words in THREE.items()}
+    return pair_items(pair, [(task, "three", captions, correct) for task, captions in candidates.items()])
 
 
 def _second(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> dict | None:
@@ -194,7 +165,7 @@ def _same_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> li
 def _one_class_items(
     group: str, name: str, played: str, label: str, other: str, sources: tuple[str, str | None]
 ) -> list[dict]:
-    """What is asked of a sound in which ``other`` is not to be heard."""
+    """The items about a sound that does not contain ``other``."""
     both = [Phrase(label, "before", other).text(), Phrase(other, "before", label).text()]
     plain = [PROMPT.format(label), *both, Phrase(label, "while", other).text()]
     return [
@@ -224,56 +195,44 @@ def arrangements(
     return sounds
 
 
-def _names(pair: Mapping) -> tuple[str, str]:
-    """What captions call the two clips."""
-    return tuple(pair.get(f"text_{end}", pair[f"label_{end}"]) for end in "ij")
-
-
-def control_rows(embedded: Embedded, items: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def control_rows(embeddings: Embeddings, items: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Answers to all controls: tidy rows with the columns of :func:`tclap.evaluation.tasks.score_items`.
 
     Args:
-        embedded: with the sounds of the items and the forward and reversed views of the pairs.
+        embeddings: of the items' sounds among others.
         items: from :func:`build_items`.
         pairs: those that the items were built of.
     """
-    rows = embedded.answers(items)
-    parts = [rows, baseline_rows(embedded, pairs)]
+    rows = score_items(items, embeddings)
+    parts = [rows, baseline_rows(embeddings, pairs)]
     for name, wordings in (("seen", SEEN_WORDINGS), ("unseen", UNSEEN_ORDERED)):
         of_kind = rows[rows["task"].isin([f"wording: {w}" for w in wordings])]
         parts.append(of_kind.assign(task=f"wording: {name}", item=of_kind["item"] + " " + of_kind["task"]))
     return pd.concat(parts, ignore_index=True)
 
 
-def baseline_rows(embedded: Embedded, pairs: pd.DataFrame) -> pd.DataFrame:
+def baseline_rows(embeddings: Embeddings, pairs: pd.DataFrame) -> pd.DataFrame:
     """Answers to the 2-way task (before) that cannot know the order: the tasks ``baseline: ...``."""
     records = pairs.to_dict("records")
-    names = [_names(pair) for pair in records]
-    captions = [[Phrase(a, "before", b).text(), Phrase(b, "before", a).text()] for a, b in names]
-    sounds = embedded.sounds([f"{pair['pair_id']}/{pair['order']}" for pair in records]).double()
+    sounds = embeddings.sounds([f"{pair['pair_id']}/{pair['order']}" for pair in records]).double()
     mean = sounds.mean(dim=0)
     rows = []
-    for pair, both, candidates, sound, prior in zip(
-        records, names, captions, sounds, _label_prior(pairs), strict=True
-    ):
-        heard = embedded.captions([PROMPT.format(name) for name in both]).double() @ sound
+    for pair, sound, prior in zip(records, sounds, _label_prior(pairs), strict=True):
+        candidates, correct = two_way(pair)
+        names = embeddings.captions([PROMPT.format(name) for name in names_of(pair)]).double()
         scores = {
-            "audio only": heard.numpy(),
-            "captions only": (embedded.captions(candidates).double() @ mean).numpy(),
+            "audio only": (names @ sound).numpy(),
+            "captions only": (embeddings.captions(candidates).double() @ mean).numpy(),
             "label prior": prior,
             "always the first": np.array([1.0, 0.0]),
         }
-        right = [0] if pair["order"] == "forward" else [1]
-        where = (pair["pair_id"], f"{pair['pair_id']}/{pair['order']}", candidates, right)
-        sources = (pair["source_i"], pair["source_j"])
-        rows += [
-            answered(item_of(f"baseline: {name}", *where, *sources), score) for name, score in scores.items()
-        ]
+        questions = [(f"baseline: {name}", pair["order"], candidates, correct) for name in scores]
+        rows += map(answered, pair_items(pair, questions), scores.values())
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
 
 
 def _label_prior(pairs: pd.DataFrame) -> np.ndarray:
-    """How often each pair's two labels come first in pairs of other clips: shares ``[pairs, 2]``.
+    """How often each pair's two labels come first in pairs of other clips: fractions ``[pairs, 2]``.
 
     Smoothed by one pair either way, so that a label that no other pair has is at one half.
     """
@@ -281,13 +240,13 @@ def _label_prior(pairs: pd.DataFrame) -> np.ndarray:
     ends = [pairs[f"label_{end}"].to_numpy(dtype=object) for end in "ij"]
     first, second = np.where(forward, *ends), np.where(forward, *ends[::-1])
     sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
-    shares = np.empty((len(pairs), 2))
+    fractions = np.empty((len(pairs), 2))
     for n in range(len(pairs)):
         others = ~np.isin(sources, sources[n]).any(axis=1)
         for k, label in enumerate((ends[0][n], ends[1][n])):
             led, followed = (first[others] == label).sum(), (second[others] == label).sum()
-            shares[n, k] = (led + 1) / (led + followed + 2)
-    return shares
+            fractions[n, k] = (led + 1) / (led + followed + 2)
+    return fractions
 
 
 def hold_out_rows(rows: pd.DataFrame, pairs: pd.DataFrame, seen: Sequence[str]) -> pd.DataFrame:

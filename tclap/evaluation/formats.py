@@ -2,9 +2,9 @@
 
 An item has k sounds and k captions made of the same words (k = 2; some of CompA-order have 3); caption i
 belongs to sound i. The benchmark (Ghosh et al., ICLR 2024, arXiv 2310.08753) is a csv with the columns
-``pair_file, pair_caption, reversed_pair_file, reversed_pair_caption``, and for a third of both
-``triplet_file, triplet_caption``, and a folder of sounds. With s(i, j) the similarity of caption i and
-sound j, an item is right, after Winoground (Thrush et al., CVPR 2022), by
+``pair_file, pair_caption, reversed_pair_file, reversed_pair_caption``, for a third of both ``triplet_file,
+triplet_caption``, and a folder of sounds. With s(i, j) the similarity of caption i and sound j, an item is
+correct, after Winoground (Thrush et al., CVPR 2022), by
 
 ==========  ============================================================  ============
 score       every ...                                                     chance, k = 2
@@ -19,19 +19,16 @@ Ties count against the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
-from tclap.evaluation.benchmark import checked
-from tclap.evaluation.retrieval import TIE_TOLERANCE
-from tclap.progress import progress
+from tclap.evaluation.embeddings import ModelEmbeddings
+from tclap.evaluation.tasks import TIE_TOLERANCE
 
 KINDS = ("pair", "reversed_pair", "triplet")
 NEEDED = tuple(f"{kind}_{part}" for kind in KINDS[:2] for part in ("file", "caption"))
@@ -39,7 +36,6 @@ SCORES = ("text", "audio", "group")
 # For independent continuous scores. Group: all k diagonal values are the largest of their row and column;
 # by enumeration of the orders of 4 and of 9 scores.
 CHANCE = {2: (1 / 4, 1 / 4, 1 / 6), 3: (1 / 27, 1 / 27, 1 / 60)}
-BLOCK = 32
 
 
 def read_items(csv: str | Path, audio_folder: str | Path) -> pd.DataFrame:
@@ -75,28 +71,14 @@ def margins(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """By how much the smallest needed preference holds: of sounds (text score) and of captions, ``[n]`` each.
 
     ``scores [n, k, k]``: first axis the item, second the caption, third the sound.
-
-    Raises:
-        ValueError: on another shape or values that are not finite.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 3 or scores.shape[1] != scores.shape[2] or scores.shape[1] < 2:
-        raise ValueError(f"scores have shape {scores.shape}; expected [items, k, k] with k of at least 2.")
-    if not np.isfinite(scores).all():
-        raise ValueError(f"scores of {(~np.isfinite(scores)).any(axis=(1, 2)).sum()} items are not finite.")
     own = np.einsum("nii->ni", scores)
     others = np.where(np.eye(scores.shape[1], dtype=bool), -np.inf, scores)
     return (own - others.max(axis=1)).min(axis=1), (own - others.max(axis=2)).min(axis=1)
 
 
-def score_items(scores: np.ndarray) -> dict[str, np.ndarray]:
-    """Whether each item is right by ``text``, ``audio`` and ``group`` score; arguments as :func:`margins`."""
-    text, audio = (margin > TIE_TOLERANCE for margin in margins(scores))
-    return {"text": text, "audio": audio, "group": text & audio}
-
-
 def evaluate(model: Any, items: pd.DataFrame, *, name: str = "model", seed: int = 0) -> pd.DataFrame:
-    """Answer the items: tidy rows for :func:`tclap.evaluation.statistics.summarise`, three an item.
+    """Answer the items: tidy rows for :func:`tclap.evaluation.statistics.summarise`, three per item.
 
     Args:
         model: with ``encode_audio(list of file paths)`` and ``encode_text(list of captions)``, as
@@ -109,43 +91,26 @@ def evaluate(model: Any, items: pd.DataFrame, *, name: str = "model", seed: int 
     """
     if items.empty:
         raise ValueError("there are no items; expected at least one.")
-    files = list(dict.fromkeys(file for item in items["files"] for file in item))
-    captions = list(dict.fromkeys(caption for item in items["captions"] for caption in item))
-    sounds = _encoded(model.encode_audio, files, "encode_audio")
-    words = _encoded(model.encode_text, captions, "encode_text")
-    if sounds.shape[1] != words.shape[1]:
-        raise ValueError(
-            f"encode_audio gave {sounds.shape[1]} dimensions and encode_text {words.shape[1]}; expected one."
-        )
-    file_rows, caption_rows = ({x: n for n, x in enumerate(known)} for known in (files, captions))
+    embeddings = ModelEmbeddings(model, list(dict.fromkeys(items["files"].explode())), str)
+    embeddings.captions(list(items["captions"].explode()))
     rows = []
     for item in items.to_dict("records"):
-        w = words[[caption_rows[caption] for caption in item["captions"]]]
-        s = sounds[[file_rows[file] for file in item["files"]]]
-        scores = (w @ s.T).numpy()[None]
-        right = score_items(scores)
-        text, audio = (float(margin[0]) for margin in margins(scores))
-        for score, margin, chance in zip(
-            SCORES, (text, audio, min(text, audio)), CHANCE[len(s)], strict=True
-        ):
-            rows.append(
-                {
-                    "model": name,
-                    "seed": seed,
-                    "task": f"compa {score}",
-                    "item": item["item"],
-                    "source_a": Path(item["files"][0]).name,
-                    "source_b": None,
-                    "correct": bool(right[score][0]),
-                    "tied": abs(margin) <= TIE_TOLERANCE,
-                    "margin": margin,
-                    "chance": chance,
-                }
-            )
+        words, sounds = embeddings.captions(item["captions"]), embeddings.sounds(item["files"])
+        text, audio = (float(m[0]) for m in margins((words.double() @ sounds.double().T).numpy()[None]))
+        found = zip(SCORES, (text, audio, min(text, audio)), CHANCE[len(sounds)], strict=True)
+        rows += [
+            {
+                "model": name,
+                "seed": seed,
+                "task": f"compa {score}",
+                "item": item["item"],
+                "source_a": Path(item["files"][0]).name,
+                "source_b": None,
+                "correct": margin > TIE_TOLERANCE,
+                "tied": abs(margin) <= TIE_TOLERANCE,
+                "margin": margin,
+                "chance": chance,
+            }
+            for score, margin, chance in found
+        ]
     return pd.DataFrame(rows)
-
-
-def _encoded(encode: Any, names: Sequence[str], method: str) -> torch.Tensor:
-    blocks = [names[n : n + BLOCK] for n in range(0, len(names), BLOCK)]
-    parts = [checked(encode(block), len(block), method) for block in progress(blocks, method, quiet=True)]
-    return torch.cat(parts).double()

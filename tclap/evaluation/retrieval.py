@@ -1,13 +1,13 @@
-"""Retrieval between texts and audio clips: ranks, recall at k, median rank, mean average precision.
+"""Retrieval between texts and audio clips: ranks, recall at k and mean average precision.
 
-A query's rank is that of its best hit. Ties count against the model, so that one which gives
-everything the same score cannot look good by the order of the gallery. Any number of captions may
-belong to a clip and of clips to a caption; the matrix of all similarities is never held.
+A query's rank is that of its best hit. Ties count against the model, so that one which gives everything the
+same score cannot look good by the order of the gallery. Any number of captions may belong to a clip and of
+clips to a caption; the matrix of all similarities is never held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import NamedTuple
 
@@ -16,9 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-DIRECTIONS = ("text_to_audio", "audio_to_text")
-# Cosines closer than single precision can tell apart are ties.
-TIE_TOLERANCE = 1e-6
+from tclap.data.composites import PROMPT, phrases
+from tclap.evaluation.embeddings import Embeddings
+from tclap.evaluation.tasks import TIE_TOLERANCE
+
+KS = (1, 5, 10)  # of recall
 DEPTH = 10  # of average precision, mAP@10
 QUERY_BLOCK, GALLERY_BLOCK = 1024, 8192
 
@@ -47,29 +49,25 @@ def search(
     ``tolerance``) as a relevant one are ahead of it.
 
     Args:
-        queries: ``[Q, d]``.
-        gallery: ``[G, d]``.
-        query_events: ``[Q]`` ids; a query's relevant items are those with its id.
-        gallery_events: ``[G]`` ids.
+        queries, gallery: ``[Q, d]`` and ``[G, d]``.
+        query_events, gallery_events: ``[Q]`` and ``[G]`` ids; equal ids are relevant to each other.
         depth: k of average precision at k: the mean, over a query's ``min(k, relevant)`` best relevant
             items, of the precision at their ranks, 0 for those beyond rank k.
         tolerance: scores that differ by no more are ties.
         blocks: number of queries and of gallery items whose scores are held at a time.
 
     Returns:
-        The rank from 1 of the best relevant item, average precision in [0, 1] and the number of relevant
-        items, of each query.
+        For each query the rank (from 1) of its best relevant item, its average precision in [0, 1] and its
+        number of relevant items.
 
     Raises:
-        ValueError: for wrong shapes, embeddings that are not finite, or a query without a relevant item.
+        ValueError: on wrong shapes, embeddings that are not finite, or a query without a relevant item.
     """
     queries, gallery = _matrix(queries, "query"), _matrix(gallery, "gallery")
     if queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"queries are {queries.shape[1]}-, gallery items {gallery.shape[1]}-dimensional embeddings."
         )
-    if depth < 1 or min(blocks) < 1:
-        raise ValueError(f"depth={depth}, blocks={blocks}; expected at least 1.")
     query_codes, gallery_codes = _event_codes(query_events, gallery_events, len(queries), len(gallery))
     # In the order of events, what is relevant to a block of queries lies side by side.
     query_order, order = (np.argsort(codes, kind="stable") for codes in (query_codes, gallery_codes))
@@ -126,48 +124,114 @@ def _event_codes(
         if events.shape != (count,):
             raise ValueError(f"{name} events have shape {events.shape}; expected ({count},)")
     codes = pd.factorize(np.concatenate(ids))[0]
-    hopeless = np.flatnonzero(~np.isin(codes[:queries], codes[queries:]))
-    if len(hopeless):
-        raise ValueError(f"{len(hopeless)} queries have no relevant item, the first is query {hopeless[0]}")
+    unanswerable = np.flatnonzero(~np.isin(codes[:queries], codes[queries:]))
+    if len(unanswerable):
+        raise ValueError(
+            f"{len(unanswerable)} queries have no relevant item, the first is query {unanswerable[0]}"
+        )
     return codes[:queries], codes[queries:]
 
 
 def _matrix(embeddings: np.ndarray | Tensor, name: str) -> Tensor:
     matrix = torch.as_tensor(embeddings).detach().cpu()
-    if matrix.ndim != 2:
-        raise ValueError(f"{name} embeddings have shape {tuple(matrix.shape)}; expected [n, d]")
-    broken = torch.nonzero(~matrix.isfinite().all(dim=1))
-    if len(broken):
-        raise ValueError(f"{name} embeddings are not finite in {len(broken)} row(s), first {int(broken[0])}")
+    if matrix.ndim != 2 or not matrix.isfinite().all():
+        raise ValueError(f"{name} embeddings have shape {tuple(matrix.shape)}; expected [n, d], all finite")
     return matrix
 
 
-def ranks(scores: np.ndarray, relevant: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
-    """Rank of the best relevant item for each query from any scores, which need be no dot products.
+def query_rows(
+    text: np.ndarray | Tensor,
+    audio: np.ndarray | Tensor,
+    text_events: Sequence | np.ndarray,
+    audio_events: Sequence | np.ndarray,
+    *,
+    gallery: str,
+    text_sources: Sequence | np.ndarray | None = None,
+    audio_sources: Sequence | np.ndarray | None = None,
+) -> pd.DataFrame:
+    """One tidy row per query, in both directions.
 
-    ``scores`` [queries, gallery], higher is better; ``relevant`` booleans of that shape; the result
-    counts from 1, int [queries]. All irrelevant items that score at least as high (less
-    ``tolerance``) as the best relevant one are ahead of it. Raises ValueError for wrong shapes, NaN,
-    or a query without a relevant item.
+    Args:
+        text, audio: embeddings ``[T, d]`` and ``[A, d]``, L2-normalised.
+        text_events, audio_events: ``[T]`` and ``[A]`` ids; equal ids are relevant to each other.
+        gallery: its name.
+        text_sources, audio_sources: source clips of each item, ``[n]`` or ``[n, 2]``; None: it has none.
+
+    Returns:
+        ``gallery, direction, query`` (the index in its own modality), ``source_a, source_b, rank,
+        average_precision`` (at :data:`DEPTH`), ``relevant`` (number of relevant items), ``gallery_size``.
+
+    Raises:
+        ValueError: as :func:`search`.
     """
-    scores, relevant = np.asarray(scores), np.asarray(relevant, dtype=bool)
-    if scores.ndim != 2 or scores.shape != relevant.shape:
-        raise ValueError(
-            f"scores {scores.shape} and relevant {relevant.shape}; expected [queries, gallery] twice"
+    parts = []
+    for direction, queries, items, events, item_events, sources in (
+        ("text_to_audio", text, audio, text_events, audio_events, text_sources),
+        ("audio_to_text", audio, text, audio_events, text_events, audio_sources),
+    ):
+        found = search(queries, items, events, item_events)
+        ends = np.full((len(queries), 2), None, dtype=object)
+        if sources is not None:
+            sources = np.asarray(sources, dtype=object).reshape(len(queries), -1)
+            ends[:, : sources.shape[1]] = sources
+        rows = {
+            "gallery": gallery,
+            "direction": direction,
+            "query": np.arange(len(queries)),
+            "source_a": pd.Series(ends[:, 0], dtype=object),
+            "source_b": pd.Series(ends[:, 1], dtype=object),
+        }
+        parts.append(pd.DataFrame(rows | found._asdict() | {"gallery_size": len(items)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`query_rows` for all galleries of the test clips and pairs.
+
+    ``singles``: the clips and their labels' prompts. ``overlaps``: each pair's overlap and "X and Y".
+    ``ordered``: the forward, reversed and overlap composites of all pairs in one gallery, the hard test of
+    order. An item with equal events is a hit.
+    """
+    labels = sorted(clips["label"].unique())
+    sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
+
+    def searched(gallery: str, captions: dict[str, str], sounds: dict[str, str], sources) -> pd.DataFrame:
+        """Rows of a gallery, from the events of its captions and sounds; a text query has no source clip."""
+        return query_rows(
+            embeddings.captions(list(captions)),
+            embeddings.sounds(list(sounds)),
+            list(captions.values()),
+            list(sounds.values()),
+            gallery=gallery,
+            audio_sources=sources,
         )
-    if np.isnan(scores).any():
-        raise ValueError(f"scores hold NaN for {np.isnan(scores).any(axis=1).sum()} of {len(scores)} queries")
-    hopeless = np.flatnonzero(~relevant.any(axis=1))
-    if len(hopeless):
-        raise ValueError(f"{len(hopeless)} queries have no relevant item, the first is query {hopeless[0]}")
-    best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
-    return 1 + np.sum(~relevant & (scores >= best - tolerance), axis=1)
+
+    clip_events = dict(zip(clips["clip_id"], clips["label"], strict=True))
+    prompts = {PROMPT.format(label): label for label in labels}
+    parts = [searched("singles", prompts, clip_events, clips["source"])]
+    overlaps, together, ordered, in_order = {}, {}, {}, {}
+    for pair in pairs.to_dict("records"):
+        a, b = sorted((pair["label_i"], pair["label_j"]))
+        overlaps[PROMPT.format(f"{a} and {b}")] = together[f"{pair['pair_id']}/overlap"] = f"{a} & {b}"
+        for view, words in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
+            ordered[words.text()] = in_order[f"{pair['pair_id']}/{view}"] = words.events
+    parts.append(searched("overlaps", overlaps, together, sources))
+    parts.append(searched("ordered", ordered, in_order, np.repeat(sources, 3, axis=0)))
+    return pd.concat(parts, ignore_index=True)
 
 
-def recall(ranks: Sequence[int] | np.ndarray, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Percent of queries with a hit among the first k, as ``{"R@1": ..., ...}``."""
-    ranks = _checked(ranks)
-    return {f"R@{k}": 100 * float(np.mean(ranks <= k)) for k in ks}
+def measures(queries: pd.DataFrame) -> dict[str, tuple[pd.Series, pd.Series]]:
+    """Scores and their chance, both in [0, 1], by measure: R@1, R@5, R@10 and mAP@10.
+
+    ``queries``: from :func:`query_rows`; the scores have its index.
+    """
+
+    def expected(of: Callable[..., float], **options: int) -> pd.Series:
+        sizes = zip(queries["gallery_size"], queries["relevant"], strict=True)
+        return pd.Series([of(size, relevant, **options) for size, relevant in sizes], queries.index)
+
+    recalls = {f"R@{k}": ((queries["rank"] <= k).astype(float), expected(chance, k=k)) for k in KS}
+    return recalls | {f"mAP@{DEPTH}": (queries["average_precision"], expected(chance_precision))}
 
 
 def chance(gallery: int, relevant: int, k: int) -> float:
@@ -186,74 +250,21 @@ def chance_precision(gallery: int, relevant: int, depth: int = DEPTH) -> float:
     return float(np.sum(relevant / gallery * (1 + before) / ranks) / min(depth, relevant))
 
 
-def median_rank(ranks: Sequence[int] | np.ndarray) -> float:
-    """Median over queries of the rank of the best hit (from 1)."""
-    return float(np.median(_checked(ranks)))
+def hit_rows(queries: pd.DataFrame) -> pd.DataFrame:
+    """Query rows as item rows, so that they can be summarised with all others.
 
-
-def _checked(ranks: Sequence[int] | np.ndarray) -> np.ndarray:
-    ranks = np.asarray(ranks)
-    if ranks.ndim != 1 or not len(ranks) or ranks.min() < 1:
-        raise ValueError(f"ranks of shape {ranks.shape}; expected [queries], at least one, from 1")
-    return ranks
-
-
-def query_rows(
-    text_embeddings: np.ndarray | Tensor,
-    audio_embeddings: np.ndarray | Tensor,
-    text_events: Sequence | np.ndarray,
-    audio_events: Sequence | np.ndarray,
-    *,
-    gallery: str,
-    text_sources: Sequence | np.ndarray | None = None,
-    audio_sources: Sequence | np.ndarray | None = None,
-) -> pd.DataFrame:
-    """One tidy row a query, both directions: gallery, direction, query, source_a, source_b, rank,
-    average_precision (at :data:`DEPTH`), relevant (number of relevant items) and gallery_size.
-
-    ``text_embeddings`` [T, d] and ``audio_embeddings`` [A, d], L2-normalised; ``text_events`` [T]
-    and ``audio_events`` [A] ids of the events (equal ids are relevant to each other); ``gallery`` a
-    name for the rows. ``text_sources`` and ``audio_sources``: the source clips of each item, [n] or
-    [n, 2] with None where there is none. ``query`` is the index in its own modality. Scores closer
-    than ``TIE_TOLERANCE`` are ties. Raises ValueError for wrong shapes or a query without a
-    relevant item.
+    ``task`` is ``retrieval: <gallery>, <direction>, <measure>`` and ``correct`` the score of
+    :func:`measures`. A text query has no source clip and is its own.
     """
-    parts = []
-    text, audio = (text_embeddings, text_events), (audio_embeddings, audio_events)
-    for direction, (queries, events), (items, item_events), sources in (
-        (DIRECTIONS[0], text, audio, text_sources),
-        (DIRECTIONS[1], audio, text, audio_sources),
-    ):
-        found = search(queries, items, events, item_events)
-        pairs = _source_pairs(sources, len(queries), direction)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "gallery": gallery,
-                    "direction": direction,
-                    "query": np.arange(len(queries)),
-                    "source_a": pd.Series(pairs[:, 0], dtype=object),
-                    "source_b": pd.Series(pairs[:, 1], dtype=object),
-                    "rank": found.rank,
-                    "average_precision": found.average_precision,
-                    "relevant": found.relevant,
-                    "gallery_size": len(items),
-                }
-            )
-        )
+    task = "retrieval: " + queries["gallery"] + ", " + queries["direction"].str.replace("_", " ") + ", "
+    own = queries["gallery"] + " query " + queries["query"].astype(str)
+    shared = {
+        "item": queries["gallery"] + " " + queries["query"].astype(str),
+        "source_a": queries["source_a"].where(queries["source_a"].notna(), own),
+        "source_b": queries["source_b"],
+    }
+    parts = [
+        pd.DataFrame({"task": task + measure, **shared, "correct": scores, "chance": chances})
+        for measure, (scores, chances) in measures(queries).items()
+    ]
     return pd.concat(parts, ignore_index=True)
-
-
-def _source_pairs(sources: Sequence | np.ndarray | None, n: int, direction: str) -> np.ndarray:
-    pairs = np.full((n, 2), None, dtype=object)
-    if sources is None:
-        return pairs
-    sources = np.asarray(sources, dtype=object)
-    if sources.ndim == 1:
-        sources = sources[:, None]
-    if sources.ndim != 2 or len(sources) != n or sources.shape[1] not in (1, 2):
-        raise ValueError(
-            f"sources of {direction} queries have shape {sources.shape}; expected [{n}] or [{n}, 2]"
-        )
-    pairs[:, : sources.shape[1]] = sources
-    return pairs

@@ -1,7 +1,7 @@
 """Zero-shot temporal evaluation (ZSTE): five tasks, the 2-way accuracies, overlap clips.
 
-Every item is one audio, a list of candidate captions and the set of right ones; it is answered
-right when the k right captions are exactly the top k. Ties count against the model.
+An item is one audio, a list of candidate captions and the set of correct ones; an answer is correct when
+the k correct captions are exactly the top k. Ties count against the model.
 
 ==============  =========  ==================================================  =================
 task            audio      candidates                                          chance
@@ -11,47 +11,40 @@ task            audio      candidates                                          c
 ``3``           ordered    A before B, B before A, A while B                   1 / 3
 ``3_after``     ordered    B after A, A after B, A while B                     1 / 3
 ``2way_*``      ordered    the first two of ``3`` (before), ``3_after``        1 / 2
-``overlap``     overlap    those of ``3``; right is "while"                    1 / 3
+``overlap``     overlap    those of ``3``; "while" is correct                  1 / 3
 ``4``           forward    50 of the 84 before / while captions of 7 labels    1 / 50
 ``5``           forward    2 K: "the first sound is X", "the second ... X"     1 / (K (2 K - 1))
 ==============  =========  ==================================================  =================
 
-*Ordered* is the forward or the reversed composite, drawn evenly; task 2a asks of that one, 2b of
-the overlap. Candidates are drawn from the seed and kept with the item, so that every model answers
-the same questions. Task 4 needs seven classes and is left out below that.
+*Ordered* is the forward or the reversed composite, drawn evenly; task 2a is about that one, 2b about the
+overlap. Candidates are drawn from the seed and kept with the item, so that every model answers the same
+questions. Task 4 needs seven classes and is left out below that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import comb
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from tclap.data.captions import FIRST_SLOT, SECOND_SLOT
 from tclap.data.composites import PROMPT, Phrase
-from tclap.evaluation.retrieval import TIE_TOLERANCE
+from tclap.evaluation.embeddings import Embeddings
 
 TASKS = ("1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap", "4", "5")
 TASK_4_LABELS, TASK_4_CANDIDATES = 7, 50
+# Task 1 in five wordings is the sensitivity to the prompt.
+PROMPTS = ("i can hear {}", "this is an audio of {}", "{}", "this is {}", PROMPT)
+PROMPT_PREFIX = "prompt: "
 
 ITEM_COLUMNS = ("task", "item", "audio", "candidates", "answers", "source_a", "source_b", "chance")
-ROW_COLUMNS = (
-    "task",
-    "item",
-    "source_a",
-    "source_b",
-    "answer",
-    "prediction",
-    "correct",
-    "tied",
-    "margin",
-    "chance",
-)
-GATHERED = 4_000_000  # numbers of captions' embeddings that are held at a time
+ROW_COLUMNS = ("task", "item", "source_a", "source_b", "answer", "prediction", "correct", "tied")
+ROW_COLUMNS += ("margin", "chance")
+TIE_TOLERANCE = 1e-6  # cosines closer than single precision can tell apart are ties
+GATHERED = 4000  # candidates that are scored at a time
 
 
 def classification_items(clips: pd.DataFrame, labels: Sequence[str], prompt: str, task: str) -> list[dict]:
@@ -63,14 +56,20 @@ def classification_items(clips: pd.DataFrame, labels: Sequence[str], prompt: str
     ]
 
 
+def prompt_items(clips: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Task 1's items in every prompt; the task's name is ``prompt: `` and the wording."""
+    asked = [classification_items(clips, labels, prompt, PROMPT_PREFIX + prompt) for prompt in PROMPTS]
+    return pd.DataFrame(sum(asked, []), columns=list(ITEM_COLUMNS))
+
+
 def build_items(
     clips: pd.DataFrame, pairs: pd.DataFrame, labels: Sequence[str], *, seed: int
 ) -> pd.DataFrame:
-    """The items of every task, a row each with the columns ``ITEM_COLUMNS``.
+    """The items of every task, one row each with the columns ``ITEM_COLUMNS``.
 
     Args:
-        clips: test clips (tasks 1).
-        pairs: test pairs (all others).
+        clips: test clips (task 1).
+        pairs: test pairs (all others), from :func:`tclap.data.composites.draw_pairs`.
         labels: the K classes, in the order of the candidates.
         seed: of task 4's candidates.
 
@@ -88,27 +87,37 @@ def build_items(
 
 
 def order_items(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The items that ask for nothing but order (tasks 3, 2-way, overlap), for clips without labels.
+    """The items about order alone (tasks 3, 2-way, overlap), for clips without labels.
 
-    ``pairs``: from :func:`tclap.data.composites.draw_pairs`; its texts make the captions.
+    The captions are made of the pairs' ``text_i`` and ``text_j``.
     """
-    items = []
-    for pair in pairs.to_dict("records"):
-        items += _items(pair, _order_questions(pair))
+    items = [item for pair in pairs.to_dict("records") for item in pair_items(pair, _order_questions(pair))]
     return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
 
 
+def names_of(pair: Mapping) -> tuple[str, str]:
+    """What captions call the two clips of a pair."""
+    return tuple(pair.get(f"text_{end}", pair[f"label_{end}"]) for end in "ij")
+
+
+def two_way(pair: Mapping) -> tuple[list[str], list[int]]:
+    """The captions "A before B" and "B before A", and which of them is correct of the ordered composite."""
+    a, b = names_of(pair)
+    captions = [Phrase(a, "before", b).text(), Phrase(b, "before", a).text()]
+    return captions, [0] if pair["order"] == "forward" else [1]
+
+
 def _order_questions(pair: Mapping) -> list[tuple[str, str, list[str], list[int]]]:
-    a, b = (pair.get(f"text_{end}", pair[f"label_{end}"]) for end in "ij")
-    before = [p.text() for p in (Phrase(a, "before", b), Phrase(b, "before", a), Phrase(a, "while", b))]
-    after = [p.text() for p in (Phrase(b, "after", a), Phrase(a, "after", b), Phrase(a, "while", b))]
-    ordered, right = pair["order"], [0] if pair["order"] == "forward" else [1]
+    a, b = names_of(pair)
+    before, correct = two_way(pair)
+    after = [Phrase(b, "after", a).text(), Phrase(a, "after", b).text()]
+    ordered, both = pair["order"], [Phrase(a, "while", b).text()]
     return [
-        ("3", ordered, before, right),
-        ("3_after", ordered, after, right),
-        ("2way_before", ordered, before[:2], right),
-        ("2way_after", ordered, after[:2], right),
-        ("overlap", "overlap", before, [2]),
+        ("3", ordered, before + both, correct),
+        ("3_after", ordered, after + both, correct),
+        ("2way_before", ordered, before, correct),
+        ("2way_after", ordered, after, correct),
+        ("overlap", "overlap", before + both, [2]),
     ]
 
 
@@ -125,10 +134,11 @@ def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator
     ]
     if len(labels) >= TASK_4_LABELS:
         questions.append(("4", "forward", *_task_4(a, b, labels, generator)))
-    return _items(pair, questions)
+    return pair_items(pair, questions)
 
 
-def _items(pair: Mapping, questions) -> list[dict]:
+def pair_items(pair: Mapping, questions: Iterable[tuple[str, str, list[str], list[int]]]) -> list[dict]:
+    """Items about a pair's sounds, from ``(task, view, candidates, answers)`` each."""
     sources = (pair["source_i"], pair["source_j"])
     return [
         item_of(task, pair["pair_id"], f"{pair['pair_id']}/{view}", candidates, answers, *sources)
@@ -150,46 +160,35 @@ def _task_4(a, b, labels, generator: np.random.Generator) -> tuple[list[str], li
 
 
 def item_of(task, item, audio, candidates, answers, source_a, source_b) -> dict:
-    """One item: the audio's name, the candidates and which of them are right."""
+    """One item: the audio's name, the candidates and which of them are correct."""
     chance = 1 / comb(len(candidates), len(answers))
     values = (task, item, audio, candidates, answers, source_a, source_b, chance)
     return dict(zip(ITEM_COLUMNS, values, strict=True))
 
 
-def score_items(
-    items: pd.DataFrame,
-    audio: Mapping[str, int],
-    audio_embeddings: Tensor,
-    text: Mapping[str, int],
-    text_embeddings: Tensor,
-) -> pd.DataFrame:
-    """Answer every item: a tidy row each with the columns ``ROW_COLUMNS``.
+def score_items(items: pd.DataFrame, embeddings: Embeddings) -> pd.DataFrame:
+    """Answer every item: one tidy row each with the columns ``ROW_COLUMNS``.
 
     Args:
         items: from :func:`build_items`.
-        audio: row of ``audio_embeddings [A, d]`` by the items' audio name.
-        text: row of ``text_embeddings [T, d]`` by caption.
+        embeddings: of the items' sounds among others.
 
-    ``margin`` is the right caption's cosine minus the best wrong one's; NaN where two are right.
-    ``tied`` says that the worst right and the best wrong caption have one score, which counts as wrong.
+    Returns:
+        ``margin`` is the correct caption's cosine minus the best wrong one's, NaN where two are correct;
+        ``tied`` says that the worst correct and the best wrong caption have one score, which is an error.
     """
-    audio_values = audio_embeddings.double()
-    text_values = text_embeddings.double()
-    records = items.to_dict("records")
-    scores: list[np.ndarray] = [np.empty(0)] * len(records)
-    # Items with as many candidates are scored together.
-    sizes = np.array([len(item["candidates"]) for item in records], dtype=np.int64)
-    for size in np.unique(sizes):
-        alike = np.flatnonzero(sizes == size)
-        step = max(GATHERED // (int(size) * text_values.shape[1]), 1)
-        for start in range(0, len(alike), step):
-            block = alike[start : start + step]
-            rows = torch.tensor([[text[c] for c in records[n]["candidates"]] for n in block])
-            sounds = audio_values[torch.tensor([audio[records[n]["audio"]] for n in block])]
-            found = torch.einsum("bcd,bd->bc", text_values[rows], sounds).numpy()
-            for n, values in zip(block, found, strict=True):
-                scores[n] = values
-    rows = [answered(item, values) for item, values in zip(records, scores, strict=True)]
+    embeddings.add_captions(caption for candidates in items["candidates"] for caption in candidates)
+    records, scores = items.to_dict("records"), {}
+    # Items with equally many candidates are scored together, in blocks that bound the memory.
+    sizes = pd.Series([len(item["candidates"]) for item in records], dtype=int)
+    for size, alike in sizes.groupby(sizes).indices.items():
+        step = max(GATHERED // size, 1)
+        for block in (alike[n : n + step] for n in range(0, len(alike), step)):
+            captions = embeddings.captions([c for n in block for c in records[n]["candidates"]])
+            sounds = embeddings.sounds(records[n]["audio"] for n in block)
+            found = torch.einsum("bcd,bd->bc", captions.double().unflatten(0, (-1, size)), sounds.double())
+            scores |= dict(zip(block, found.numpy(), strict=True))
+    rows = [answered(item, scores[n]) for n, item in enumerate(records)]
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
 
 
@@ -198,15 +197,10 @@ def answered(item: Mapping, scores: np.ndarray) -> dict:
     candidates, answers = list(item["candidates"]), list(item["answers"])
     margin = float(scores[answers].min() - np.delete(scores, answers).max())
     top = np.argsort(-scores, kind="stable")[: len(answers)]
-    return {
-        "task": item["task"],
-        "item": item["item"],
-        "source_a": item["source_a"],
-        "source_b": item["source_b"],
+    return {column: item[column] for column in ("task", "item", "source_a", "source_b", "chance")} | {
         "answer": " | ".join(candidates[k] for k in answers),
         "prediction": " | ".join(candidates[k] for k in sorted(top)),
         "correct": margin > TIE_TOLERANCE,
         "tied": abs(margin) <= TIE_TOLERANCE,
         "margin": margin if len(answers) == 1 else np.nan,
-        "chance": item["chance"],
     }

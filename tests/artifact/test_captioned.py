@@ -14,7 +14,7 @@ import soundfile
 import torch
 from tiny import TinyPublished
 
-from artifact import captioned
+from artifact import embeddings
 from artifact.captioned import CaptionedSet, captioned_sets
 from tclap.data.clips import load_clips
 from tclap.training.store import FeatureStore
@@ -44,7 +44,7 @@ def write_clotho(root: Path, clips=CLIPS) -> Path:
 
 
 class Spectrum(torch.nn.Module):
-    """How loud each of the three pitches is, in ten stretches of time."""
+    """Magnitude of each of the three pitches, in ten stretches of time."""
 
     fingerprint = "spectrum"
 
@@ -60,7 +60,7 @@ class Spectrum(torch.nn.Module):
 
 
 class Oracle:
-    """Hears pitches rightly, and takes a caption by its first word."""
+    """Knows pitches, and takes a caption by its first word."""
 
     name, sample_rate, window, batch_size = "oracle", RATE, 0.5, 2
 
@@ -95,7 +95,7 @@ def clotho(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("block", [256, 2])
 def test_ranks_by_hand(clotho, monkeypatch, block):
-    monkeypatch.setattr(captioned, "BLOCK", block)
+    monkeypatch.setattr(embeddings, "BLOCK", block)
     model = Oracle()
     (found,) = captioned_sets(experiment_of(model))
     rows = found.query_rows(model)
@@ -108,7 +108,7 @@ def test_ranks_by_hand(clotho, monkeypatch, block):
     assert {caption for caption, rank in by_caption.items() if rank == 1} == set(by_caption) - wrong
     assert all(by_caption[caption] in (2, 3) for caption in wrong)
     assert (text["relevant"] == 1).all() and (text["gallery_size"] == 3).all()
-    # An audio query hits by any of its five; the low and the high one have a stranger among their nearest.
+    # An audio query hits by any of its five; the nearest of the low and the high one have another clip's.
     clips = dict(zip(found.clips["clip_id"], audio.to_dict("records"), strict=True))
     assert {name: row["rank"] for name, row in clips.items()} == {"low": 2, "middle": 1, "high": 2}
     assert (audio["relevant"] == 5).all() and (audio["gallery_size"] == 15).all()
@@ -118,7 +118,7 @@ def test_ranks_by_hand(clotho, monkeypatch, block):
     assert rows["source_b"].isna().all()
 
 
-def test_a_clip_is_heard_as_one_window(clotho):
+def test_a_clip_is_one_window(clotho):
     model = Oracle()
     CaptionedSet(experiment_of(model), "clotho", load_clips("clotho"))
     assert set(model.audio_trunk.lengths) == {4000}  # of 0.3, 0.5 and 1.2 s
@@ -126,8 +126,8 @@ def test_a_clip_is_heard_as_one_window(clotho):
 
 def test_train_clips_are_no_part_of_the_gallery(clotho):
     clips = load_clips("clotho")
-    strangers = clips.assign(clip_id="x" + clips["clip_id"], source="x" + clips["source"], split="train")
-    everything = pd.concat([strangers, clips], ignore_index=True)
+    others = clips.assign(clip_id="x" + clips["clip_id"], source="x" + clips["source"], split="train")
+    everything = pd.concat([others, clips], ignore_index=True)
     found = CaptionedSet(experiment_of(Oracle()), "clotho", everything)
     assert list(found.clips["clip_id"]) == list(clips["clip_id"]) and len(found.features) == 3
 

@@ -182,7 +182,7 @@ def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
     }
     margins = rows.set_index(["group", "change", "task", "item"])["margin"].sort_index()
     assert not margins.index.duplicated().any()
-    assert set(rows["task"]) == set(slot_ablation.ASKED) - {"4"}  # which needs seven classes
+    assert set(rows["task"]) == set(slot_ablation.ABLATION_TASKS) - {"4"}  # which needs seven classes
     asked = rows.groupby(["group", "change"])["task"].value_counts().unstack()
     assert (asked == asked.iloc[0]).all(axis=None)
     # Of single sounds all is as before, unless the base model is another one or √(slots + 1) is.

@@ -13,9 +13,8 @@ from safetensors.numpy import save_file
 
 from artifact import paths
 from artifact.config import load_config
-from artifact.prompts import PREFIX, PROMPTS
 from artifact.summary import build_summary, summarise_run, summarised
-from tclap.evaluation.tasks import TASKS
+from tclap.evaluation.tasks import PROMPT_PREFIX, PROMPTS, TASKS
 from tclap.files import write_json
 
 # Right or wrong on five items (rows: two seeds), by model and task.
@@ -23,20 +22,20 @@ SCORES = {
     "clap": {
         "1": ((1, 1, 1, 1, 0), (1, 1, 1, 0, 0)),
         "3": ((1, 0, 0, 0, 0), (0, 0, 0, 1, 0)),
-        PREFIX + "{}": ((1, 0, 0, 0, 0), (1, 1, 0, 0, 0)),
+        PROMPT_PREFIX + "{}": ((1, 0, 0, 0, 0), (1, 1, 0, 0, 0)),
     },
     "t-clap": {
         "1": ((1, 1, 1, 0, 0), (1, 1, 1, 0, 0)),
         "3": ((1, 1, 1, 1, 1), (1, 1, 1, 0, 0)),
-        PREFIX + "{}": ((1, 1, 1, 1, 1), (1, 1, 1, 1, 1)),
+        PROMPT_PREFIX + "{}": ((1, 1, 1, 1, 1), (1, 1, 1, 1, 1)),
     },
     "clap@full": {"3": ((0, 0, 0, 0, 1), (0, 0, 0, 0, 0))},
     "t-clap@full": {"3": ((1, 1, 0, 0, 0), (1, 1, 0, 0, 0))},
     "clap@msclap": {"3": ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0))},
     "t-clap@msclap": {"3": ((0, 1, 0, 0, 0), (0, 1, 0, 0, 0))},
-    "readout-mean": {"1": ((1, 0, 0, 0, 0), (1, 0, 0, 0, 0)), PREFIX + "{}": ((1,) * 5, (1,) * 5)},
+    "readout-mean": {"1": ((1, 0, 0, 0, 0), (1, 0, 0, 0, 0)), PROMPT_PREFIX + "{}": ((1,) * 5, (1,) * 5)},
 }
-CHANCE = {"1": 1 / 4, "3": 1 / 3, PREFIX + "{}": 1 / 4}
+CHANCE = {"1": 1 / 4, "3": 1 / 3, PROMPT_PREFIX + "{}": 1 / 4}
 
 
 def item_rows(scores=SCORES):
@@ -113,7 +112,7 @@ def test_prompts_go_by_their_wording(summary):
     assert list(summary["models"]["clap"]["prompts"]) == ["{label}"]
     assert summary["models"]["clap"]["prompts"]["{label}"]["per_seed"] == pytest.approx([20, 40])
     rows = item_rows({"clap": {"1": ((1, 0, 1, 0, 1),)}})
-    rows = pd.concat([rows, *(rows.assign(task=PREFIX + p) for p in PROMPTS)], ignore_index=True)
+    rows = pd.concat([rows, *(rows.assign(task=PROMPT_PREFIX + p) for p in PROMPTS)], ignore_index=True)
     draft = pd.read_csv(paths.CHECKOUT / "paper" / "draft_tables.csv", comment="#")
     wordings = list(build_summary(rows, query_rows())["models"]["clap"]["prompts"])
     assert wordings == draft["row"][draft["table"] == "I"].tolist()

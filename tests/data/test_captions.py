@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from artifact import prompts
 from tclap.data.batches import base_batch
 from tclap.data.captions import conjunction_events, event_ids, view_captions, view_events, vocabulary
-from tclap.evaluation import tasks as zste
+from tclap.evaluation import tasks
 from tclap.training.text_loss import TextOnlyLoss
 
 LABELS = ["clock tick", "dog", "door wood knock", "rain", "rooster", "sea waves", "sneezing", "helicopter"]
@@ -93,8 +92,8 @@ def test_vocabulary_has_what_the_lesson_asks_for():
 
 def test_vocabulary_has_what_the_evaluation_asks_for(pairs):
     clips = pd.DataFrame({"clip_id": LABELS, "label": LABELS, "source": LABELS})
-    items = pd.concat([zste.build_items(clips, pairs, LABELS, seed=0), prompts.build_items(clips, LABELS)])
-    assert set(items["task"]) == {*zste.TASKS, *(prompts.PREFIX + p for p in prompts.PROMPTS)}
+    items = pd.concat([tasks.build_items(clips, pairs, LABELS, seed=0), tasks.prompt_items(clips, LABELS)])
+    assert set(items["task"]) == {*tasks.TASKS, *(tasks.PROMPT_PREFIX + p for p in tasks.PROMPTS)}
     assert {c for candidates in items["candidates"] for c in candidates} <= set(vocabulary(LABELS))
 
 

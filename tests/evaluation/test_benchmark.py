@@ -112,33 +112,31 @@ def test_rate_and_window_can_be_given(clips):
         encode_audio, encode_text = Blind.encode_audio, Blind.encode_text
         heard, read, window = [], [], 0.5
 
-    model = Bare()
-    with pytest.raises(ValueError, match="Bare has no sample_rate; expected evaluate"):
-        evaluate(model, clips, pairs=12)
-    assert len(evaluate(model, clips, pairs=12, sample_rate=RATE))
-    with pytest.raises(ValueError, match="window is 0, expected above 0"):
-        evaluate(model, clips, pairs=12, sample_rate=RATE, window=0)
+    assert len(evaluate(Bare(), clips, pairs=12, sample_rate=RATE))
+    for options, word in (({}, "sample_rate"), ({"sample_rate": RATE, "window": 0}, "window is 0")):
+        with pytest.raises(ValueError, match=word):
+            evaluate(Bare(), clips, pairs=12, **options)
 
 
 @pytest.mark.parametrize(
-    ("method", "result", "message"),
+    ("method", "result", "word"),
     [
-        ("encode_audio", lambda n: torch.zeros(n + 1, 4), r"encode_audio gave \(\d+, 4\) for \d+ items"),
-        ("encode_audio", lambda n: torch.full((n, 4), torch.nan), "encode_audio gave values that are not"),
-        ("encode_text", lambda n: torch.zeros(n), r"encode_text gave \(\d+,\) for \d+ items"),
-        ("encode_text", lambda n: torch.ones(n, 5), "encode_text gave 5 dimensions and encode_audio 4"),
+        ("encode_audio", lambda n: torch.zeros(n + 1, 4), "encode_audio gave .* items"),
+        ("encode_audio", lambda n: torch.full((n, 4), torch.nan), "encode_audio .* finite"),
+        ("encode_text", lambda n: torch.zeros(n), "encode_text gave .* items"),
+        ("encode_text", lambda n: torch.ones(n, 5), "5 dimensions"),
     ],
 )
-def test_embeddings_that_cannot_be_right_are_refused(clips, method, result, message):
+def test_embeddings_that_cannot_be_right_are_refused(clips, method, result, word):
     model = Blind()
     setattr(model, method, lambda items: result(len(items)))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=word):
         evaluate(model, clips, pairs=12)
 
 
 @pytest.mark.parametrize("suite", ["everything", [], ["tasks", "control"]])
 def test_unknown_suites_are_refused(clips, suite):
-    with pytest.raises(ValueError, match="suite is .*expected among tasks, controls, retrieval, full"):
+    with pytest.raises(ValueError, match="suite"):
         evaluate(Blind(), clips, suite)
 
 
@@ -154,8 +152,8 @@ def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, proje
     asked = kept[kept["task"] == "2way_before"]
     assert (float(line[2]), line[-1]) == (round(100 * asked["correct"].mean(), 1), "6")
     for wrong, message in (
-        (["--model", "compact"], "error: compact has no published weights, expected --weights of a trained"),
-        (["--model", "msclap-2022", "--suite", "nope"], "error: suite is ['nope'], expected among tasks"),
+        (["--model", "compact"], "error: compact has no published weights"),
+        (["--model", "msclap-2022", "--suite", "nope"], "error: suite is ['nope']"),
     ):
         with pytest.raises(SystemExit) as stopped:
             command_line.main(["evaluate", *wrong, *options])

@@ -1,91 +1,34 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from meanings import Meanings
 
-from tclap.evaluation.retrieval import Found, median_rank, query_rows, ranks, recall, search
-
-
-def brute_force_ranks(scores, relevant):
-    found = []
-    for row, hits in zip(scores, relevant, strict=True):
-        # False sorts before True: among equals, all irrelevant items come first.
-        order = sorted(range(len(row)), key=lambda i: (-row[i], bool(hits[i])))
-        found.append(1 + next(place for place, i in enumerate(order) if hits[i]))
-    return found
-
-
-@pytest.mark.parametrize("levels", [2, 5, 1000])
-def test_against_sorting_with_many_and_few_ties(levels):
-    rng = np.random.default_rng(levels)
-    scores = rng.integers(0, levels, (60, 25)) / levels - 0.5
-    relevant = rng.random((60, 25)) < 0.15
-    relevant[np.arange(60), rng.integers(0, 25, 60)] = True
-    got = ranks(scores, relevant)
-    assert got.tolist() == brute_force_ranks(scores, relevant)
-    assert np.issubdtype(got.dtype, np.integer)
-
-
-def test_ties_by_hand():
-    scores = np.array([[3.0, 2, 2, 2, 1]])
-    for hit, expected in [([1], 4), ([1, 2], 3), ([0], 1), ([4], 5), ([1, 2, 3], 2), ([0, 4], 1)]:
-        assert ranks(scores, np.isin(np.arange(5), hit)[None]).tolist() == [expected]
-
-
-def test_perfect_worst_and_constant_scores():
-    relevant = np.eye(12, dtype=bool)
-    perfect = ranks(np.eye(12), relevant)
-    assert perfect.tolist() == [1] * 12
-    assert recall(perfect) == {"R@1": 100.0, "R@5": 100.0, "R@10": 100.0}
-    for bad in (-np.eye(12), np.zeros((12, 12)), np.full((12, 12), -np.inf)):
-        assert ranks(bad, relevant).tolist() == [12] * 12
-    assert recall(ranks(np.zeros((12, 12)), relevant)) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
-
-
-def test_random_scores_are_at_chance():
-    rng = np.random.default_rng(0)
-    relevant = np.zeros((4000, 20), dtype=bool)
-    relevant[:, 3] = True
-    got = ranks(rng.random((4000, 20)), relevant)
-    # Standard error at R@5: 100 * sqrt(0.25 * 0.75 / 4000) = 0.7.
-    assert recall(got)["R@5"] == pytest.approx(25, abs=2.5)
-    assert median_rank(got) == pytest.approx(10.5, abs=1)
-
-
-def test_tolerance_makes_near_ties_count_against_the_model():
-    scores = np.array([[0.5, 0.5 - 1e-8, 0.4]])
-    relevant = np.array([[True, False, False]])
-    assert ranks(scores, relevant).tolist() == [1]
-    assert ranks(scores, relevant, tolerance=1e-6).tolist() == [2]
-
-
-def test_recall_and_median_by_hand():
-    assert recall([1, 2, 5, 6, 11], ks=(1, 2, 5, 10)) == pytest.approx(
-        {"R@1": 20, "R@2": 40, "R@5": 60, "R@10": 80}
-    )
-    assert median_rank([1, 2, 5, 6, 11]) == 5
-    assert median_rank([4, 1]) == 2.5
-
-
-@pytest.mark.parametrize(
-    ("scores", "relevant", "message"),
-    [
-        (np.zeros((2, 3)), np.array([[1, 0, 0], [0, 0, 0]]), "1 queries .* the first is query 1"),
-        (np.zeros((2, 0)), np.zeros((2, 0)), "2 queries have no relevant item"),
-        (np.zeros((2, 3)), np.ones((3, 2)), "expected"),
-        (np.zeros(3), np.ones(3), "expected"),
-        (np.array([[np.nan, 1.0]]), np.array([[1, 0]]), "NaN for 1 of 1 queries"),
-    ],
+from tclap.data.composites import Phrase, phrases
+from tclap.evaluation.retrieval import (
+    Found,
+    chance,
+    chance_precision,
+    hit_rows,
+    measures,
+    query_rows,
+    retrieval_rows,
+    search,
 )
-def test_refusals(scores, relevant, message):
-    with pytest.raises(ValueError, match=message):
-        ranks(scores, relevant)
+from tclap.evaluation.statistics import summarise
 
-
-def test_recall_refuses_what_are_no_ranks():
-    for wrong in ([], [0, 1], [[1, 2]]):
-        with pytest.raises(ValueError, match="ranks of shape"):
-            recall(wrong)
+LABELS = ["dog", "rain", "rooster", "waves"]
+# Two pairs mean the same order, one is the inverse of another, and two have the same overlap.
+PAIRS = [
+    ("p0", "dog", "rain", "preceding"),
+    ("p1", "dog", "rain", "succeeding"),
+    ("p2", "rain", "dog", "preceding"),
+    ("p3", "waves", "dog", "succeeding"),
+]
 
 
 def unit(rng, *shape):
@@ -93,35 +36,26 @@ def unit(rng, *shape):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def test_query_rows_against_loops():
+def test_rows_of_both_directions():
     rng = np.random.default_rng(1)
     text, audio = unit(rng, 15, 6), unit(rng, 9, 6)
-    text_events, audio_events = np.arange(15) % 4, np.arange(9) % 4
-    rows = query_rows(
-        text,
-        audio,
-        text_events,
-        audio_events,
-        gallery="singles",
-        audio_sources=[f"clip{i}" for i in range(9)],
-    )
-    expected = ["gallery", "direction", "query", "source_a", "source_b", "rank"]
-    expected += ["average_precision", "relevant", "gallery_size"]
-    assert rows.columns.tolist() == expected
-    assert (rows["gallery"] == "singles").all()
-    forth, back = (rows[rows["direction"] == name] for name in ("text_to_audio", "audio_to_text"))
-    assert len(forth) + len(back) == len(rows)
-    scores = [[float(np.dot(t, a)) for a in audio.astype(np.float64)] for t in text.astype(np.float64)]
-    hits = [[a == b for b in audio_events] for a in text_events]
-    assert forth["rank"].tolist() == brute_force_ranks(scores, hits)
-    assert forth["relevant"].tolist() == np.sum(hits, axis=1).tolist()
-    assert (forth["gallery_size"] == np.shape(hits)[1]).all()
-    assert back["rank"].tolist() == brute_force_ranks(np.transpose(scores), np.transpose(hits))
-    assert forth["query"].tolist() == list(range(15))
-    assert back["query"].tolist() == list(range(9))
-    assert back["source_a"].tolist() == [f"clip{i}" for i in range(9)]
-    assert forth["source_a"].isna().all()
-    assert rows["source_b"].isna().all()
+    events, sources = (np.arange(15) % 4, np.arange(9) % 4), [f"clip{i}" for i in range(9)]
+    rows = query_rows(text, audio, *events, gallery="singles", audio_sources=sources)
+    assert rows.columns.tolist() == [
+        *("gallery", "direction", "query", "source_a", "source_b", "rank"),
+        *("average_precision", "relevant", "gallery_size"),
+    ]
+    for direction, queries, items, (own, other), of in (
+        ("text_to_audio", text, audio, events, [None] * 15),
+        ("audio_to_text", audio, text, events[::-1], sources),
+    ):
+        part, found = rows[rows["direction"] == direction], search(queries, items, own, other)
+        assert part["rank"].tolist() == found.rank.tolist()
+        assert part["average_precision"].tolist() == found.average_precision.tolist()
+        assert (
+            part["query"].tolist() == list(range(len(queries))) and (part["gallery_size"] == len(items)).all()
+        )
+        assert part["source_a"].tolist() == of and part["source_b"].isna().all()
 
 
 def test_order_blind_audio_does_not_find_the_order():
@@ -145,28 +79,11 @@ def test_order_blind_audio_does_not_find_the_order():
 
 
 def test_tensors_give_what_arrays_give():
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)
     text, audio = unit(rng, 5, 4), unit(rng, 5, 4)
     expected = query_rows(text, audio, range(5), range(5), gallery="g")
     tensors = torch.tensor(text, requires_grad=True), torch.tensor(audio)
     assert query_rows(*tensors, torch.arange(5), range(5), gallery="g").equals(expected)
-    half = [tensor.bfloat16() for tensor in tensors]
-    assert len(query_rows(*half, range(5), range(5), gallery="g")) == 10
-
-
-def test_query_rows_refuses_mismatches():
-    x = np.eye(3)
-    cases = [
-        ((x, x[:, :2], range(3), range(3)), {}, "3-, gallery items 2-dimensional"),
-        ((x, x, range(2), range(3)), {}, "query events have shape"),
-        ((x[0], x, range(3), range(3)), {}, "query embeddings have shape"),
-        ((x, x, range(3), range(3)), {"text_sources": ["a"]}, "sources of text_to_audio"),
-        ((x, x, [0, 1, 2], [0, 1, 1]), {}, "no relevant item"),
-    ]
-    for arguments, options, message in cases:
-        with pytest.raises(ValueError, match=message):
-            query_rows(*arguments, gallery="g", **options)
 
 
 def brute_force_search(queries, gallery, query_events, gallery_events, depth, tolerance) -> Found:
@@ -214,26 +131,106 @@ def test_search_of_random_embeddings_is_at_chance():
     rng = np.random.default_rng(4)
     found = search(unit(rng, 3000, 8), unit(rng, 20, 8), rng.integers(20, size=3000), np.arange(20))
     # One relevant in 20: rank uniform, and AP@10 is 1/rank up to 10: (1 + 1/2 + ... + 1/10) / 20.
-    assert recall(found.rank)["R@5"] == pytest.approx(25, abs=2.5)
-    assert found.average_precision.mean() == pytest.approx(sum(1 / n for n in range(1, 11)) / 20, abs=0.015)
+    assert np.mean(found.rank <= 5) == pytest.approx(chance(20, 1, 5), abs=0.025)
+    expected = sum(1 / n for n in range(1, 11)) / 20
+    assert found.average_precision.mean() == pytest.approx(expected, abs=0.015)
+    assert chance_precision(20, 1) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("queries", "gallery", "events", "message"),
+    ("queries", "gallery", "events", "word"),
     [
         (np.zeros((2, 3)), np.zeros((2, 4)), "ab", "3-, gallery items 4-dimensional"),
-        (np.zeros(3), np.zeros((2, 3)), "ab", r"query embeddings have shape \(3,\)"),
-        (np.zeros((2, 3)), np.zeros((2, 3)), "abc", r"gallery events have shape \(3,\); expected \(2,\)"),
-        (np.zeros((2, 3)), np.zeros((2, 3)), "ac", "1 queries have no relevant item, the first is query 1"),
-        (np.array([[0.0], [np.nan]]), np.zeros((2, 1)), "ab", r"query .* not finite in 1 row\(s\), first 1"),
-        (
-            np.zeros((2, 1)),
-            np.array([[np.inf], [0.0]]),
-            "ab",
-            r"gallery .* not finite in 1 row\(s\), first 0",
-        ),
+        (np.zeros(3), np.zeros((2, 3)), "ab", "query embeddings"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), "abc", "gallery events"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), "ac", "the first is query 1"),
+        (np.array([[0.0], [np.nan]]), np.zeros((2, 1)), "ab", "query .* finite"),
+        (np.zeros((2, 1)), np.array([[np.inf], [0.0]]), "ab", "gallery .* finite"),
     ],
 )
-def test_search_refusals(queries, gallery, events, message):
-    with pytest.raises(ValueError, match=message):
+def test_unusable_queries_and_galleries_are_refused(queries, gallery, events, word):
+    with pytest.raises(ValueError, match=word):
         search(queries, gallery, list("ab"), list(events))
+
+
+# Galleries of the test clips and pairs
+
+
+def made() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test clips and pairs without audio."""
+    clips = [{"clip_id": f"{x}-{n}", "label": x, "source": f"s-{x}-{n}"} for x in LABELS for n in range(2)]
+    pairs = pd.DataFrame(PAIRS, columns=["pair_id", "label_i", "label_j", "sigma"])
+    sources = {"source_i": "s-" + pairs["label_i"] + "-0", "source_j": "s-" + pairs["label_j"] + "-1"}
+    return pd.DataFrame(clips), pairs.assign(**sources)
+
+
+def embeddings(reads=lambda events: events) -> Meanings:
+    """A model that knows everything; ``reads`` is how it takes events."""
+    clips, pairs = made()
+    sounds = dict(zip(clips["clip_id"], clips["label"], strict=True))
+    for name, a, b, _ in PAIRS:
+        sounds |= {f"{name}/{view}": words.events for view, words in phrases(a, b, "preceding").items()}
+
+    def read(caption: str):
+        x, *rest = re.split(" (before|after|while|and) ", caption.removeprefix("this is a sound of "))
+        return reads(Phrase(x, rest[0].replace("and", "while"), rest[1]).events if rest else x)
+
+    return Meanings({name: {reads(events): 1.0} for name, events in sounds.items()}, read)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return retrieval_rows(embeddings(), *made())
+
+
+def part(rows, gallery, direction):
+    return rows[(rows["gallery"] == gallery) & (rows["direction"] == direction)].reset_index(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("gallery", "direction", "size", "relevant"),
+    [
+        ("singles", "text_to_audio", 8, [2, 2, 2, 2]),
+        ("singles", "audio_to_text", 4, [1] * 8),
+        # "dog and rain" is the caption of three overlaps, "dog and waves" of one.
+        ("overlaps", "text_to_audio", 4, [3, 1]),
+        ("overlaps", "audio_to_text", 2, [1, 1, 1, 1]),
+        # p0 words dog > rain with "before", p1 with "after"; p2's captions of order are p0's; p2 has its own
+        # wording of the overlap.
+        ("ordered", "text_to_audio", 12, [3, 3, 3, 3, 3, 3, 1, 1, 1]),
+        ("ordered", "audio_to_text", 9, [2] * 9 + [1] * 3),
+    ],
+)
+def test_galleries_by_hand(rows, gallery, direction, size, relevant):
+    found = part(rows, gallery, direction)
+    assert (found["rank"] == 1).all() and (found["gallery_size"] == size).all()
+    assert found["relevant"].tolist() == relevant
+    pairs, views = made()[1], {"singles": 0, "overlaps": 1, "ordered": 3}[gallery]
+    sources = [np.repeat(pairs[f"source_{end}"], views).tolist() for end in "ij"]
+    if direction == "text_to_audio":  # has no source clip
+        sources = [[None] * len(found)] * 2
+    elif gallery == "singles":
+        sources = [made()[0]["source"].tolist(), [None] * len(found)]
+    assert [found["source_a"].tolist(), found["source_b"].tolist()] == sources
+
+
+def test_a_model_without_order_fails_in_the_ordered_gallery_alone():
+    blind = embeddings(lambda events: " > ".join(sorted(events.split(" > "))))
+    found = retrieval_rows(blind, *made())
+    for gallery in ("singles", "overlaps"):
+        assert (found["rank"][found["gallery"] == gallery] == 1).all()
+    # Two true captions of dog > rain tie with two of its inverse; p3 has one of each.
+    assert part(found, "ordered", "audio_to_text")["rank"].tolist() == [3, 3, 1] * 3 + [2, 2, 1]
+
+
+def test_measures_and_their_chance_as_item_rows(rows):
+    queries = part(rows, "singles", "text_to_audio").assign(rank=[1, 2, 6, 11], average_precision=0.25)
+    found = {name: (scores.mean(), chances.mean()) for name, (scores, chances) in measures(queries).items()}
+    # Of 8 clips 2 are relevant; five at random leave both out in C(6, 5) of C(8, 5) cases.
+    assert found["R@1"] == (0.25, pytest.approx(1 / 4)) and found["R@5"] == (0.5, pytest.approx(1 - 3 / 28))
+    assert found["R@10"] == (0.75, 1) and found["mAP@10"] == (0.25, pytest.approx(chance_precision(8, 2)))
+    items = hit_rows(queries).assign(model="m", seed=0)
+    summary = summarise(items, resamples=20).set_index("task")
+    assert list(summary.index) == [f"retrieval: singles, text to audio, {name}" for name in found]
+    assert summary["accuracy"].tolist() == pytest.approx([100 * score for score, _ in found.values()])
+    assert items["source_a"].nunique() == 4

@@ -6,18 +6,15 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, stats
+from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from tclap.evaluation.statistics import (
     bootstrap_interval,
     design_effect,
-    detectable_accuracy,
     detectable_difference,
-    holm,
     mcnemar_exact,
     paired_difference,
-    seed_spread,
     summarise,
 )
 
@@ -27,125 +24,15 @@ def two_source_items(rng, n_sources=30, n=200):
     return np.array([f"clip{i}" for i in range(n_sources)], dtype=object)[pairs]
 
 
-def test_own_source_for_every_item_is_the_ordinary_bootstrap():
-    scores = np.random.default_rng(0).normal(size=80)
-    ours = bootstrap_interval(scores, np.arange(80), resamples=20000, method="percentile")
+@pytest.mark.parametrize("copies", [1, 3])
+def test_equal_clusters_are_the_ordinary_bootstrap_of_their_means(copies):
+    means = np.random.default_rng(2).normal(size=40)
+    scores = (means[:, None] + np.linspace(-1, 1, copies) * (copies > 1)).ravel()
+    ours = bootstrap_interval(scores, np.repeat(np.arange(40), copies), resamples=20000)
     theirs = stats.bootstrap(
-        (scores,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
+        (means,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(3)
     ).confidence_interval
-    width = theirs.high - theirs.low
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03 * width)
-
-
-def test_equal_clusters_are_the_ordinary_bootstrap_of_cluster_means():
-    rng = np.random.default_rng(2)
-    cluster_means = rng.normal(size=40)
-    scores = (cluster_means[:, None] + np.array([-1.0, 0.0, 1.0])).ravel()
-    for method in ("percentile", "bca"):
-        ours = bootstrap_interval(scores, np.repeat(np.arange(40), 3), resamples=20000, method=method)
-        theirs = stats.bootstrap(
-            (cluster_means,), np.mean, n_resamples=20000, method=method, rng=np.random.default_rng(3)
-        ).confidence_interval
-        assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03 * (theirs.high - theirs.low))
-
-
-def skewed_scores():
-    rng = np.random.default_rng(20)
-    return {
-        "lognormal": rng.lognormal(size=60),
-        "negative": -rng.gamma(0.5, size=100),
-        "normal": rng.normal(size=30),
-        "right or wrong": (np.arange(120) >= 9).astype(float),
-        "average of three seeds": rng.binomial(3, 0.8, size=50) / 3,
-    }
-
-
-@pytest.mark.parametrize("name", skewed_scores())
-@pytest.mark.parametrize("level", [0.8, 0.95])
-def test_bca_of_own_sources_is_that_of_scipy(name, level):
-    scores = skewed_scores()[name]
-    n = len(scores)
-    ours = bootstrap_interval(scores, np.arange(n), level=level, resamples=20000, method="bca")
-    theirs = stats.bootstrap(
-        (scores,), np.mean, confidence_level=level, n_resamples=20000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    # Near ties move z0 and the ends of averages over seeds or items by whole steps of 1 / (3 n).
-    step = 1.01 / (3 * n) if name == "average of three seeds" else 1.01 / n if name == "right or wrong" else 0
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=max(0.03 * np.ptp(theirs), step))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_bca_of_pairs_is_the_corrected_quantile_of_the_percentile_method(seed):
-    rng = np.random.default_rng(seed)
-    sources = two_source_items(rng, n_sources=6, n=14)
-    sources[3, 1] = None
-    # One clip in most of the items: how many items its leaving leaves matters.
-    sources[5:, 0] = "often"
-    scores = rng.gamma(0.5, size=14)
-
-    def quantile(q):
-        level = max(abs(1 - 2 * q), 1e-9)
-        return bootstrap_interval(scores, sources, level=level, method="percentile")[int(q > 0.5)]
-
-    z0 = stats.norm.ppf(optimize.brentq(lambda q: quantile(q) - scores.mean(), 0.01, 0.99))
-    names = {name for name in sources.ravel() if name is not None}
-    left = np.array([scores[(sources != name).all(axis=1)].mean() for name in names])
-    d = left.mean() - left
-    a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
-    z = z0 + stats.norm.ppf([0.1, 0.9])
-    expected = [quantile(q) for q in stats.norm.cdf(z0 + z / (1 - a * z))]
-    # z0 is known to half a resample of the 2000.
-    ours = bootstrap_interval(scores, sources, level=0.8, method="bca")
-    assert ours == pytest.approx(expected, abs=0.004 * np.ptp(ours))
-    assert abs(z0) > 0.01 and abs(a) > 0.01
-
-
-def test_bca_of_symmetric_scores_is_near_the_percentile_interval_and_mirrors():
-    scores = np.concatenate([np.arange(1, 41), -np.arange(1, 41)]) / 40
-    percentile, bca = (
-        bootstrap_interval(scores, np.arange(80), resamples=20000, method=m) for m in ("percentile", "bca")
-    )
-    assert bca == pytest.approx(percentile, abs=0.05 * np.ptp(percentile))
-    # Few right or wrong items have many ties, which mirror only where they count half.
-    for skewed in (np.random.default_rng(22).gamma(0.5, size=80), np.arange(14) < 4.0):
-        low, high = bootstrap_interval(skewed, np.arange(len(skewed)), method="bca")
-        mirrored = bootstrap_interval(-1.0 * skewed, np.arange(len(skewed)), method="bca")
-        assert mirrored == pytest.approx((-high, -low))
-
-
-def test_bca_beyond_the_pole_is_the_outermost_resample():
-    scores = (np.arange(40) == 0).astype(float)
-    for level in (1 - 1e-12, np.nextafter(1, 0)):
-        bca, percentile = (
-            bootstrap_interval(scores, np.arange(40), level=level, method=m) for m in ("bca", "percentile")
-        )
-        assert bca[1] == pytest.approx(percentile[1])
-
-
-def test_bca_where_bias_or_acceleration_is_undefined():
-    # All items use both clips: no jackknife, and every resample is the mean itself.
-    both = [["a", "b"]] * 3
-    assert bootstrap_interval([0.0, 0.5, 1.0], both, method="bca") == pytest.approx((0.5, 0.5))
-    # Both clips have the same mean: the jackknife does not vary.
-    same = bootstrap_interval([0.0, 1.0, 0.0, 1.0], list("aabb"), method="bca")
-    assert same == pytest.approx((0.5, 0.5))
-    # Clip a is in all items, so leaving it out leaves none; one resample is on one side of the mean.
-    star = [["a", name] for name in "bcdef"]
-    scores = [0.0, 0.0, 0.0, 0.0, 1.0]
-    assert np.isfinite(bootstrap_interval(scores, star, method="bca")).all()
-    one, other = (bootstrap_interval(scores, star, resamples=1, method=m) for m in ("bca", "percentile"))
-    assert one == other
-
-
-@pytest.mark.parametrize("level", [0.5, 0.95, 0.999999])
-@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
-def test_bca_is_within_the_scores_and_never_nan(level, scale):
-    rng = np.random.default_rng(23)
-    for n in (2, 3, 10, 40):
-        for sources in (np.arange(n), two_source_items(rng, n_sources=4, n=n), np.arange(n) % 2):
-            scores = scale * (rng.random(n) < 0.9)
-            low, high = bootstrap_interval(scores, sources, level=level, resamples=50, method="bca")
-            assert scores.min() <= low <= high <= scores.max()
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03 * (theirs.high - theirs.low))
 
 
 def test_two_sources_against_loops_over_explicit_multisets():
@@ -168,35 +55,18 @@ def test_two_sources_against_loops_over_explicit_multisets():
         if copies:
             means.append(np.mean(copies))
     low, high = np.quantile(means, [0.1, 0.9])
-    ours = bootstrap_interval(scores, sources, level=0.8, resamples=40000, method="percentile")
+    ours = bootstrap_interval(scores, sources, level=0.8, resamples=40000)
     assert ours == pytest.approx((low, high), abs=0.02)
 
 
-def test_a_clip_is_one_source_whichever_its_position():
-    rng = np.random.default_rng(5)
-    sources, scores = two_source_items(rng), rng.random(200)
-    swap = rng.random(200) < 0.5
-    swapped = np.where(swap[:, None], sources[:, ::-1], sources)
-    # Codes follow the order of appearance, so the resamples differ and only their spread agrees.
-    a, b = (bootstrap_interval(scores, s, resamples=20000) for s in (sources, swapped))
-    assert a == pytest.approx(b, abs=0.05 * (a[1] - a[0]))
-
-
-def test_one_source_in_both_positions_counts_once():
+@pytest.mark.parametrize("second", ["the same", None, np.nan])
+def test_a_second_source_that_is_the_first_or_absent_changes_nothing(second):
     scores = np.random.default_rng(6).random(50)
-    twice = np.stack([np.arange(50)] * 2, axis=1)
-    assert bootstrap_interval(scores, twice) == bootstrap_interval(scores, np.arange(50))
+    sources = np.array([[i, i if second == "the same" else second] for i in range(50)], dtype=object)
+    assert bootstrap_interval(scores, sources) == bootstrap_interval(scores, np.arange(50))
 
 
-def test_absent_second_sources_are_single_clips():
-    scores = np.random.default_rng(7).random(50)
-    expected = bootstrap_interval(scores, np.arange(50))
-    for absent in (None, np.nan):
-        sources = np.array([[i, absent] for i in range(50)], dtype=object)
-        assert bootstrap_interval(scores, sources) == expected
-
-
-def simulated_coverage(two_sources, method):
+def simulated_coverage(two_sources):
     rng = np.random.default_rng(8)
     hits = 0
     for trial in range(300):
@@ -207,31 +77,21 @@ def simulated_coverage(two_sources, method):
         else:
             pairs = np.repeat(np.arange(40), 4)
             scores = effects[pairs] + rng.normal(size=160)
-        low, high = bootstrap_interval(scores, pairs, level=0.9, resamples=300, seed=trial, method=method)
+        low, high = bootstrap_interval(scores, pairs, level=0.9, resamples=300, seed=trial)
         hits += low <= 0 <= high
     return hits / 300
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_coverage_with_shared_sources(method):
-    # Sampling error of 300 trials at 0.9: 0.017; two sources an item are conservative.
-    assert 0.83 <= simulated_coverage(False, method) <= 0.95
-    assert 0.86 <= simulated_coverage(True, method) <= 0.99
+def test_coverage_with_shared_sources():
+    # Sampling error of 300 trials at 0.9: 0.017; two sources per item are conservative.
+    assert 0.83 <= simulated_coverage(False) <= 0.95
+    assert 0.86 <= simulated_coverage(True) <= 0.99
 
 
-def test_ignoring_shared_sources_would_be_overconfident():
-    rng = np.random.default_rng(9)
-    sources = np.repeat(np.arange(20), 10)
-    scores = rng.normal(size=20)[sources]
-    clustered, naive = bootstrap_interval(scores, sources), bootstrap_interval(scores, np.arange(200))
-    assert np.ptp(clustered) > 2.5 * np.ptp(naive)
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("score", [0.0, 1.0, 2 / 3])
-def test_equal_scores_give_a_point(score, method):
+def test_equal_scores_give_a_point(score):
     sources = two_source_items(np.random.default_rng(10))
-    assert bootstrap_interval(np.full(200, score), sources, method=method) == (score, score)
+    assert bootstrap_interval(np.full(200, score), sources) == (score, score)
 
 
 def test_seeded_and_nested_in_level():
@@ -264,22 +124,20 @@ def test_resamples_without_any_item_are_ignored():
 
 
 @pytest.mark.parametrize(
-    ("scores", "sources", "options", "message"),
+    ("scores", "sources", "options", "word"),
     [
-        ([1, 0], ["a", "a"], {}, r"1 source clip\(s\) cannot be resampled"),
-        ([1], [["a", None]], {}, r"1 source clip\(s\) cannot be resampled"),
-        ([1, 0, 1], ["a", "b"], {}, r"shape \(3,\) do not match the sources of 2"),
-        ([1, np.nan], ["a", "b"], {}, "1 of 2 scores are NaN"),
-        ([1, 0, 1], ["a", "b", None], {}, "1 of 3 items have no source clip"),
-        ([], [], {}, "sources have shape"),
+        ([1, 0], ["a", "a"], {}, "at least two"),
+        ([1], [["a", None]], {}, "at least two"),
+        ([1, 0, 1], ["a", "b"], {}, "shape"),
+        ([1, np.nan], ["a", "b"], {}, "1 of 2 scores"),
+        ([1, 0, 1], ["a", "b", None], {}, "no source"),
+        ([], [], {}, "shape"),
         ([1, 0], ["a", "b"], {"level": 95}, "level=95"),
         ([1, 0], ["a", "b"], {"resamples": 0}, "resamples=0"),
-        ([1, np.inf], ["a", "b"], {}, "1 of 2 scores are NaN or infinite"),
-        ([1, 0], ["a", "b"], {"method": "BCa"}, "method='BCa'; expected one of bca, percentile"),
     ],
 )
-def test_refusals(scores, sources, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_unusable_scores_and_sources_are_refused(scores, sources, options, word):
+    with pytest.raises(ValueError, match=word):
         bootstrap_interval(scores, sources, **options)
 
 
@@ -293,30 +151,9 @@ def test_paired_difference_is_b_minus_a_and_pairs():
     assert difference == pytest.approx(np.mean(b) - np.mean(a))
     assert 0 < low < difference < high
     assert high - low < 0.3 * np.ptp(bootstrap_interval(b, sources))
-    for method in ("percentile", "bca"):
-        expected = bootstrap_interval(b - a, sources, method=method)
-        assert paired_difference(a, b, sources, method=method)[1:] == expected
-    with pytest.raises(ValueError, match="paired scores"):
+    assert (low, high) == bootstrap_interval(b - a, sources)
+    with pytest.raises(ValueError, match="shapes"):
         paired_difference(a, b[:-1], sources)
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_paired_difference_of_own_sources_is_scipys_paired_bootstrap(method):
-    rng = np.random.default_rng(24)
-    a = rng.gamma(0.5, size=70)
-    b = a + rng.gamma(0.3, size=70)
-    ours = paired_difference(a, b, np.arange(70), resamples=20000, method=method)
-    theirs = stats.bootstrap(
-        (a, b),
-        lambda a, b, axis: b.mean(axis=axis) - a.mean(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=20000,
-        method=method,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    assert ours[0] == pytest.approx(b.mean() - a.mean())
-    assert ours[1:] == pytest.approx((theirs.low, theirs.high), abs=0.03 * np.ptp(theirs))
 
 
 def discordant(only_a, only_b, both=3, neither=2):
@@ -350,10 +187,9 @@ def test_mcnemar_against_statsmodels(n, better):
 
 
 def test_mcnemar_refuses_other_lengths_and_values():
-    with pytest.raises(ValueError, match="paired scores"):
-        mcnemar_exact([1, 0], [1, 0, 1])
-    with pytest.raises(ValueError, match="one right or wrong"):
-        mcnemar_exact([0.5, 1.0], [0.0, 1.0])
+    for a, b in (([1, 0], [1, 0, 1]), ([0.5, 1.0], [0.0, 1.0])):
+        with pytest.raises(ValueError, match="expected|takes"):
+            mcnemar_exact(a, b)
 
 
 def test_design_effect_of_copies_is_their_number():
@@ -389,7 +225,7 @@ def test_design_effect_is_the_ratio_of_bootstrap_variances():
     scores = rng.normal(size=60)[sources] + rng.normal(size=len(sources))
     # A normal interval's width is in proportion to the standard error.
     clustered, naive = (
-        np.ptp(bootstrap_interval(scores, s, level=0.68, resamples=20000, method="percentile"))
+        np.ptp(bootstrap_interval(scores, s, level=0.68, resamples=20000))
         for s in (sources, np.arange(len(sources)))
     )
     assert design_effect(scores, sources) == pytest.approx((clustered / naive) ** 2, rel=0.06)
@@ -403,27 +239,6 @@ def test_design_effect_without_effect_or_variation():
     assert np.isnan(design_effect(np.ones(300), sources))
     with pytest.raises(ValueError, match="cannot be resampled"):
         design_effect([1, 0], ["a", "a"])
-
-
-def test_detectable_accuracy_by_hand():
-    # Of six coins only six heads have p = 2 / 64 <= 0.05: accuracy^6 = 0.8. Of five none do.
-    assert detectable_accuracy(6, 0.5) == pytest.approx(0.8 ** (1 / 6))
-    assert np.isnan(detectable_accuracy(5, 0.5))
-    assert detectable_accuracy(12, 0.5, design_effect=2) == detectable_accuracy(6, 0.5)
-    assert detectable_accuracy(13, 0.5, design_effect=2) == detectable_accuracy(6, 0.5)
-    # Of three items at chance 1/4: p(3 right) = 1/64, p(2 right) = 10/64; at least 2 right at 80 % level.
-    assert detectable_accuracy(3, 0.25) == pytest.approx(0.8 ** (1 / 3))
-    x = detectable_accuracy(3, 0.25, level=0.8)
-    assert 3 * x**2 * (1 - x) + x**3 == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize(("n", "chance", "power"), [(40, 0.5, 0.8), (100, 1 / 3, 0.9), (400, 0.02, 0.5)])
-def test_simulated_power_at_the_detectable_accuracy(n, chance, power):
-    accuracy = detectable_accuracy(n, chance, power=power)
-    right = np.random.default_rng(33).binomial(n, accuracy, size=4000)
-    shown = {int(k): k > n * chance and stats.binomtest(int(k), n, chance).pvalue <= 0.05 for k in set(right)}
-    # Three standard errors of 4000 simulations at a power of 0.5 are 0.024.
-    assert np.mean([shown[int(k)] for k in right]) == pytest.approx(power, abs=0.024)
 
 
 def test_detectable_difference_by_hand():
@@ -459,45 +274,17 @@ def test_detectable_difference_is_near_connors_approximation():
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("arguments", "word"),
     [
-        (lambda: detectable_accuracy(10, 1.0), "chance=1.0"),
-        (lambda: detectable_accuracy(10, 0.5, power=0.05), "1 - level < power < 1"),
-        (lambda: detectable_accuracy(10, 0.5, level=95), "level=95"),
-        (lambda: detectable_accuracy(0, 0.5), "n=0"),
-        (lambda: detectable_accuracy(10, 0.5, design_effect=0.9), "design_effect=0.9"),
-        (lambda: detectable_difference(10, 0.5, design_effect=np.nan), "design_effect=nan"),
-        (lambda: detectable_difference(10, 0.5, design_effect=11), "n >= design_effect >= 1"),
-        (lambda: detectable_difference(10, 0), "discordance=0"),
+        ({"design_effect": np.nan}, "design_effect=nan"),
+        ({"design_effect": 11}, "design_effect=11"),
+        ({"discordance": 0}, "discordance=0"),
+        ({"power": 0.05}, "power=0.05"),
     ],
 )
-def test_power_refuses_what_is_out_of_range(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_holm_by_hand():
-    # Holm 1979: ascending 0.01 x 4, 0.02 x 3 = 0.06, 0.03 x 2 = 0.06, 0.5 x 1; never below the one before.
-    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
-    assert holm([0.02, 0.021]) == pytest.approx([0.04, 0.04])
-    assert holm([0.6, 0.9]) == pytest.approx([1, 1])
-    assert holm([0.3]) == pytest.approx([0.3])
-    assert holm([]).shape == (0,)
-
-
-@pytest.mark.parametrize("p_values", [[0.1, 1.2], [-0.1], [np.nan, 0.5], [[0.1, 0.2]], 0.1])
-def test_holm_refuses_what_are_no_p_values(p_values):
-    with pytest.raises(ValueError, match="numbers from 0 to 1"):
-        holm(p_values)
-
-
-def test_seed_spread_by_hand():
-    assert seed_spread([50, 75]) == pytest.approx((62.5, 12.5 * np.sqrt(2)))
-    assert seed_spread([2, 4, 4, 4, 5, 5, 7, 9]) == pytest.approx((5, np.sqrt(32 / 7)))
-    assert seed_spread([70.0]) == (70.0, None)
-    for wrong in ([], [1, np.nan], [[1, 2]]):
-        with pytest.raises(ValueError, match="one finite number a seed"):
-            seed_spread(wrong)
+def test_power_refuses_what_is_out_of_range(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        detectable_difference(**{"n": 10, "discordance": 0.5} | arguments)
 
 
 def item_rows(correct, model="clap", task="3", chance=1 / 3):
@@ -532,7 +319,7 @@ def test_summary_by_hand():
 def test_summary_interval_is_that_of_the_seed_averaged_scores():
     correct = np.random.default_rng(16).random((3, 40)) < 0.6
     sources = [[f"c{i}", f"c{i + 1}"] for i in range(40)]
-    for options in ({}, {"method": "bca"}, {"method": "percentile", "level": 0.8, "seed": 3}):
+    for options in ({}, {"level": 0.8, "seed": 3}):
         summary = summarise(item_rows(correct), **options).iloc[0]
         expected = bootstrap_interval(correct.mean(axis=0), sources, **options)
         assert (summary["low"] / 100, summary["high"] / 100) == pytest.approx(expected)
@@ -557,17 +344,15 @@ def test_summary_of_single_clips():
 
 def test_summary_refuses_what_cannot_be_averaged():
     rows = item_rows(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="model 'clap', task '3': the seeds differ in their items"):
-        summarise(rows.iloc[:-1])
     other_source = rows.copy()
     other_source.loc[5, "source_b"] = "other"
-    with pytest.raises(ValueError, match="source clips"):
-        summarise(other_source)
-    with pytest.raises(ValueError, match="more than once in a seed"):
-        summarise(pd.concat([rows, rows.iloc[:1]]))
-    with pytest.raises(ValueError, match="missing value"):
-        summarise(rows.assign(correct=[True, None, True, True, True, True]))
-    with pytest.raises(ValueError, match=r"lack the column\(s\) task, chance"):
-        summarise(rows.drop(columns=["task", "chance"]))
-    with pytest.raises(ValueError, match="empty"):
-        summarise(rows.iloc[:0])
+    for wrong, word in (
+        (rows.iloc[:-1], "model 'clap', task '3': the seeds differ"),
+        (other_source, "source clips"),
+        (pd.concat([rows, rows.iloc[:1]]), "more than once"),
+        (rows.assign(correct=[True, None, True, True, True, True]), "missing value"),
+        (rows.drop(columns=["task", "chance"]), "'task', 'chance'"),
+        (rows.iloc[:0], "0 item rows"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            summarise(wrong)

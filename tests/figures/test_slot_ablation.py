@@ -11,7 +11,7 @@ from tclap.training.variants import BASE
 
 
 def test_names_are_those_of_what_is_measured():
-    assert set(slot_ablation.COLUMNS) | set(slot_ablation.PANELS) == set(measured.ASKED)
+    assert set(slot_ablation.COLUMNS) | set(slot_ablation.PANELS) == set(measured.ABLATION_TASKS)
     assert slot_ablation.UNCHANGED == measured.UNCHANGED
     assert set(slot_ablation.BASES) == set(BASE_VARIANTS) - {BASE}
     documented = set(re.findall(r"``(\w+)`` {2,}", measured.__doc__))

@@ -20,8 +20,7 @@ from figures.registry import FIGURES, build
 from paper import numbers, tables
 from tclap.data.captions import FIRST_SLOT, SEEN_WORDINGS, SINGLE, UNSEEN_ORDERED
 from tclap.data.datasets import synthetic
-from tclap.evaluation import controls, statistics
-from tclap.evaluation import tasks as zste
+from tclap.evaluation import controls, statistics, tasks
 from tclap.evaluation.retrieval import DEPTH
 from tclap.slots import training as slots
 from tclap.training.schedule import PRESETS
@@ -63,9 +62,9 @@ DEFINED = {
     "50": (
         ("experiments", "results"),
         "candidates of task 4; unbiased of two",
-        zste.TASK_4_CANDIDATES == 50,
+        tasks.TASK_4_CANDIDATES == 50,
     ),
-    "84": (("experiments",), "captions of task 4", 2 * zste.TASK_4_LABELS * (zste.TASK_4_LABELS - 1) == 84),
+    "84": (("experiments",), "captions of task 4", 2 * tasks.TASK_4_LABELS * (tasks.TASK_4_LABELS - 1) == 84),
     "10": (
         ("experiments", "slots"),
         "depth of average precision; a boundary",

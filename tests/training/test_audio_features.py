@@ -14,12 +14,11 @@ import torch
 from tiny import LABELS, TinyPublished, write_clips
 from torch import Tensor, nn
 
-from artifact import prompts
-from artifact.evaluation import Encoded, TestAudio
+from artifact.embeddings import RunEmbeddings, TestAudio
 from tclap import audio
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
 from tclap.data.conditions import Condition, arrange
-from tclap.evaluation import tasks as zste
+from tclap.evaluation import tasks
 from tclap.models.base import Tokens
 from tclap.training.audio_features import AudioFeatures, Whole
 from tclap.training.pool import make_waveform_pool
@@ -234,14 +233,15 @@ def whole_path(clips: pd.DataFrame, name: str, features, text) -> tuple[pd.DataF
     pairs = place(draw_pairs(clips, "test", 6, seed=0), features.clip_audio, model.window)
     test = clips[clips["split"] == "test"]
     questions = [
-        zste.build_items(test, pairs, list(LABELS), seed=0),
-        prompts.build_items(test, list(LABELS)),
+        tasks.build_items(test, pairs, list(LABELS), seed=0),
+        tasks.prompt_items(test, list(LABELS)),
     ]
     experiment = SimpleNamespace(
         clips=clips, table=lambda _: pairs, audio_features=lambda _: features, text=text, labels=LABELS
     )
     heard = TestAudio(experiment, model)
-    return history, Encoded(experiment, start, heard.features, heard.rows).answers(pd.concat(questions))
+    embeddings = RunEmbeddings(experiment, start, heard.names, heard.features)
+    return history, tasks.score_items(pd.concat(questions), embeddings)
 
 
 @pytest.mark.parametrize("name", ["t-clap", "t-clap-distinct", "clap-continued"])
