@@ -22,6 +22,7 @@ from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_ca
 from tclap.data.composites import VIEWS, ClipAudio, clip_text, cut_event, render_single
 from tclap.progress import progress
 
+Mel = Callable[[Tensor], Tensor]
 GAIN_DB = 6.0
 LONGEST = 4  # segments of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
@@ -39,12 +40,7 @@ class SegmentBank:
     """
 
     def __init__(
-        self,
-        clips: pd.DataFrame,
-        clip_audio: ClipAudio,
-        mel: Callable[[Tensor], Tensor],
-        window: float,
-        crop_energy: float = 1.0,
+        self, clips: pd.DataFrame, clip_audio: ClipAudio, mel: Mel, window: float, crop_energy: float = 1.0
     ) -> None:
         self.clips = clips.reset_index(drop=True)
         self._row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
@@ -166,7 +162,7 @@ def base_captions(
 def base_batch(
     bank: SegmentBank,
     size: int,
-    log: Callable[[Tensor], Tensor],
+    log: Mel,
     generator: np.random.Generator,
     augment: bool = True,
     mix: Mapping[str, float] = BASE_MIX,
@@ -189,10 +185,7 @@ def base_batch(
 
 
 def composite_batch(
-    bank: SegmentBank,
-    pairs: pd.DataFrame,
-    log: Callable[[Tensor], Tensor],
-    generator: np.random.Generator | None,
+    bank: SegmentBank, pairs: pd.DataFrame, log: Mel, generator: np.random.Generator | None
 ) -> Batch:
     """N pairs as 3 N items: all forward, all reversed, all overlap; augmented where there is a generator."""
     first, second = (bank.segments(bank.rows(pairs[c]), generator) for c in ("clip_i", "clip_j"))

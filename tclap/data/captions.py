@@ -14,32 +14,15 @@ import pandas as pd
 from tclap.data.composites import PROMPT, VIEWS, Phrase, phrases
 
 SINGLE = ("i can hear {a}", "this is an audio of {a}", "{a}", "this is {a}", "this is a sound of {a}")
-ORDERED = (
-    "{a} before {b}",
-    "{b} after {a}",
-    PROMPT.format("{a} before {b}"),
-    PROMPT.format("{b} after {a}"),
-    "{a} followed by {b}",
-    "first {a}, then {b}",
-)
-SIMULTANEOUS = (
-    "{a} while {b}",
-    "{b} while {a}",
-    PROMPT.format("{a} while {b}"),
-    PROMPT.format("{b} while {a}"),
-)
+SEEN_WORDINGS = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, then {b}")
+ORDERED = (*SEEN_WORDINGS[:2], *map(PROMPT.format, SEEN_WORDINGS[:2]), *SEEN_WORDINGS[2:])
 # Not trained on: their meaning has to come from the text trunk.
 UNSEEN_ORDERED = (
-    "{a}, then {b}",
-    "{a} and then {b}",
-    "{a} precedes {b}",
-    "{b} follows {a}",
-    "{b} preceded by {a}",
-    "{a} prior to {b}",
-    "after {a}, {b}",
-    "before {b}, {a}",
-)
-SEEN_WORDINGS = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, then {b}")
+    "{a}, then {b}", "{a} and then {b}", "{a} precedes {b}", "{b} follows {a}", "{b} preceded by {a}",
+    "{a} prior to {b}", "after {a}, {b}", "before {b}, {a}",
+)  # fmt: skip
+_WHILE = ("{a} while {b}", "{b} while {a}")
+SIMULTANEOUS = (*_WHILE, *map(PROMPT.format, _WHILE))
 CONJUNCTION = ("{a} and {b}", PROMPT.format("{a} and {b}"))
 FIRST_SLOT = "In this concatenated sound, the first sound is {a}"
 SECOND_SLOT = "In this concatenated sound, the second sound is {a}"

@@ -29,9 +29,7 @@ COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "d
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
 HALF = 40  # RNG stream id
-DATASETS = {
-    name: f"tclap.data.datasets.{name}" for name in ("synthetic", "esc50", "clotho", "audiocaps", "folder")
-}
+DATASETS = ("synthetic", "esc50", "clotho", "audiocaps", "folder")
 
 
 def listing(names: Iterable, limit: int = 10) -> str:
@@ -51,12 +49,12 @@ def load_clips(name: str, root: str | Path | None = None, **options: object) -> 
     """
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
-    clips = importlib.import_module(DATASETS[name]).load(root, **options)
+    clips = importlib.import_module(f"tclap.data.datasets.{name}").load(root, **options)
     defaults = {"label": clips["clip_id"], "source": clips["clip_id"], "fold": 0}
     clips = clips.assign(**{column: value for column, value in defaults.items() if column not in clips})
     clips["duration"] = _durations(clips["path"])
     validate(clips)
-    return clips[list(COLUMNS)]
+    return clips[list(COLUMNS)].reset_index(drop=True)
 
 
 def _durations(paths: Iterable[str]) -> list[float]:
@@ -71,7 +69,7 @@ def _durations(paths: Iterable[str]) -> list[float]:
         except ValueError as error:
             unreadable.append(str(error).rstrip("."))
     if missing:
-        raise FileNotFoundError(f"there is no audio file at {len(missing)} path(s): {listing(missing)}")
+        raise FileNotFoundError(f"{len(missing)} audio file(s) do not exist: {listing(missing)}")
     if unreadable:
         raise ValueError(f"{len(unreadable)} audio file(s) cannot be read: {listing(unreadable)}")
     return seconds

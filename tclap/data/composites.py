@@ -99,22 +99,17 @@ def draw_pairs(
     distinct: bool = False,
     group: int | None = None,
 ) -> pd.DataFrame:
-    """Draw ordered pairs of clips of different label from one split.
+    """Draw ``count`` ordered pairs of clips of different label from the clips of a ``stage``.
 
-    Args:
-        clips: the clips table.
-        stage: ``base``, ``post``, ``validation`` or ``test``.
-        count: number of pairs.
-        seed: of the draw.
-        distinct: pairs in consecutive groups of ``group`` (None: ⌊classes / 2⌋, the most possible) in
-            which every class occurs at most once. A pair may be in several groups; else all differ.
+    With ``distinct`` they come in consecutive groups of ``group`` pairs (None: ⌊classes / 2⌋, the most
+    possible) in which every class occurs at most once, and a pair may be in several; else all pairs differ.
 
     Returns:
         One row per pair: ``pair_id, stage, clip_i, clip_j, label_i, label_j, source_i, source_j,
         text_i, text_j, sigma, order``; ``order`` says how the evaluation plays the pair.
 
     Raises:
-        ValueError: when the split has too few labels or fewer pairs than asked for.
+        ValueError: when the clips have too few labels or make fewer pairs.
     """
     pool = for_stage(clips, stage)
     label = pd.factorize(pool["label"], sort=True)[0]
@@ -177,10 +172,7 @@ def _distinct_pairs(label: np.ndarray, count: int, group: int | None, generator:
 
 
 class ClipAudio:
-    """Reads the clips of a clips table: ``clip_id`` to float32 ``[samples]`` at ``sample_rate`` in Hz.
-
-    ``keep`` decoded clips are held in memory.
-    """
+    """Reads the clips of a clips table at ``sample_rate`` in Hz, and keeps up to ``keep`` in memory."""
 
     def __init__(self, clips: pd.DataFrame, sample_rate: int, keep: int = 1000) -> None:
         self.sample_rate = sample_rate
@@ -188,7 +180,7 @@ class ClipAudio:
         self._read = lru_cache(maxsize=keep)(lambda clip_id: audio.read(paths[clip_id], sample_rate))
 
     def __call__(self, clip_id: str) -> np.ndarray:
-        """Mono samples of a clip."""
+        """A clip's waveform, float32 ``[samples]``."""
         return self._read(clip_id)
 
 
@@ -201,16 +193,11 @@ def place(
     gap_ms: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Decide crops, gains and gaps of drawn pairs: the complete manifest.
+    """Decide crops, gains and gaps of drawn pairs (or of a manifest, anew): the complete manifest.
 
-    Args:
-        pairs: from :func:`draw_pairs`, or a manifest to be placed anew.
-        clip_audio: reads the clips.
-        window: the model's window in seconds.
-        policy: ``fit``, ``full`` or ``msclap`` (the module's docstring).
-        gap_ms: range from which each pair's silence between the events is drawn, in whole
-            milliseconds; negative for an equal-power cross-fade.
-        seed: of gaps and of the ``msclap`` cut. A row's draw depends on its position alone.
+    ``window`` is the model's, in seconds. ``gap_ms`` is the range from which each pair's silence between the
+    events is drawn, in whole milliseconds; negative for an equal-power cross-fade. Gaps and the ``msclap``
+    cut are drawn from ``seed`` and the row's position alone.
 
     Raises:
         ValueError: on an unknown policy, or a gap that leaves no room for the events.

@@ -1,14 +1,12 @@
 """Sequences of events that are harder than training's: gaps, cross-fades, lengths, levels, noise.
 
-Training and the tasks play two events of one length and one level, end to end. An :class:`Arrangement`
-plays any number of events in order, changed by a :class:`Condition`. Everything else is as under the ``fit``
-policy (:mod:`tclap.data.composites`): each event is the most energetic part of its clip, the whole fills
-the model's window and has one RMS.
+Everything else is as under the ``fit`` policy (:mod:`tclap.data.composites`): each event is the most
+energetic part of its clip, the whole fills the model's window and has one RMS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -16,30 +14,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tclap import audio
-from tclap.data.composites import TARGET_RMS, cut_event
+from tclap.data.composites import TARGET_RMS, ClipAudio, cut_event
 from tclap.data.synthesis import coloured_noise
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How a sequence differs from training's composites; the defaults change nothing.
+    """How a sequence differs from training's composites; the defaults change nothing."""
 
-    Attributes:
-        gap: silence between the events, as a share of the window; negative for an equal-power cross-fade.
-        boundary: where the first event ends, as a share of the events' time.
-        first_db: level of the first event over the second, in dB.
-        snr_db: level of the events over pink noise in dB; None: no noise.
-        near: whether the first and the second event lie at the boundary between them; they last half
-            as long then, and the rest of each half is silence. None: they fill their halves.
-        backwards: whether each event is played backwards, in its place: the inverted composite, played
-            backwards as a whole.
-    """
-
-    gap: float = 0.0
-    boundary: float = 0.5
-    first_db: float = 0.0
-    snr_db: float | None = None
+    gap: float = 0.0  # silence between the events, as a fraction of the window; negative: a cross-fade
+    boundary: float = 0.5  # where the first event ends, as a fraction of the events' time
+    first_db: float = 0.0  # level of the first event over the second
+    snr_db: float | None = None  # level of the events over pink noise; None: no noise
+    # Whether the first and the second event lie at the boundary between them; they last half as long then,
+    # and the rest of each half is silence. None: they fill their halves.
     near: tuple[bool, bool] | None = None
+    # Whether each event is played backwards, in its place: the inverted composite, backwards as a whole.
     backwards: bool = False
 
 
@@ -68,7 +58,6 @@ class Arrangement:
 
     events: tuple[Event, ...]
     window: int
-    sample_rate: int
     lead: int = 0
     gap: int = 0
     snr_db: float | None = None
@@ -83,7 +72,7 @@ class Arrangement:
         """All that decides the sound except the clips' files, as plain values."""
         return asdict(self) | {"events": [event[1:] for event in self.events]}
 
-    def render(self, clip_audio: Callable[[str], np.ndarray]) -> np.ndarray:
+    def render(self, clip_audio: ClipAudio) -> np.ndarray:
         """The waveform, float32 ``[window]``, at one RMS; ValueError when the events do not fit."""
         played = (event.cut(clip_audio(event.clip_id)) for event in self.events)
         joined = reduce(lambda first, second: audio.concatenate(first, second, self.gap), played)
@@ -109,13 +98,12 @@ def arrange(
     first: str,
     second: str,
     condition: Condition,
-    clip_audio: Callable[[str], np.ndarray],
+    clip_audio: ClipAudio,
     window: float,
-    sample_rate: int,
     seed: Sequence[int] = (),
 ) -> Arrangement:
     """Two clips under a condition, in a ``window`` in seconds; ValueError when there is no room for one."""
-    samples = round(window * sample_rate)
+    samples = round(window * clip_audio.sample_rate)
     lead, gap = 0, round(condition.gap * samples)
     lengths = [round(condition.boundary * (samples - gap))]
     lengths.append(samples - gap - lengths[0])
@@ -128,24 +116,24 @@ def arrange(
     if min(lengths) <= max(0, -gap):
         raise ValueError(f"{condition} leaves no room for two events in {window:g} s.")
     gains = (10 ** (condition.first_db / 20), 1.0)
-    events = [
-        _event(clip_id, length, gain, clip_audio)._replace(backwards=condition.backwards)
+    events = (
+        _event(clip_audio, clip_id, length, gain, condition.backwards)
         for clip_id, length, gain in zip((first, second), lengths, gains, strict=True)
-    ]
-    return Arrangement(tuple(events), samples, sample_rate, lead, gap, condition.snr_db, tuple(seed))
+    )
+    return Arrangement(tuple(events), samples, lead, gap, condition.snr_db, tuple(seed))
 
 
-def sequence(
-    clip_ids: Sequence[str], clip_audio: Callable[[str], np.ndarray], window: float, sample_rate: int
-) -> Arrangement:
+def sequence(clip_ids: Sequence[str], clip_audio: ClipAudio, window: float) -> Arrangement:
     """Clips one after the other, of equal length and level; they fill ``window`` seconds."""
-    samples = round(window * sample_rate)
-    events = (_event(clip_id, samples // len(clip_ids), 1.0, clip_audio) for clip_id in clip_ids)
-    return Arrangement(tuple(events), samples, sample_rate)
+    samples = round(window * clip_audio.sample_rate)
+    events = (_event(clip_audio, clip_id, samples // len(clip_ids)) for clip_id in clip_ids)
+    return Arrangement(tuple(events), samples)
 
 
-def _event(clip_id: str, length: int, gain: float, clip_audio: Callable[[str], np.ndarray]) -> Event:
+def _event(
+    clip_audio: ClipAudio, clip_id: str, length: int, gain: float = 1.0, backwards: bool = False
+) -> Event:
     clip = clip_audio(clip_id)
     start = audio.most_energetic_start(clip, length)
     level = audio.rms(cut_event(clip, start, length))
-    return Event(clip_id, start, length, gain * TARGET_RMS / level if level > 0 else gain)
+    return Event(clip_id, start, length, gain * TARGET_RMS / level if level > 0 else gain, backwards)

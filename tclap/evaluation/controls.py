@@ -178,20 +178,20 @@ def arrangements(
     clips: pd.DataFrame, pairs: pd.DataFrame, clip_audio: ClipAudio, window: float, *, seed: int
 ) -> dict[str, Arrangement]:
     """The sounds of the items that no other task plays, by name; arguments as in :func:`build_items`."""
-    rate, sounds = clip_audio.sample_rate, {}
+    sounds = {}
     for index, pair in enumerate(pairs.to_dict("records")):
         ends = (pair["clip_i"], pair["clip_j"])
         played = ends if pair["order"] == "forward" else ends[::-1]
         for task, condition in CONDITIONS.items():
             drawn = (seed, NOISE, index)
-            sounds[f"{pair['pair_id']}/{task}"] = arrange(*played, condition, clip_audio, window, rate, drawn)
+            sounds[f"{pair['pair_id']}/{task}"] = arrange(*played, condition, clip_audio, window, drawn)
         if _has_three(clips):
             third, order = _third(pair, clips, seed, index)
             three = [(*ends, third["clip_id"])[k] for k in order]
-            sounds[f"{pair['pair_id']}/three"] = sequence(three, clip_audio, window, rate)
+            sounds[f"{pair['pair_id']}/three"] = sequence(three, clip_audio, window)
         if second := _second(pair, clips, seed, index):
             both = [pair["clip_i"], second["clip_id"]]
-            sounds[f"{pair['pair_id']}/same"] = sequence(both, clip_audio, window, rate)
+            sounds[f"{pair['pair_id']}/same"] = sequence(both, clip_audio, window)
     return sounds
 
 

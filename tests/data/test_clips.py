@@ -30,8 +30,8 @@ def loaded(monkeypatch):
     def load(clips):
         fake = types.ModuleType("fake_dataset")
         fake.load = lambda root, **options: clips.assign(**options)
-        monkeypatch.setitem(sys.modules, "fake_dataset", fake)
-        monkeypatch.setitem(module.DATASETS, "fake", "fake_dataset")
+        monkeypatch.setitem(sys.modules, "tclap.data.datasets.fake", fake)
+        monkeypatch.setattr(module, "DATASETS", ("fake",))
         return load_clips("fake", split=clips["split"])
 
     return load
@@ -81,7 +81,9 @@ def test_missing_and_unreadable_files_are_named_and_counted(tmp_path, loaded):
         loaded(clips)
     for i in range(2, 15):
         (tmp_path / f"clip{i}.wav").unlink()
-    with pytest.raises(FileNotFoundError, match=r"13 path\(s\): .*clip2.wav, .*clip11.wav and 3 more$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"13 audio file\(s\) do not exist: .*clip2.wav, .*clip11.wav and 3 more$"
+    ):
         loaded(clips)
 
 

@@ -28,7 +28,7 @@ def clips(tmp_path) -> ClipAudio:
 
 def played(clips, condition=None, seed=(), **changes) -> np.ndarray:
     condition = condition or Condition(**changes)
-    return arrange("low", "high", condition, clips, WINDOW, RATE, seed).render(clips)
+    return arrange("low", "high", condition, clips, WINDOW, seed).render(clips)
 
 
 def heard(waveform: np.ndarray) -> list[str | None]:
@@ -124,7 +124,7 @@ def test_pink_noise_has_equal_power_in_every_octave():
 
 def test_three_events_in_the_order_given(clips):
     names = ["high", "low", "middle"]
-    arranged = sequence(names, clips, WINDOW, RATE)
+    arranged = sequence(names, clips, WINDOW)
     assert arranged.clip_ids == names
     waveform = arranged.render(clips)
     length = int(WINDOW * RATE) // 3
@@ -136,16 +136,16 @@ def test_three_events_in_the_order_given(clips):
 def test_silence_stays_silence(tmp_path):
     audio.write_wav(tmp_path / "nothing.wav", np.zeros(RATE, np.float32), RATE)
     silent = ClipAudio(pd.DataFrame([{"clip_id": "n", "path": str(tmp_path / "nothing.wav")}]), RATE)
-    waveform = arrange("n", "n", Condition(snr_db=10), silent, WINDOW, RATE).render(silent)
+    waveform = arrange("n", "n", Condition(snr_db=10), silent, WINDOW).render(silent)
     assert not waveform.any()
 
 
 def test_what_decides_the_sound_is_described(clips):
-    arranged = arrange("low", "high", Condition(snr_db=5), clips, WINDOW, RATE, (3,))
+    arranged = arrange("low", "high", Condition(snr_db=5), clips, WINDOW, (3,))
     described = arranged.described()
     assert "low" not in str(described)  # the files' contents stand for the clips
     assert described["snr_db"] == 5 and described["seed"] == (3,)
-    other = arrange("low", "high", Condition(boundary=0.4, snr_db=5), clips, WINDOW, RATE, (3,))
+    other = arrange("low", "high", Condition(boundary=0.4, snr_db=5), clips, WINDOW, (3,))
     assert other.described() != described
 
 
@@ -153,7 +153,7 @@ def test_events_backwards_are_the_inversion_backwards(clips):
     """Each event backwards in its place is the whole of the other order backwards."""
     backwards = played(clips, backwards=True)
     assert runs(heard(backwards)) == [("low", 50), ("high", 50)]
-    inverted = arrange("high", "low", Condition(), clips, WINDOW, RATE).render(clips)
+    inverted = arrange("high", "low", Condition(), clips, WINDOW).render(clips)
     np.testing.assert_allclose(backwards, inverted[::-1], atol=1e-7)
     assert not np.allclose(backwards, played(clips), atol=1e-3)
 
@@ -161,7 +161,7 @@ def test_events_backwards_are_the_inversion_backwards(clips):
 def test_what_does_not_fit_is_refused(clips):
     for condition in (Condition(gap=1.0), Condition(boundary=0.0), Condition(gap=-1.5)):
         with pytest.raises(ValueError, match="leaves no room"):
-            arrange("low", "high", condition, clips, WINDOW, RATE)
-    long = Arrangement((Event("low", 0, 900, 1.0),), 1000, RATE, lead=200)
+            arrange("low", "high", condition, clips, WINDOW)
+    long = Arrangement((Event("low", 0, 900, 1.0),), 1000, lead=200)
     with pytest.raises(ValueError, match="1100 samples do not fit"):
         long.render(clips)

@@ -177,8 +177,7 @@ def test_arrangements_are_played_and_known_by_what_is_heard(tiny_published, clip
     first, second = clips["clip_id"].iloc[0], clips["clip_id"].iloc[5]
 
     def arranged(*ends, seed=(1,), **changes):
-        window, rate = tiny_published.window, tiny_published.sample_rate
-        return arrange(*ends, Condition(**changes), reader, window, rate, seed)
+        return arrange(*ends, Condition(**changes), reader, tiny_published.window, seed)
 
     plain = arranged(first, second)
     assert made_again(tiny_published, clips, store, [plain]) == 1

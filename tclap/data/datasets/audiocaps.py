@@ -52,7 +52,7 @@ def read_captions(
     errors as :func:`load`.
     """
     sources = SOURCES if part is None else {part: SOURCES[part]}
-    rows = tables.read_parts(root, "audiocaps", sources, COLUMNS, download)
+    rows = tables.read_parts(tables.locate(root, "audiocaps"), "audiocaps", sources, COLUMNS, download)
     rows = rows.rename(columns={"youtube_id": "source", "audiocap_id": "number"})
     rows = rows.assign(clip_id=rows["source"] + "_" + rows["start_time"], split=rows["part"].map(SPLITS))
     return rows[["clip_id", "source", "part", "split", "number", "caption"]]

@@ -55,7 +55,9 @@ def read_captions(
     :func:`load`.
     """
     sources = SOURCES if part is None else {part: SOURCES[part]}
-    rows = tables.read_parts(root, "clotho", sources, ["file_name", *CAPTIONS], download)
+    rows = tables.read_parts(
+        tables.locate(root, "clotho"), "clotho", sources, ["file_name", *CAPTIONS], download
+    )
     ids = [PurePath(name).stem for name in rows["file_name"]]
     rows = rows.assign(clip_id=ids, source=ids, split=rows["part"].map(SPLITS))
     rows = rows.assign(number=[list("12345")] * len(rows), caption=rows[CAPTIONS].to_numpy().tolist())

@@ -40,8 +40,7 @@ def load(
 ) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`; the label is the category (underscores as spaces).
 
-    ``root``: the folder; None: the environment variable ``ESC50_ROOT``, else the folder ``esc50`` in the data
-    folder (``tclap.files.data_folder()``).
+    ``root``: the folder; None: the environment variable ``ESC50_ROOT``, else ``esc50`` in the data folder.
     ``classes``: "all", "esc10", "auto" (those that every chosen fold has) or a list of labels.
     ``folds``: the folds to use; None: all that are present. Their splits: ``test_fold`` (None: the highest)
     is "test", ``validation_fold`` (None: the next lower; below the lowest comes the highest) "validation",
@@ -62,11 +61,12 @@ def load(
         table = table.groupby(["fold", "label"]).head(per_class)
     folder = csv.parents[1] / "audio"
     files = tables.audio_files(folder)
-    return table.reset_index(drop=True).assign(
-        clip_id=lambda rows: [Path(name).stem for name in rows["filename"]],
-        path=lambda rows: [str(files.get(Path(name).stem, folder / name)) for name in rows["filename"]],
-        captions=lambda rows: [[label] for label in rows["label"]],
-        split=lambda rows: rows["fold"].map(splits),
+    stems = [Path(name).stem for name in table["filename"]]
+    return table.assign(
+        clip_id=stems,
+        path=[str(files.get(stem, folder / f"{stem}.wav")) for stem in stems],
+        captions=[[label] for label in table["label"]],
+        split=table["fold"].map(splits),
     )
 
 
@@ -109,10 +109,8 @@ def _split_of_folds(
         validation_fold = max([fold for fold in others if fold < test_fold] or others, default=None)
     held_out = {test_fold: "test", validation_fold: "validation"}
     if len(held_out) < 2 or len(set(chosen) - set(held_out)) < 1:
-        raise ValueError(
-            f"folds {listing(chosen)} with test_fold={test_fold} and validation_fold={validation_fold}; "
-            "expected at least one fold for each of test, validation and training"
-        )
+        given = f"folds {listing(chosen)}, test_fold={test_fold}, validation_fold={validation_fold}"
+        raise ValueError(f"{given}; expected at least one fold for each of test, validation and training")
     return {fold: held_out.get(fold, "train") for fold in chosen}
 
 
@@ -125,7 +123,6 @@ def _choose_classes(table: pd.DataFrame, classes: str | Sequence[str]) -> set[st
         return wanted
     if classes not in ("all", "esc10", "auto"):
         raise ValueError(f"classes={classes!r}; expected 'all', 'esc10', 'auto' or a list of labels")
-    if classes == "esc10":
-        return set(table.loc[table["esc10"], "label"])
-    by_fold = [set(labels) for _, labels in table.groupby("fold")["label"]]
-    return set.intersection(*by_fold) if classes == "auto" else present
+    if classes == "auto":
+        return set.intersection(*(set(labels) for _, labels in table.groupby("fold")["label"]))
+    return present if classes == "all" else set(table.loc[table["esc10"], "label"])

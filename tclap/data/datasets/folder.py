@@ -22,12 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    root: str | Path,
-    *,
-    csv: str = "clips.csv",
-    validation: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
+    root: str | Path, *, csv: str = "clips.csv", validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`: those of the folder ``root``, described by its file ``csv``.
 
@@ -44,10 +39,13 @@ def load(
     """
     if root is None:
         raise ValueError("the data set 'folder' has no default root; expected the folder of your recordings")
-    clips = _by_clip(_read_csv(Path(root), Path(root, csv)), Path(root, csv))
-    clips["path"] = [str(Path(root, name)) for name in clips["clip_id"]]
+    root, csv = Path(root), Path(root, csv)
+    if not csv.is_file():
+        raise FileNotFoundError(f"{csv} does not exist; expected a csv with file and caption or label")
+    clips = _by_clip(_read_csv(csv), csv)
+    clips["path"] = [str(root / name) for name in clips["clip_id"]]
     if "split" not in clips:
-        clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, Path(root, csv))
+        clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, csv)
     if "label" not in clips:
         # Clips that are captioned alike cannot be told apart by a caption: they are one event.
         said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
@@ -55,17 +53,14 @@ def load(
     return clips
 
 
-def _read_csv(root: Path, csv: Path) -> pd.DataFrame:
+def _read_csv(csv: Path) -> pd.DataFrame:
     """The rows, one per caption, with ``file`` in its shortest form."""
-    expected = "expected a csv with the columns file and caption or label"
-    if not csv.is_file():
-        raise FileNotFoundError(f"{root} has no {csv.name}; {expected}")
     table = tables.read_csv(csv, ("file",), optional=("caption", "label", "split", "source"))
     if not {"caption", "label"} & set(table.columns):
-        raise ValueError(f"{csv} has neither a column caption nor a column label; {expected}")
+        raise ValueError(f"{csv} has neither a column caption nor a column label; expected at least one")
     names = table["file"].map(posixpath.normpath)
-    outside = names.map(lambda name: posixpath.isabs(name) or name.split("/")[0] == "..")
-    tables.refuse(csv, table, "file", outside, f"paths that stay within {root}")
+    outside = names.str.startswith(("/", "../"))
+    tables.refuse(csv, table, "file", outside, f"paths that stay within {csv.parent}")
     if "split" in table:
         tables.refuse(csv, table, "split", ~table["split"].isin(SPLITS), f"one of {', '.join(SPLITS)}")
     return table.assign(file=names)
@@ -80,10 +75,8 @@ def _by_clip(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
     for column in values.columns.intersection(["label", "split", "source"]):
         several = values.loc[values[column].map(len) > 1, column]
         if len(several):
-            named = (f"{name} ({' and '.join(given)})" for name, given in several.items())
-            raise ValueError(
-                f"{csv} gives more than one {column} for {listing(named)}; expected one per file"
-            )
+            named = listing(f"{name} ({' and '.join(given)})" for name, given in several.items())
+            raise ValueError(f"{csv} gives more than one {column} for {named}; expected one per file")
         clips[column] = values[column].str[0].to_list()
     return clips
 
@@ -109,10 +102,8 @@ def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: 
         splits = np.repeat(list(counts), list(counts.values()))
         drawn |= dict(zip(order, splits.tolist(), strict=False))
     if shares and not drawn:
-        raise ValueError(
-            f"{csv} has too few clips to split: {len(labels)} source(s) of {labels.nunique()} "
-            f"label(s); expected more than {len(shares)} sources of a label, or a column split"
-        )
+        found = f"{len(labels)} source(s) of {labels.nunique()} label(s)"
+        raise ValueError(f"{csv} has too few clips to split: {found}; expected more, or a column split")
     if shares and scarce:
         log.warning("%s: too few sources to hold any out, in training only: %s", csv, listing(scarce))
     return clips["source"].map(drawn).fillna("train")

@@ -29,7 +29,7 @@ import pandas as pd
 from scipy import signal
 
 from tclap import audio, files
-from tclap.data.clips import STAGES
+from tclap.data.clips import STAGES, listing
 from tclap.data.sounds import CONTINUOUS, SOUNDS
 from tclap.data.synthesis import Synth, coloured_noise
 from tclap.progress import log_reused, progress
@@ -59,9 +59,10 @@ def synthesise(
     """One clip of a class, float32 ``[round(duration * sample_rate)]``, within ±``PEAK_LIMIT``.
 
     ``duration`` in seconds (at least 0.5), ``sample_rate`` in Hz (at least 8000). Everything random comes
-    from ``generator``. Raises ValueError for an unknown label, or a shorter or coarser clip than that.
+    from ``generator``. Raises ValueError for a shorter or coarser clip than that.
     """
-    _check([label], duration, sample_rate)
+    if not (duration >= 0.5 and sample_rate >= 8000):
+        raise ValueError(f"duration={duration}, sample_rate={sample_rate}; expected at least 0.5 s, 8000 Hz.")
     n = round(duration * sample_rate)
     span = n if label in CONTINUOUS else min(n, round(EVENT_SECONDS * sample_rate))
     start = int(generator.integers(0, n - span + 1))
@@ -74,7 +75,7 @@ def load(
     root: str | Path | None = None,
     *,
     seed: int = 0,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] = LABELS,
     clips_per_class: Mapping[str, int] = CLIPS_PER_CLASS,
     duration: float = 4.0,
     sample_rate: int = 16000,
@@ -86,15 +87,14 @@ def load(
     hash stands for all that determines the samples, so that settings never share files. A clip depends on the
     seed, its class, split and number alone, not on which other clips are made.
 
-    ``labels``: some of ``LABELS``, None: all. ``clips_per_class``: number of clips by split (``STAGES``).
-    ``workers``: processes that render, None: one per usable CPU core; the bytes are the same for any number.
+    ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``). ``workers``:
+    processes that render, None: one per usable CPU core; the bytes are the same for any number.
 
-    Raises ValueError for an unknown label or split, and what :func:`synthesise` refuses.
+    Raises ValueError for an unknown label or split.
     """
-    labels = LABELS if labels is None else list(labels)
-    _check(labels, duration, sample_rate)
-    if unknown := set(clips_per_class) - set(STAGES):
-        raise ValueError(f"clips_per_class has the unknown split(s) {unknown}; expected some of {STAGES}.")
+    for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
+        if unknown := set(given) - set(known):
+            raise ValueError(f"unknown: {listing(unknown)}; expected some of {', '.join(known)}.")
     folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed, duration, sample_rate)}"
     rows, missing = [], []
     for label, split in product(labels, STAGES):
@@ -159,12 +159,3 @@ def _record(dry: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
 
 def _level(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(x**2)))
-
-
-def _check(labels: Sequence[str], duration: float, sample_rate: int) -> None:
-    if unknown := [label for label in labels if label not in SOUNDS]:
-        raise ValueError(f"unknown label(s) {', '.join(unknown)}; expected some of {', '.join(LABELS)}.")
-    if not duration >= 0.5:
-        raise ValueError(f"duration must be at least 0.5 seconds, got {duration}.")
-    if not sample_rate >= 8000:
-        raise ValueError(f"sample_rate must be at least 8000 Hz, got {sample_rate}.")

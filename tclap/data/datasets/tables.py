@@ -20,10 +20,8 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 def locate(root: str | Path | None, name: str) -> Path:
-    """The folder of the data set ``name``, which need not exist.
-
-    It is ``root``; where that is None what the environment variable ``<NAME>_ROOT`` says; where that is not
-    set the folder ``name`` in :func:`tclap.files.data_folder`.
+    """The folder of the data set ``name``, which need not exist: ``root``, or where it is None what the
+    environment variable ``<NAME>_ROOT`` says, or the folder ``name`` in the data folder.
     """
     return Path(root or os.environ.get(f"{name.upper()}_ROOT") or files.data_folder() / name)
 
@@ -37,20 +35,19 @@ def not_found(folder: Path, name: str, expected: str) -> FileNotFoundError:
 def read_csv(csv: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of a csv file, every value as text without surrounding blanks.
 
-    Raises ValueError when it is not a csv, has no rows, lacks one of ``columns``, or has an empty value in
-    them or in the ``optional`` ones.
+    Raises ValueError when it is not a csv, lacks one of ``columns``, has no rows, or has an empty value in
+    ``columns`` or ``optional``.
     """
     expected = f"expected the columns {', '.join(columns)}"
     try:
         # As text: a missing value must not turn the ids of a column into floats.
         table = pd.read_csv(csv, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{csv} is not a readable csv ({error}); {expected}") from error
     missing = [column for column in columns if column not in table]
-    if missing:
-        raise ValueError(f"{csv} lacks the column(s) {listing(missing)}; {expected}")
-    if table.empty:
-        raise ValueError(f"{csv} has no rows; {expected}")
+    if missing or table.empty:
+        problem = f"lacks the column(s) {listing(missing)}" if missing else "has no rows"
+        raise ValueError(f"{csv} {problem}; {expected}")
     table = table.apply(lambda column: column.str.strip())
     for column in table.columns.intersection([*columns, *optional]):
         refuse(csv, table, column, table[column] == "", "a value")
@@ -66,19 +63,14 @@ def refuse(csv: Path, table: pd.DataFrame, column: str, wrong: pd.Series, expect
 
 
 def read_parts(
-    root: str | Path | None,
-    name: str,
-    sources: Mapping[str, tuple[str, str | None]],
-    columns: Sequence[str],
-    download: bool,
+    folder: Path, name: str, sources: Mapping[str, tuple], columns: Sequence[str], download: bool
 ) -> pd.DataFrame:
     """The rows of a data set that has one csv per part, with a column ``part``; absent parts are left out.
 
-    ``sources``: address and known hash of each part's csv. ``root``, ``name``: as of :func:`locate`. Raises
-    FileNotFoundError when no part is present, and the errors of :func:`read_csv`; with ``download``, which
-    fetches absent parts, also those of :func:`tclap.data.download.fetch`.
+    ``sources``: address and known hash of each part's csv. Raises FileNotFoundError when no part is present,
+    the errors of :func:`read_csv`, and with ``download``, which fetches absent parts, those of ``fetch``.
     """
-    folder, tables = locate(root, name), []
+    tables = []
     for part, (url, known_hash) in sources.items():
         csv = folder / url.rsplit("/", 1)[1]
         if download and not csv.is_file():
@@ -110,11 +102,10 @@ def captioned_clips(
 ) -> pd.DataFrame:
     """The clips ``clip_id, source, split, captions, path`` of a data set without labels.
 
-    ``captions``: one row per caption, ``clip_id, source, part, split, caption``. A clip's audio file is the
-    first of the ``stems`` in the first of the ``folders`` below ``root``; both may hold ``{part}``,
-    ``{clip_id}`` and ``{source}``. Clips without a file are left out and logged.
-
-    Raises FileNotFoundError when no clip has a file.
+    ``captions``: one row per caption, ``clip_id, source, part, split, caption``. A clip's audio file is named
+    as the first of the ``stems``, in the first of the ``folders`` below ``root``; both may hold ``{part}``,
+    ``{clip_id}`` and ``{source}``. Clips without a file are left out and logged. FileNotFoundError when
+    no clip has one.
     """
     clips = captions.groupby(["part", "split", "clip_id"], sort=False)
     clips = clips.agg(source=("source", "first"), captions=("caption", list)).reset_index()
@@ -130,4 +121,4 @@ def captioned_clips(
     if len(missing):
         counts = f"{len(missing)} of {len(clips)} clips"
         log.warning("%s: %s have no audio file and are left out: %s", root, counts, listing(missing))
-    return clips.drop(columns="part").dropna(subset="path").reset_index(drop=True)
+    return clips.drop(columns="part").dropna(subset="path")

@@ -170,7 +170,7 @@ def test_missing_and_unreadable_files_are_all_named(layout):
         load_clips("esc50", layout)
     for path in (layout / "audio").glob("[1-2]-*"):
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"6 path\(s\): .*1-0010-A-0.wav, .*2-0026-A-6.wav"):
+    with pytest.raises(FileNotFoundError, match=r"6 audio file\(s\) .*1-0010-A-0.wav, .*2-0026-A-6.wav"):
         load_clips("esc50", layout)
 
 
