@@ -91,12 +91,6 @@ class Config(Settings):
     data_seed: int = 0
     threads: int = 1
 
-    @model_validator(mode="after")
-    def _controls_are_test_pairs(self) -> Config:
-        if self.control_pairs > self.test_pairs:
-            raise ValueError(f"control_pairs is {self.control_pairs}, expected 0 to {self.test_pairs}.")
-        return self
-
     def model_options(self, base: str) -> dict[str, Any]:
         """Options of a base model; ValueError when the profile does not have it."""
         if base not in self.bases:

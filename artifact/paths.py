@@ -24,14 +24,9 @@ def configs() -> Path:
     return CHECKOUT / "configs"
 
 
-def data() -> Path:
-    """Folder of synthesised or downloaded data."""
-    return root() / "data"
-
-
 def features() -> Path:
     """Folder of the trunk outputs kept between runs."""
-    return data() / "features"
+    return root() / "data" / "features"
 
 
 def run(profile: str, base: str) -> Path:
