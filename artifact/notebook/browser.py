@@ -16,9 +16,9 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
+from artifact.embeddings import RunEmbeddings
 from artifact.experiment import Experiment
 from artifact.notebook.frames import signed
 from artifact.notebook.sounds import Sound, composite, draw_mel, picture, player, single
@@ -26,6 +26,7 @@ from figures.marks import bar_look, legend_above, swatches
 from figures.scores import TASKS
 from figures.style import MODELS, TEXT, styled
 from tclap.data.composites import VIEWS
+from tclap.evaluation.benchmark import views_of
 from tclap.progress import is_batch
 
 SHOWN = 8  # candidates at most
@@ -52,26 +53,20 @@ class ItemReader:
         self.run = run
         self._model = lru_cache(maxsize=None)(lambda name: run.load(seed, name).eval())
         self._items = run.table("data/items.parquet").set_index(["task", "item"])
-        self._pairs = run.table("data/pairs-test.parquet").set_index("pair_id", drop=False)
         self._clips = run.clips.set_index("clip_id", drop=False)
+        self._composites = views_of(run.table("data/pairs-test.parquet"), VIEWS)
 
     def __call__(self, task: str, item: str, models: Sequence[str]) -> AskedItem:
         """The item of a task, asked of ``models``."""
         run, asked = self.run, self._items.loc[(task, item)]
-        name, _, view = asked["audio"].rpartition("/")
-        if view in VIEWS:
-            pair = self._pairs.loc[name].to_dict()
-            played, sound = (pair, view), composite(run, pair, view)
-        else:
-            played, sound = asked["audio"], single(run, self._clips.loc[asked["audio"]])
+        name, candidates, cosines = asked["audio"], list(asked["candidates"]), {}
+        pair = self._composites.get(name)
+        sound = composite(run, *pair) if pair else single(run, self._clips.loc[name])
         # All models of a seed have one trunk.
-        features = run.audio_features(self._model(models[0])).outputs([played], "one sound")[0:1]
-        candidates, cosines = list(asked["candidates"]), {}
-        with torch.inference_mode():
-            for name in models:
-                model = self._model(name)
-                audio = model.embed_audio(features.to(model.log_scale.device)).double()
-                cosines[name] = (model.embed_captions(candidates, run.text).double() @ audio[0]).cpu().numpy()
+        features = run.audio_features(self._model(models[0])).outputs([pair or name], "one sound")
+        for model in models:
+            embeddings = RunEmbeddings(run, self._model(model), [name], features)
+            cosines[model] = (embeddings.captions(candidates) @ embeddings.sounds([name])[0]).numpy()
         return AskedItem(sound, candidates, list(asked["answers"]), cosines)
 
 
