@@ -1,8 +1,7 @@
-"""How far a run is from a reference run."""
+"""How far a run's accuracies and recalls are from those of a reference run."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,41 +10,26 @@ import pandas as pd
 from artifact import paths
 from figures import read
 
-COLUMNS = ["model", "task", "ours", "reference", "difference"]
+SECTIONS = ("models", "controls", "readouts", "windows", "slot_ablation")
 
 
-def percentages(summary: dict) -> Iterator[tuple[tuple[str, str], float]]:
-    """``((model, task), percent)`` of all accuracies and recalls; tasks of other groups say their group."""
-    for model, groups in summary["models"].items():
-        for group, prefix in (("zste", ""), ("prompts", "prompt ")):
-            for task, entry in (groups.get(group) or {}).items():
-                if entry and entry.get("accuracy") is not None:
-                    yield (model, f"{prefix}{task}"), float(entry["accuracy"])
-        for group, conditions in ((summary.get("controls") or {}).get(model) or {}).items():
-            for condition, entry in conditions.items():
-                yield (model, f"{group}: {condition}"), float(entry["accuracy"])
-        for gallery, ways in (groups.get("retrieval") or {}).items():
-            for way, entry in (ways or {}).items():
-                for key, value in (entry or {}).items():
-                    if key.startswith(("R@", "mAP@")) and value is not None:
-                        yield (model, f"{gallery} {way} {key}"), float(value)
-    for (model, task), entry in apart(summary):
-        if entry and entry.get("accuracy") is not None:
-            yield (model, task), float(entry["accuracy"])
+def percentages(summary: dict) -> dict[str, float]:
+    """All accuracies and recalls by their place in the summary: ``models/t-clap/zste/4``."""
+    return {
+        "/".join(path): value for section in SECTIONS for path, value in _walk(summary.get(section), section)
+    }
 
 
-def apart(summary: dict) -> Iterator[tuple[tuple[str, str], dict | None]]:
-    """Scores that stand beside the models: of readouts, of window policies, of slots taken apart."""
-    for readout, tasks in (summary.get("readouts") or {}).items():
-        for task, entry in tasks.items():
-            yield (f"readout {readout}", task), entry
-    for policy, models in (summary.get("windows") or {}).items():
-        for model, tasks in models.items():
-            for task, entry in (tasks or {}).items():
-                yield (model, f"window {policy}: {task}"), entry
-    for row in summary.get("slot_ablation") or []:
-        for task, entry in row["tasks"].items():
-            yield (f"slots with {row['group']}: {row['change']}", task), entry
+def _walk(node: dict | list | None, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    if isinstance(node, list):
+        node = {f"{row['group']}: {row['change']}": row["tasks"] for row in node}
+    for name, value in (node or {}).items():
+        if name == "accuracy" and value is not None:
+            yield path, float(value)
+        elif name.startswith(("R@", "mAP@")) and value is not None:
+            yield (*path, name), float(value)
+        elif isinstance(value, dict | list) and name not in ("chance", "ci95", "per_seed"):
+            yield from _walk(value, *path, name)
 
 
 def reference_path(profile: str, base: str) -> Path:
@@ -54,17 +38,13 @@ def reference_path(profile: str, base: str) -> Path:
 
 
 def differences(summary: dict, reference: dict) -> pd.DataFrame:
-    """Rows ``model, task, ours, reference, difference`` (ours minus reference, percentage points).
+    """``ours, reference, difference`` (ours minus reference, percentage points) by number, the largest first.
 
-    Holds every number of either side, NaN where the other lacks it.
+    Holds every number of either side, NaN where the other lacks it; those come last.
     """
-    ours, theirs = dict(percentages(summary)), dict(percentages(reference))
-    nan = math.nan
-    rows = [
-        (*key, ours.get(key, nan), theirs.get(key, nan), ours.get(key, nan) - theirs.get(key, nan))
-        for key in dict.fromkeys([*ours, *theirs])
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame({"ours": percentages(summary), "reference": percentages(reference)}, dtype=float)
+    table["difference"] = table["ours"] - table["reference"]
+    return table.sort_values("difference", key=lambda d: -d.abs(), kind="stable").rename_axis("number")
 
 
 def report(summary: dict, reference: dict, tolerance: float = 3.0) -> str:
@@ -75,30 +55,27 @@ def report(summary: dict, reference: dict, tolerance: float = 3.0) -> str:
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0 percentage points, got {tolerance}.")
     table = differences(summary, reference)
-    shared = table.dropna(subset="difference")
-    lacking = len(table) - len(shared)
-    tail = f" {lacking} numbers are in only one of the two." if lacking else ""
-    settings = [(s["profile"], s["base"], list(s["seeds"])) for s in (summary, reference)]
+    shared = table.dropna()
+    size, missing, new = (
+        shared["difference"].abs(),
+        table["ours"].isna().sum(),
+        table["reference"].isna().sum(),
+    )
+    tail = f" {missing} numbers of the reference are missing here, {new} are new." if missing or new else ""
+    settings = [f"{s['profile']} {s['base']} with seeds {s['seeds']}" for s in (summary, reference)]
     if settings[0] != settings[1]:
-        tail += (
-            " The settings differ: {} {} with seeds {} here, {} {} with seeds {} in the reference.".format(
-                *settings[0], *settings[1]
-            )
-        )
+        tail += f" The settings differ: {settings[0]} here, {settings[1]} in the reference."
     if shared.empty:
         return f"Nothing to compare: no number is in both this run and the reference.{tail}"
-    largest = shared.loc[shared["difference"].abs().idxmax()]
-    size = abs(largest["difference"])
-    if size == 0:
+    if not size.any():
         return f"Identical to the reference in all {len(shared)} shared numbers.{tail}"
-    verdict = "Within tolerance of" if size <= tolerance else "Different from"
-    differing = int((shared["difference"] != 0).sum())
-    beyond = int((shared["difference"].abs() > tolerance).sum())
+    verdict = "Within tolerance of" if size.max() <= tolerance else "Different from"
+    first = shared.iloc[0]
     return (
         f"{verdict} the reference ({tolerance:g} percentage points): of {len(shared)} shared numbers "
-        f"{differing} differ, {beyond} beyond tolerance; the largest difference is "
-        f"{largest['difference']:+.2f} points, {largest['model']} on {largest['task']} "
-        f"({largest['ours']:.2f} here, {largest['reference']:.2f} in the reference).{tail}"
+        f"{(size > 0).sum()} differ, {(size > tolerance).sum()} beyond tolerance; the largest difference is "
+        f"{first['difference']:+.2f} points, {first.name} "
+        f"({first['ours']:.2f} here, {first['reference']:.2f} in the reference).{tail}"
     )
 
 
@@ -109,38 +86,15 @@ def against(summary: dict, path: Path, tolerance: float = 3.0) -> str:
     return report(summary, read.summary(path), tolerance)
 
 
-def deviations(summary: dict, reference: dict, tolerance: float) -> pd.DataFrame:
-    """Rows of :func:`differences` beyond a tolerance, the largest first, and those that this run lacks."""
-    table = differences(summary, reference)
-    size = table["difference"].abs()
-    lacking = table["ours"].isna() & table["reference"].notna()
-    rows = table[(size > tolerance) | lacking]
-    return rows.loc[size[rows.index].sort_values(ascending=False, kind="stable").index]
-
-
 def verify(summary: dict, reference: dict, tolerance: float = 3.0) -> tuple[bool, str]:
-    """Whether a run has the reference's numbers within a tolerance, and what there is to say, as text.
+    """Whether a run has the reference's numbers within a tolerance; and a report with each number that is not.
 
-    A number that the run lacks is a deviation; one that the reference lacks is only counted. Raises
-    ValueError for a negative tolerance.
+    A number that the run lacks is a deviation; one that the reference lacks is not. Raises ValueError for a
+    negative tolerance.
     """
-    lines = [report(summary, reference, tolerance)]
-    found = deviations(summary, reference, tolerance)
-    for row in found.to_dict("records"):
-        name = f"{row['model']} on {row['task']}"
-        if math.isnan(row["ours"]):
-            lines.append(f"  {name}: not in this run, reference {row['reference']:.2f}")
-        else:
-            lines.append(
-                f"  {name}: ours {row['ours']:.2f}, reference {row['reference']:.2f}, "
-                f"difference {row['difference']:+.2f}"
-            )
-    table = differences(summary, reference)
-    size = table["difference"].dropna().abs()
-    same, beyond = int((size == 0).sum()), int((size > tolerance).sum())
-    here, there = int(table["ours"].isna().sum()), int(table["reference"].isna().sum())
-    lines.append(
-        f"{len(table)} numbers: {same} the same, {len(size) - same - beyond} within tolerance, "
-        f"{beyond} different, {here} not in this run, {there} not in the reference."
-    )
-    return found.empty and len(size) > 0, "\n".join(lines) + "\n"
+    lines, table = [report(summary, reference, tolerance)], differences(summary, reference)
+    found = table[(table["difference"].abs() > tolerance) | table["ours"].isna()]
+    for name, ours, theirs, difference in found.itertuples():
+        here = f"ours {ours:.2f}, difference {difference:+.2f}" if ours == ours else "not in this run"
+        lines.append(f"  {name}: reference {theirs:.2f}, {here}")
+    return found.empty and table["difference"].notna().any(), "\n".join(lines) + "\n"

@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 FIRST, SECOND = "#004488", "#DDAA33"
 """Colours of the event that sounds first and of the other."""
-FROZEN, TRAINED, EDGE = "#E8E8E8", "#F6DDE0", "#BB5566"
+RIM = "#777777"
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -32,27 +32,36 @@ def say(axes: Axes, x: float, y: float, text: str, **look) -> None:
     axes.text(x, y, text, **{"ha": "center", "va": "center"} | look)
 
 
-def box(
-    axes: Axes, x: float, y: float, width: float, height: float, text: str, trained: bool = False, **look
-) -> None:
-    """A module, by its lower left corner: frozen, or trained; ``look`` is the text's."""
-    face = {"facecolor": FROZEN, "edgecolor": "#777777", "linewidth": 0.6}
-    if trained:
-        face = {"facecolor": TRAINED, "edgecolor": EDGE, "linewidth": 1.5}
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.05", **face))
+def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, **look) -> None:
+    """A module, by its lower left corner: frozen, or trained where its text says so."""
+    trained = "trained" in text
+    face = {"facecolor": "#F6DDE0" if trained else "#E8E8E8", "edgecolor": "#BB5566" if trained else RIM}
+    face |= {"boxstyle": "round,pad=0,rounding_size=0.05", "linewidth": 1.5 if trained else 0.6}
+    axes.add_patch(FancyBboxPatch((x, y), width, height, **face))
     say(axes, x + width / 2, y + height / 2, text, **{"linespacing": 1.1} | look)
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **look) -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     """An arrow between two points."""
-    kind = {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0, "linewidth": 0.7}
-    axes.add_patch(FancyArrowPatch(start, end, **kind | {"color": "black"} | look))
+    shape = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 6,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "linewidth": 0.7,
+        "fc": "k",
+    }
+    axes.annotate("", end, start, arrowprops=shape)
 
 
-def cell(axes: Axes, x: float, y: float, width: float, height: float, colour: str, **look) -> None:
-    """A filled rectangle with a white rim, by its lower left corner."""
+def cell(
+    axes: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", **look
+) -> None:
+    """A filled rectangle with a white rim and a text on it, by its lower left corner."""
     rim = {"edgecolor": "white", "linewidth": 0.8}
     axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, **rim | look))
+    if text:
+        say(axes, x + width / 2, y + height / 2, text, color=on(colour))
 
 
 def on(colour: str) -> str:
@@ -70,17 +79,16 @@ def wave(axes: Axes, x: float, y: float, width: float, height: float, colour: st
 
 def composite(axes: Axes, x: float, y: float, width: float, height: float, view: str) -> None:
     """A view of a composite: its two events one after the other, or at once; replay: one event alone."""
-    axes.add_patch(Rectangle((x, y - height / 2), width, height, facecolor="white", edgecolor="#777777"))
-    looks = [(FIRST, 2), (SECOND, 5)]
+    cell(axes, x, y - height / 2, width, height, "white", edgecolor=RIM, linewidth=0.6)
+    events = [(FIRST, 2), (SECOND, 5)]
     if view == "replay":
         wave(axes, x, y, width, 0.9 * height, FIRST, 4)
-        return
-    if view == "overlap":
-        for (colour, beats), shift in zip(looks, (0.25, -0.25), strict=True):
+    elif view == "overlap":
+        for (colour, beats), shift in zip(events, (0.25, -0.25), strict=True):
             wave(axes, x, y + shift * height, width, 0.5 * height, colour, 2 * beats)
-        return
-    for n, (colour, beats) in enumerate(looks if view == "forward" else looks[::-1]):
-        wave(axes, x + n * width / 2, y, width / 2, 0.9 * height, colour, beats)
+    else:
+        for n, (colour, beats) in enumerate(events if view == "forward" else events[::-1]):
+            wave(axes, x + n * width / 2, y, width / 2, 0.9 * height, colour, beats)
 
 
 def chip(axes: Axes, x: float, y: float, text: str, colour: str) -> None:

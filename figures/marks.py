@@ -1,19 +1,19 @@
-"""What figures of accuracies are drawn with: points with intervals, bars, chance lines, legends."""
+"""What figures of accuracies are drawn with: the dot plot, chance lines, legends."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from figures.style import MODELS
+from figures.style import COLUMN, MODELS, ModelStyle
 
 GREY = "#555555"
 TIGHT = {"linespacing": 1.02}
@@ -21,61 +21,149 @@ TIGHT = {"linespacing": 1.02}
 
 # The white rim keeps the lines visible where they cross a dark bar.
 RIM = [withStroke(linewidth=2.2, foreground="white")]
-CHANCE = {"color": GREY, "linestyle": (0, (2, 1)), "linewidth": 0.9, "path_effects": RIM}
-NEVER = {"color": GREY, "linestyle": (0, (0.6, 1)), "linewidth": 1.1, "path_effects": RIM}
+CHANCE = {"color": GREY, "linestyle": (0, (2, 1)), "linewidth": 0.9, "path_effects": RIM, "label": "chance"}
+NEVER = CHANCE | {
+    "linestyle": (0, (0.6, 1)),
+    "linewidth": 1.1,
+    "label": "order guessed, never \u201cwhile\u201d",
+}
 
 
-def whiskers(row: Mapping) -> np.ndarray:
-    """Distances ``[2, 1]`` of a score's interval ends from its accuracy, as error bars want them."""
-    accuracy = row["accuracy"]
-    return np.array([[accuracy - row["low"]], [row["high"] - accuracy]]).clip(min=0)
+def dot_plot(
+    rows: pd.DataFrame,
+    columns: tuple[str | None, str, str | None],
+    panels: Mapping[str, tuple[str, Mapping[str, str]]],
+    size: tuple[float, float],
+    *,
+    looks: Mapping[str, ModelStyle] = MODELS,
+    along: str = "y",
+    label: str = "accuracy (%)",
+    limits: tuple[float, float] | None = None,
+    step: float = 0.2,
+    bars: bool = False,
+    joined: bool = False,
+    reference: str | None = None,
+    breaks: Iterable[int] = (),
+    legend: bool = True,
+) -> Figure:
+    """Accuracies with their 95 % intervals by place and series, in panels side by side; short ticks: seeds.
+
+    Args:
+        rows: tidy rows with the measures of :func:`figures.scores.tidy`; without any, the figure says so.
+        columns: those that name the panel (None: there is one), the place and the series (None: all of one).
+        panels: by name, the title and the places with their labels; a place without rows is marked "n/a".
+        size: width and height in inches.
+        looks: by name, the styles of series, which share a place side by side.
+        along: axis of the accuracies; places stand along the other one.
+        label: of the accuracies' axis.
+        limits: of the accuracies' axis, where not 0 to 100.
+        step: distance of two series at a place, in places.
+        bars: draw bars instead of dots.
+        joined: join the dots of a series by a line.
+        reference: a place whose accuracy is a pale line through each panel.
+        breaks: indices of places before which a line separates groups.
+        legend: draw one, above.
+    """
+    if rows.empty:
+        return nothing(size[0], "This run did not measure what this figure shows.")
+    of_panel, of_place, of_series = columns
+    found = looks if of_series is None else set(rows[of_series])
+    looks = {name: look for name, look in looks.items() if name in found}
+    across = "x" if along == "y" else "y"
+    figure = Figure(figsize=size)
+    widths = [len(places) + 1 for _, places in panels.values()]
+    grid = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
+    for axes, (panel, (title, places)) in zip(grid, panels.items(), strict=True):
+        part, names = rows if of_panel is None else rows[rows[of_panel] == panel], list(places)
+        for index, (name, look) in enumerate(looks.items()):
+            own = part if of_series is None else part[part[of_series] == name]
+            at = own[of_place].map(names.index).to_numpy() + step * (index - (len(looks) - 1) / 2)
+            _series(axes, at, own, look, along, step if bars else None, joined)
+            for accuracy in own.loc[own[of_place] == reference, "accuracy"]:
+                _line(axes, along, accuracy, color=look.colour, linewidth=3, alpha=0.3, zorder=0.8)
+        _chance(axes, part, of_place, names, across)
+        for place in breaks:
+            _line(axes, across, place - 0.5, color="black", linewidth=0.5, zorder=0.8)
+        axes.set(**{f"{across}lim": (-0.6, len(names) - 0.4), f"{along}lim": limits or (-5, 105)})
+        getattr(axes, f"set_{across}ticks")(range(len(names)), list(places.values()), **TIGHT)
+        if not limits:
+            narrow = along == "x" and len(panels) > 1
+            getattr(axes, f"set_{along}ticks")([0, 50, 100] if narrow else [0, 25, 50, 75, 100])
+        axes.grid(True, axis=along if step else "both")
+        axes.tick_params(axis=across, length=0)
+        (axes.set_xlabel if along == "y" else axes.set_title)(title, **TIGHT)
+    if along == "x":
+        grid[0].invert_yaxis()
+        figure.supxlabel(label, fontsize="medium")
+    else:
+        grid[0].set_ylabel(label)
+    if legend:
+        keys = [(swatch if bars else dot)(look) for look in looks.values()]
+        legend_above(figure, keys if limits else [*keys, Line2D([], [], **CHANCE)])
+    return figure
 
 
-def point(axes: Axes, x: float, y: float, row: Mapping, along: str, **look) -> ErrorbarContainer:
-    """A dot with its interval along ``"x"`` or ``"y"``."""
-    errors = {f"{along}err": whiskers(row)}
-    look = {"linestyle": "none", "elinewidth": 0.9, "markersize": 3.2, "capsize": 0} | look
-    return axes.errorbar([x], [y], **errors, **look)
+def _series(axes: Axes, at: np.ndarray, rows: pd.DataFrame, look: ModelStyle, along, bar, joined) -> None:
+    """The accuracies of one series at their places, with intervals and seeds."""
+    low, value, high = (rows[end].to_numpy() for end in ("low", "accuracy", "high"))
+    errors = {f"{along}err": np.maximum([value - low, high - value], 0)}
+    if bar:
+        axes.bar(at, value, 0.92 * bar, **bar_look(look))
+        axes.errorbar(at, value, **errors, linestyle="none", color="black", elinewidth=0.8)
+        return
+    seeds = [(x, seed) for x, several in zip(at, rows["per_seed"], strict=True) for seed in several]
+    dots, ticks = (at, value), (list(axis) for axis in zip(*seeds, strict=True))
+    if along == "x":
+        dots, ticks = dots[::-1], list(ticks)[::-1]
+    shape = {"color": look.colour, "linestyle": look.line if joined else "none", "linewidth": 0.8}
+    tick = {"marker": "|" if along == "x" else "_", "markersize": 5, "markeredgewidth": 0.6}
+    axes.plot(*ticks, **shape | tick | {"linestyle": "none"})
+    axes.errorbar(*dots, **errors, **shape, marker=look.marker, markersize=3.4, elinewidth=0.9, capsize=0)
 
 
-def spread(index: int, count: int, step: float) -> float:
-    """How far to shift the ``index``-th of ``count`` things that share one place, ``step`` apart."""
-    return step * (index - (count - 1) / 2)
+def _chance(axes: Axes, rows: pd.DataFrame, of_place: str, names: Sequence[str], across: str) -> None:
+    """Chance as one line where it is the same everywhere, else as a short one at each place; gaps: n/a."""
+    chances = rows.groupby(of_place)["chance"].first()
+    if chances.nunique() == 1:
+        _line(axes, "y" if across == "x" else "x", chances.iloc[0], zorder=0.9, **CHANCE)
+    elif across == "x":
+        for name, chance in chances.items():
+            axes.hlines(chance, names.index(name) - 0.45, names.index(name) + 0.45, zorder=3, **CHANCE)
+    for place, name in enumerate(names):
+        if name not in chances.index:
+            at = (place, 4) if across == "x" else (50, place)
+            axes.text(*at, "n/a", ha="center", va="baseline" if across == "x" else "center", color=GREY)
 
 
-def legend_above(figure: Figure, handles: Sequence, columns: int) -> None:
+def _line(axes: Axes, axis: str, value: float, **look) -> None:
+    """A line through the whole axes at a value of one of its axes."""
+    (axes.axvline if axis == "x" else axes.axhline)(value, **look)
+
+
+def bar_look(look: ModelStyle) -> dict:
+    """Colour and hatch of bars."""
+    return {"facecolor": look.colour, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0}
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
     """Put a legend over the axes, where it can hide nothing."""
+    columns = 3 if figure.get_figwidth() <= COLUMN and len(handles) > 4 else len(handles)
     figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
-def swatches(models: Sequence[str]) -> list[Patch]:
-    """Legend entries of bars."""
-    return [Patch(**bar_look(model), label=MODELS[model].label) for model in models]
+def swatch(look: ModelStyle) -> Patch:
+    """Legend entry of bars."""
+    return Patch(**bar_look(look), label=look.label)
 
 
-def bar_look(model: str) -> dict:
-    """Colour and hatch of a model's bars."""
-    return {
-        "facecolor": MODELS[model].colour,
-        "hatch": MODELS[model].hatch,
-        "edgecolor": "white",
-        "linewidth": 0,
-    }
+def dot(look: ModelStyle) -> Line2D:
+    """Legend entry of dots."""
+    return Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=look.label)
 
 
-def swatches_of(colours: dict[str, str]) -> list[Patch]:
-    """Legend entries of bars by name and colour."""
-    return [Patch(color=colour, label=name) for name, colour in colours.items()]
-
-
-def dots(models: Sequence[str]) -> list[Line2D]:
-    """Legend entries of points."""
-    return [dot(MODELS[model].label, MODELS[model].colour, MODELS[model].marker) for model in models]
-
-
-def dot(label: str, colour: str, marker: str) -> Line2D:
-    """One point in a legend."""
-    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=label)
+def line(look: ModelStyle, **other) -> Line2D:
+    """Legend entry of lines."""
+    return Line2D([], [], **{"color": look.colour, "linestyle": look.line, "label": look.label} | other)
 
 
 def nothing(width: float, sentence: str) -> Figure:
@@ -83,22 +171,3 @@ def nothing(width: float, sentence: str) -> Figure:
     figure = Figure(figsize=(width, 0.6))
     figure.text(0.5, 0.5, sentence, ha="center", va="center", style="italic")
     return figure
-
-
-def percent_axis(axes: Axes, along: str = "y", label: str = "accuracy (%)") -> None:
-    """Limits 0 to 100 with a little air, so that a marker at either end is whole."""
-    getattr(axes, f"set_{along}lim")(-4, 104)
-    getattr(axes, f"set_{along}ticks")([0, 25, 50, 75, 100])
-    axes.grid(True, axis=along)
-    getattr(axes, f"set_{along}label")(label)
-
-
-def chance_of(rows: pd.DataFrame) -> float | None:
-    """Chance of the rows of one question: the same for every model, so the first one's."""
-    return rows["chance"].iloc[0] if len(rows) else None
-
-
-def line(model: str, **look) -> Line2D:
-    """A model's line in a legend."""
-    known = MODELS[model]
-    return Line2D([], [], **{"color": known.colour, "linestyle": known.line, "label": known.label} | look)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from artifact import paths
-
-DRAFT = paths.CHECKOUT / "paper" / "draft_tables.csv"
 
 COLUMNS = {
     "results": ("model", "seed", "task", "item", "margin"),
@@ -21,32 +18,27 @@ COLUMNS = {
 }
 """Columns that the figures need of each table of rows; a file may have more."""
 
-SUMMARY_KEYS = ("profile", "base", "seeds", "models")
+
+def _check(path: Path, what: str, found: Iterable[str], needed: Iterable[str]) -> None:
+    missing = [name for name in needed if name not in set(found)]
+    if missing:
+        raise ValueError(f"{path} has no {what}{', '.join(missing)}; `make reproduce` makes a complete one.")
 
 
-@dataclass(frozen=True)
-class Example:
-    """One composite to look at: its two labels, both spectrograms and its captions' similarities.
-
-    ``forward_mel``, ``reversed_mel``: ``[mels, frames]`` in dB; times in seconds; ``captions`` and
-    ``captions_reversed``: ``{caption: {model: cosine}}`` for the forward and the reversed audio.
-    """
-
-    first: str
-    second: str
-    forward_mel: np.ndarray
-    reversed_mel: np.ndarray
-    frame_seconds: float
-    boundary_seconds: float
-    captions: dict[str, dict[str, float]]
-    captions_reversed: dict[str, dict[str, float]]
-
-
-def existing(path: Path) -> Path:
-    """``path``, or FileNotFoundError that says which command makes it."""
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; `make reproduce` makes it.")
     return path
+
+
+def _json(path: Path, needed: Iterable[str]) -> dict:
+    try:
+        content = json.loads(_existing(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        message = f"{path} is not valid JSON (line {error.lineno}); `make reproduce` makes it."
+        raise ValueError(message) from None
+    _check(path, "", content, needed)
+    return content
 
 
 def summary(run: str | Path) -> dict:
@@ -55,17 +47,8 @@ def summary(run: str | Path) -> dict:
     Raises FileNotFoundError where it is missing and ValueError where it is not a summary.
     """
     path = Path(run)
-    path = existing(path if path.suffix == ".json" else path / "summary.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not valid JSON (line {error.lineno}); `make reproduce` makes it."
-        ) from None
-    missing = lacking(content, SUMMARY_KEYS)
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}; `make reproduce` makes a complete one.")
-    return content
+    path = path if path.suffix == ".json" else path / "summary.json"
+    return _json(path, ("profile", "base", "seeds", "models"))
 
 
 def has_random_weights(summary: dict) -> bool:
@@ -78,51 +61,30 @@ def rows(run: str | Path, name: str) -> pd.DataFrame:
 
     Raises FileNotFoundError where the file is missing and ValueError where a column is.
     """
-    path = existing(Path(run) / f"{name}.parquet")
-    frame = pd.read_parquet(path)
-    missing = lacking(frame.columns, COLUMNS[name])
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; `make reproduce` makes a complete one.")
+    path = Path(run) / f"{name}.parquet"
+    frame = pd.read_parquet(_existing(path))
+    _check(path, "column ", frame.columns, COLUMNS[name])
     return frame
 
 
-def example(run: str | Path) -> Example:
-    """The composite that ``example.npz`` and ``example.json`` of a run folder hold.
+def example(run: str | Path) -> dict[str, Any]:
+    """One composite to look at, from ``example.npz`` and ``example.json`` of a run folder.
 
-    Raises FileNotFoundError where one is missing and ValueError where one lacks a key.
+    ``first`` and ``second``, its labels; ``forward_mel`` and ``reversed_mel``, ``[mels, frames]`` in dB;
+    ``frame_seconds`` and ``boundary_seconds``; ``captions`` and ``captions_reversed``, ``{caption: {model:
+    cosine}}`` for the forward and the reversed audio. Errors as of :func:`rows`.
     """
-    arrays_path, words_path = existing(Path(run) / "example.npz"), existing(Path(run) / "example.json")
-    words = json.loads(words_path.read_text(encoding="utf-8"))
-    with np.load(arrays_path) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    for path, found, needed in (
-        (arrays_path, arrays, ("forward_mel", "reversed_mel", "frame_seconds", "boundary_seconds")),
-        (words_path, words, ("first", "second", "captions", "captions_reversed")),
-    ):
-        missing = lacking(found, needed)
-        if missing:
-            raise ValueError(f"{path} has no {', '.join(missing)}; `make reproduce` makes a complete one.")
-    return Example(
-        first=words["first"],
-        second=words["second"],
-        forward_mel=arrays["forward_mel"],
-        reversed_mel=arrays["reversed_mel"],
-        frame_seconds=float(arrays["frame_seconds"]),
-        boundary_seconds=float(arrays["boundary_seconds"]),
-        captions=words["captions"],
-        captions_reversed=words["captions_reversed"],
-    )
+    arrays = Path(run) / "example.npz"
+    with np.load(_existing(arrays)) as archive:
+        found = {key: value if value.ndim else float(value) for key, value in archive.items()}
+    _check(arrays, "", found, ("forward_mel", "reversed_mel", "frame_seconds", "boundary_seconds"))
+    words = ("first", "second", "captions", "captions_reversed")
+    return found | _json(Path(run) / "example.json", words)
 
 
-def draft(path: str | Path = DRAFT) -> pd.DataFrame:
-    """The draft's printed numbers: ``table, row, column, value, note``, all text, an empty cell ``""``."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; it is part of the repository, in paper/.")
-    return pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
-
-
-def lacking(found: Iterable[str], needed: Iterable[str]) -> list[str]:
-    """Those of ``needed`` that are not in ``found``."""
-    found = set(found)
-    return [name for name in needed if name not in found]
+READERS = {
+    "summary": (summary, ("summary.json",)),
+    **{name: (partial(rows, name=name), (f"{name}.parquet",)) for name in COLUMNS},
+    "example": (example, ("example.npz", "example.json")),
+}
+"""What a figure can be made of: how it is read, and from which files of a run."""

@@ -1,105 +1,100 @@
-"""Numbers and names as LaTeX writes them."""
+"""Numbers, names and tables as LaTeX writes them."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 
 DASH = "--"
-NOT_OURS = "draft (2023), not ours"
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\N{PRIME}": "$'$",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
 def escape(text: str) -> str:
     """``text`` with every character that LaTeX would act on made printable."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    return "".join(SPECIAL.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
 
 
-def absent(value: float | None) -> bool:
-    """Whether a number is missing: None or NaN."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _or_dash(show: Callable[..., str]) -> Callable[..., str]:
+    """A dash for a missing value, None or NaN."""
+
+    @wraps(show)
+    def shown(value, *options):
+        return DASH if value is None or value != value else show(value, *options)
+
+    return shown
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    """``value`` with fixed decimals, or a dash where it is missing."""
-    return DASH if absent(value) else f"{value:.{digits}f}"
+@_or_dash
+def number(value: float, digits: int = 1) -> str:
+    """``value`` with fixed decimals."""
+    return f"{value:.{digits}f}"
 
 
-def plain(value: float | None) -> str:
-    """A setting as it was given, without padding: 0.005, 450; a dash where it is missing."""
-    return DASH if absent(value) else f"{value:g}" if abs(value) < 1e4 else thousands(value)
+@_or_dash
+def plain(value: float) -> str:
+    """A setting as it was given, without padding: 0.005, 450; from 10,000 on with thin spaces."""
+    return f"{value:g}" if abs(value) < 1e4 else f"{value:,.0f}".replace(",", r"\,")
 
 
-def thousands(value: float | None) -> str:
-    """A whole number with a thin space between groups of three digits."""
-    return DASH if absent(value) else f"{value:,.0f}".replace(",", r"\,")
-
-
-def percent(share: float | None) -> str:
-    """A share as whole percent, with its sign."""
-    return DASH if absent(share) else rf"{100 * share:.0f}\,\%"
-
-
-def enumeration(texts: list[str]) -> str:
-    """Texts as a sentence names them, "a, b and c", or a dash where there are none."""
-    head, last = texts[:-1], texts[-1:]
-    return " and ".join([", ".join(head), *last] if head else last) or DASH
-
-
-def chance(value: float | None) -> str:
+@_or_dash
+def chance(value: float) -> str:
     """A chance level: two decimals below one percent, where one would print 0.0 or hide a factor of two."""
-    return number(value, 2 if not absent(value) and value < 1 else 1)
+    return number(value, 2 if value < 1 else 1)
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign, in mathematics so that minus is a minus."""
-    # A zero that came from below has no sign to show.
-    return DASH if absent(value) else rf"\ensuremath{{{round(value, 1) + 0.0:+.1f}}}"
+@_or_dash
+def signed(value: float) -> str:
+    """A difference with its sign, in mathematics so that minus is a minus; zero is never negative."""
+    return rf"\ensuremath{{{round(value, 1) + 0.0:+.1f}}}"
 
 
-def interval(ends: list[float] | None, show=number) -> str:
-    """``[low, high]``, or a dash where an end is missing."""
-    if ends is None or any(absent(end) for end in ends):
-        return DASH
-    return f"[{show(ends[0])}, {show(ends[1])}]"
-
-
-def p_value(value: float | None) -> str:
+@_or_dash
+def p_value(value: float) -> str:
     """``p = 0.012``, never smaller than ``p < 0.001``."""
-    if absent(value):
-        return DASH
     return r"\ensuremath{p < 0.001}" if value < 0.001 else rf"\ensuremath{{p = {value:.3f}}}"
 
 
-def small(text: str) -> str:
-    """Set smaller, as the intervals are."""
-    return rf"{{\scriptsize {text}}}"
+@_or_dash
+def interval(ends: Sequence[float], show: Callable[[float], str] = number) -> str:
+    """``[low, high]``."""
+    return f"[{show(ends[0])}, {show(ends[1])}]"
 
 
-def bold(text: str) -> str:
-    """Set bold."""
-    return rf"\textbf{{{text}}}"
+def enumeration(texts: Sequence[str], none: str = DASH) -> str:
+    """Texts as a sentence names them, "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]])) or none
 
 
-def row(cells: list[str]) -> str:
+def score(entry: dict | None, bold: bool = False) -> str:
+    r"""An accuracy with its interval; how the two stand is left to the paper's ``\score``."""
+    if not entry:
+        return DASH
+    value = number(entry["accuracy"])
+    value = rf"\textbf{{{value}}}" if bold else value
+    return rf"\score{{{value}}}{{{interval(entry['ci95'])}}}"
+
+
+def row(*cells: str) -> str:
     """One line of a tabular."""
     return " & ".join(cells) + r" \\"
 
 
-def two_lines(name: str, cells: list[tuple[str, list[float] | None]], *after: str) -> list[str]:
-    """A line of values and one of their intervals below; ``after`` are cells that have none."""
-    below = [small(interval(ends)) if ends is not None else "" for _, ends in cells]
-    lines = [row([name, *(value for value, _ in cells), *after])]
-    return [*lines, row(["", *below, *("" for _ in after)])] if any(below) else lines
+def grouped(rows: Iterable[tuple[object, Sequence[str]]], rule: str = r"\addlinespace") -> list[str]:
+    """Lines of rows, each given with its group, and a rule between groups."""
+    lines, previous = [], None
+    for n, (group, cells) in enumerate(rows):
+        lines += [rule] if n and group != previous else []
+        lines.append(row(*cells))
+        previous = group
+    return lines
 
 
-def tabular(columns: str, lines: list[str]) -> str:
+def tabular(columns: str, *lines: str) -> str:
     """A booktabs tabular of ready lines."""
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
-    )
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(body) + "\n"

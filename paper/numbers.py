@@ -1,253 +1,183 @@
-"""Every number that the paper's text quotes, as one LaTeX macro each.
+r"""The numbers of the paper's text, which names each by a key: ``\res{t-clap/2way_before}``.
 
-Macro names are words joined: ``\\TClapTaskThree`` is T-CLAP's accuracy on task 3, with ``Interval``
-after it its 95 % interval. All macros are always defined, as a dash where a run did not measure the
-number, so that the text compiles for any run. Those that start with ``has`` are ``yes`` or empty:
-they say which parts of the text have something to speak of.
+A key is a path in :func:`tree`: of a model a task, a control ("group: condition") or a gallery with direction
+and measure; of ``slots`` a change ("group: change") and a task; of ``readouts``, ``windows``, ``config`` and other
+parts what the summary has there. A score may end with ``ci95``. Percent signs, in TeX comments, are left out.
+``MODEL over MODEL/TASK/clause`` (``verdict``, ``detectable``) and ``MODEL over MODEL/better`` (``worse``) are
+words about a comparison. What a run did not measure is a dash, so that the text compiles for any run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from pathlib import Path
+from typing import Any
 
-from figures import controls, slot_ablation
-from figures.charts import POLICIES, READOUTS, WINDOW_TASKS
-from figures.scores import TASKS, better, comparison, score, shared, usable
-from figures.style import MAIN, MODELS
+from figures.accuracies import BASES, POLICIES, READOUTS
+from figures.controls import entry
+from figures.read import has_random_weights
+from figures.scores import TASKS, comparison, dig, shared, usable
+from figures.style import MODELS, RANDOM_WEIGHTS
 from paper import latex
-from paper.settings import SLOTS, of_parts, of_run, of_settings, words
-from paper.tables import DIRECTIONS, GALLERIES
+from paper.tables import GALLERIES, better
 
-ORDINALS = {
-    "R@1": "ROne",
-    "R@5": "RFive",
-    "R@10": "RTen",
-    "mAP@10": "MeanPrecision",
-    "median_rank": "MedianRank",
-}
-# Pairs of models that are compared item by item, the second over the first, and what the first is called.
-OVER = {
-    ("clap", "t-clap"): ("OverClap", "the base model"),
-    ("clap-continued", "t-clap"): ("OverControl", "the control"),
-    ("clap", "clap-slots"): ("SlotsOverClap", "the base model"),
-    ("t-clap", "clap-slots"): ("SlotsOverTClap", "T-CLAP"),
-    ("t-clap", "t-clap-slots"): ("TClapSlotsOverTClap", "T-CLAP"),
-    ("t-clap", "t-clap-no-replay"): ("NoReplayOverTClap", "T-CLAP"),
-    ("t-clap", "t-clap-no-overlap"): ("NoOverlapOverTClap", "T-CLAP"),
-    ("t-clap", "t-clap-no-time"): ("NoTimeOverTClap", "T-CLAP"),
-    ("t-clap-distinct", "t-clap-alpha-same-0"): ("AlphaSameZeroOverDistinct", "all weights at one"),
-    ("t-clap-distinct", "t-clap-alpha-cross-0"): ("AlphaCrossZeroOverDistinct", "all weights at one"),
-}
+PAPER = Path(__file__).parent
+MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
 CALLED = {
-    "1": "task 1",
-    "2a": "task 2a",
-    "2b": "task 2b",
-    "3": "task 3",
-    "3_after": "task 3$'$",
-    "2way_before": "two-way before",
-    "2way_after": "two-way after",
-    "overlap": "overlap",
-    "4": "task 4",
-    "5": "task 5",
+    "clap": "the base model",
+    "clap-continued": "the control",
+    "t-clap": "T-CLAP",
+    "t-clap-distinct": "all weights at one",
 }
+"""How a sentence calls the model that another one is compared with."""
+OPTIONAL = {*MODELS, *TASKS, *GALLERIES, *READOUTS, *POLICIES, *(f"base: {base}" for base in BASES)}
+OPTIONAL |= {"warm_up", "base_training", "slots", "width", "hidden", "mels", "n_fft ms", "hop ms", "hold-out"}
+"""Names that a run may lack; any other that is missing among its like is unknown."""
 
 
-def macros(summary: dict) -> dict[str, str]:
-    """Macro name (letters only, without backslash) to what it prints."""
-    return dict(pair for part in PARTS for pair in part(summary))
+def tree(summary: dict) -> dict[str, Any]:
+    """What keys are paths of; the leaves are scores, numbers, intervals and texts."""
+    made, seeds, classes = summary.get("provenance") or {}, summary["seeds"], summary.get("classes")
+    git, config, weights = made.get("git") or {}, made.get("config") or {}, summary.get("weights") or {}
+    run = {
+        "profile": latex.escape(summary["profile"]),
+        "base": latex.escape(summary["base"]),
+        "seeds": ", ".join(map(str, seeds)),
+        "number of seeds": f"{len(seeds)} seed{'s' if seeds[1:] else ''}",
+        "classes": classes,
+        "half of the classes": classes and max(classes // 2, 2),
+        "commit": (git.get("commit") or latex.DASH)[:12],
+        "uncommitted": " with uncommitted changes" if git.get("dirty") else "",
+        "warning": rf"\textbf{{{RANDOM_WEIGHTS}}}" if has_random_weights(summary) else "",
+    }
+    model = dict(summary.get("model") or {})
+    if "sample_rate" in model:
+        model["kHz"] = model["sample_rate"] / 1000
+        model |= {f"{key} ms": model[key] / model["kHz"] for key in ("n_fft", "hop") if key in model}
+    trained = sum(count for part, count in (weights.get("t-clap") or {}).items() if part != "audio_trunk")
+    rows = summary.get("slot_ablation") or []
+    return {
+        "run": run,
+        "clips": summary.get("clips"),
+        "versions": {"python": made.get("python"), **(made.get("packages") or {})},
+        "config": {name: _with_preset(value, summary.get("presets")) for name, value in config.items()},
+        "model": model,
+        "weights": {**weights, "trained": trained or None},
+        "chance": {task: latex.chance(shared(summary, task, "chance")) for task in TASKS},
+        "readouts": summary.get("readouts"),
+        "windows": summary.get("windows"),
+        "slots": {": ".join(filter(None, (row["group"], row["change"]))): row["tasks"] for row in rows},
+        **{name: _of_model(summary, name) for name in summary["models"]},
+    }
 
 
-def of_tasks(summary: dict) -> Iterator[tuple[str, str]]:
-    """Accuracy and interval of every model on every task, chance and items of the tasks."""
-    for task, names in TASKS.items():
-        yield f"Chance{names.word}", latex.chance(shared(summary, task, "chance"))
-        yield f"Items{names.word}", latex.number(shared(summary, task, "n"), 0)
-        for model, look in MODELS.items():
-            entry = score(summary, model, task) or {}
-            yield f"{look.word}{names.word}", latex.number(entry.get("accuracy"))
-            yield f"{look.word}{names.word}Interval", latex.interval(entry.get("ci95"))
+def _with_preset(values: Any, presets: dict | None) -> Any:
+    """A phase of training with what its preset sets, and in words."""
+    if not isinstance(values, dict):
+        return values
+    given = {name: value for name, value in values.items() if value is not None}
+    values = (presets or {}).get(values.get("preset"), {}) | given
+    parts = latex.enumeration([rf"{100 * part:.0f}\,\%" for part in values.get("parts", ())])
+    optimiser = {"adam": "Adam", "adamw": "AdamW"}.get(values.get("optimiser"))
+    return {"weight_decay": None, "clip_norm": None} | values | {"optimiser": optimiser, "parts": parts}
 
 
-def of_comparisons(summary: dict) -> Iterator[tuple[str, str]]:
-    """One model against another: difference, interval, adjusted p, the outcome in words, all in a clause.
+def _of_model(summary: dict, name: str) -> dict[str, Any]:
+    """A model's tasks, galleries and controls, what it misreads, and its extremes over the prompts."""
+    groups, asked = summary["models"][name], dig(summary, "controls", name) or {}
+    scores = [entry["accuracy"] for entry in (groups.get("prompts") or {}).values() if usable(entry)]
+    wordings = {w: e["per_seed"] for w, e in (asked.get("wording") or {}).items() if usable(e)}
+    counts = {w: sum(right < MISREAD for right in seeds) for w, seeds in wordings.items() if "{" in w}
+    misread = [
+        f"``{w.format(a='A', b='B')}'' (in {n} of {len(summary['seeds'])} seeds)"
+        for w, n in counts.items()
+        if n
+    ]
+    return {
+        **(groups.get("zste") or {}),
+        **(groups.get("retrieval") or {}),
+        **{f"{group}: {c}": score for group, conditions in asked.items() for c, score in conditions.items()},
+        "prompts": {"lowest": min(scores, default=None), "highest": max(scores, default=None)},
+        "misread": latex.enumeration(misread, "none"),
+        "unseen by seed": latex.enumeration([*map(latex.number, wordings.get("unseen", ()))]),
+    }
 
-    ``Detectable...`` is the smallest difference that would have been found with a power of 80 %; ``Above...``
-    and ``Below...`` name the tasks in which the second model is significantly better and worse.
+
+def compared(summary: dict, model: str, over: str, *path: str) -> str:
+    """A comparison of two models in words, see the head of this module; KeyError for another key."""
+    if path in (("better",), ("worse",)):
+        winner = model if path == ("better",) else over
+        won = [task for task in TASKS if better(summary, task, over, model) == winner]
+        names = {"2way_before": "two-way before", "2way_after": "two-way after", "overlap": "overlap"}
+        return latex.enumeration([names.get(t, f"task {latex.escape(TASKS[t].short)}") for t in won], "none")
+    task, what = path
+    found = comparison(summary, over, model, task)
+    if what == "detectable":
+        return latex.number(dig(found, what))
+    verdicts = {model: "significantly above", over: "significantly below"}
+    verdict = verdicts.get(better(summary, task, over, model), "not significantly different from")
+    if what == "verdict" or not found:
+        return verdict if found else "not compared with" + f" {CALLED[over]}" * (what == "clause")
+    gain, ends = latex.signed(found["difference"]), latex.interval(found["ci95"], latex.signed)
+    detail = rf"(difference {gain} points, 95\,\% interval {ends}, {latex.p_value(found['holm_p'])})"
+    return f"{verdict} {CALLED[over]} {detail}"
+
+
+def lookup(summary: dict, key: str) -> str:
+    """What a key prints for a run; KeyError where there is no such key."""
+    head, *rest = path = key.split("/")
+    if " over " in head:
+        return compared(summary, *head.split(" over "), *rest)
+    node: Any = tree(summary)
+    for part in path:
+        node = {name.replace(" %", "").replace("%", ""): value for name, value in (node or {}).items()}
+        group, control, _ = part.partition(": ")
+        # Of a group that the run did not ask at all nothing can be said.
+        like = [name for name in node if not control or name.startswith(f"{group}: ")]
+        if like and part not in node and part not in OPTIONAL:
+            raise KeyError(key)
+        node = node.get(part)
+    if isinstance(node, dict):
+        node = node.get("accuracy")
+        return latex.number(node)
+    if isinstance(node, list):
+        return latex.interval(node)
+    return node if isinstance(node, str) else (latex.number if head in MODELS else latex.plain)(node)
+
+
+def switches(summary: dict) -> dict[str, bool]:
+    r"""Which parts of the text have something to speak of in this run: ``\ifcontrols`` and the like."""
+    post = dig(summary, "provenance", "config", "post_pretraining") or {}
+    models = summary["models"]
+    return {
+        "synthetic": summary["profile"] == "synthetic",
+        "compact": summary["base"] == "compact",
+        "controls": bool(summary.get("controls")),
+        "holdout": bool(entry(summary, "t-clap-half", "hold-out: none seen")),
+        "slots": bool({"clap-slots", "t-clap-slots"} & set(models)),
+        "slotablation": bool(summary.get("slot_ablation")),
+        "textloss": bool(post.get("text_loss_batch")),
+        "publishedpreset": post.get("preset") == "published",
+        "captioned": bool({"clotho", "audiocaps"} & set(dig(models, "clap", "retrieval") or ())),
+    }
+
+
+def numbers_tex(summary: dict, paper: str | Path = PAPER) -> str:
+    """The numbers that ``main.tex`` and ``sections/`` of a folder use, and the switches, for the preamble.
+
+    Raises ValueError, naming file and key, where there is no such key.
     """
-    for (first, second), (word, called) in OVER.items():
-        for task, names in TASKS.items():
-            name, entry = f"{word}{names.word}", comparison(summary, first, second, task)
-            gain = latex.signed(entry and entry["difference"])
-            ends = latex.interval(entry and entry["ci95"], latex.signed)
-            p = latex.p_value(entry and entry["holm_p"])
-            verdict = {second: "significantly above", first: "significantly below"}
-            outcome = "not compared with" if entry is None else "not significantly different from"
-            outcome = verdict.get(better(summary, task, first, second), outcome)
-            yield f"Gain{name}", gain
-            yield f"Gain{name}Interval", ends
-            yield f"P{name}", p
-            yield f"Verdict{name}", outcome
-            detail = rf" (difference {gain} points, 95\,\% interval {ends}, {p})" if entry else ""
-            yield f"Clause{name}", f"{outcome} {called}{detail}"
-            yield f"Detectable{name}", latex.number(detectable(summary, first, second, task))
-        for side, model in (("Above", second), ("Below", first)):
-            won = [CALLED[task] for task in TASKS if better(summary, task, first, second) == model]
-            yield f"{side}{word}", f"{', '.join(won[:-1])} and {won[-1]}" if won[1:] else (won or ["none"])[0]
-
-
-def detectable(summary: dict, first: str, second: str, task: str) -> float | None:
-    """The smallest difference of two models on a task that a test would have found, in points, if known."""
-    for entry in summary.get("comparisons") or []:
-        if entry["task"] == task and set(entry["models"]) == {first, second}:
-            return entry.get("detectable")
-    return None
-
-
-def of_prompts(summary: dict) -> Iterator[tuple[str, str]]:
-    """Lowest and highest accuracy of the main models over the prompt templates."""
-    for model in MAIN:
-        entries = summary["models"].get(model, {}).get("prompts") or {}
-        found = [entry["accuracy"] for entry in entries.values() if usable(entry)]
-        yield f"{MODELS[model].word}PromptLowest", latex.number(min(found, default=None))
-        yield f"{MODELS[model].word}PromptHighest", latex.number(max(found, default=None))
-
-
-def of_retrieval(summary: dict) -> Iterator[tuple[str, str]]:
-    """Recalls and median ranks of the main models and of those with slots by gallery and direction."""
-    for model in (*MAIN, *SLOTS):
-        galleries = summary["models"].get(model, {}).get("retrieval") or {}
-        for gallery in GALLERIES:
-            for way in DIRECTIONS:
-                entry = (galleries.get(gallery) or {}).get(way) or {}
-                for key, word in ORDINALS.items():
-                    name = f"{MODELS[model].word}{gallery.capitalize()}{words(way)}{word}"
-                    yield name, latex.number(entry.get(key))
-
-
-def of_readouts(summary: dict) -> Iterator[tuple[str, str]]:
-    """Accuracy of each readout on the tasks that tell order from content."""
-    readouts = summary.get("readouts") or {}
-    for readout in READOUTS:
-        for task in ("1", "2way_before", "2way_after", "3"):
-            entry = (readouts.get(readout) or {}).get(task) or {}
-            yield f"Readout{words(readout)}{TASKS[task].word}", latex.number(entry.get("accuracy"))
-
-
-def of_windows(summary: dict) -> Iterator[tuple[str, str]]:
-    """Accuracy of base and T-CLAP under each window policy."""
-    windows = summary.get("windows") or {}
-    for policy in POLICIES:
-        for model in ("clap", "t-clap"):
-            for task in WINDOW_TASKS:
-                entry = ((windows.get(policy) or {}).get(model) or {}).get(task) or {}
-                name = f"Window{policy.capitalize()}{MODELS[model].word}{TASKS[task].word}"
-                yield name, latex.number(entry.get("accuracy"))
-
-
-QUOTED_CONTROLS = {
-    **{("hold-out", condition): f"HoldOut{words(word)}" for condition, word in controls.HOLD_OUT.items()},
-    ("wording", "seen"): "WordingsSeen",
-    ("wording", "unseen"): "WordingsUnseen",
-    ("words", "shuffled"): "WordsShuffled",
-    ("words", "swapped"): "WordsSwapped",
-    ("words", "names only"): "NamesOnly",
-    ("baseline", "audio only"): "AudioOnly",
-    ("baseline", "captions only"): "CaptionsOnly",
-    ("baseline", "label prior"): "LabelPrior",
-    ("single", "plain"): "SinglePlain",
-    ("single", "says first"): "SingleSaysFirst",
-    ("same", "plain"): "SamePlain",
-    ("backwards", "each event"): "Backwards",
-    ("three", "before"): "ThreeBefore",
-    ("three", "then"): "ThreeThen",
-    ("plain", "before"): "PlainBefore",
-    ("near", "neither"): "NearNeither",
-    ("near", "both"): "NearBoth",
-    ("boundary", "10%"): "BoundaryTen",
-    ("boundary", "15%"): "BoundaryFifteen",
-    ("boundary", "85%"): "BoundaryEightyFive",
-    ("boundary", "90%"): "BoundaryNinety",
-    ("gap", "-25%"): "CrossFade",
-    ("gap", "25%"): "Gap",
-    ("level", "-20"): "LevelMinusTwenty",
-    ("level", "+20"): "LevelPlusTwenty",
-    ("noise", "0"): "NoiseZero",
-    ("slots", "swapped, before"): "SlotsSwapped",
-}
-
-
-MISREAD = 25  # percent of right two-way answers below which a wording is taken for its opposite
-
-
-def of_controls(summary: dict) -> Iterator[tuple[str, str]]:
-    """Accuracy and interval of the models on the controls that are quoted, and what they misread.
-
-    A wording is misread, taken for its opposite, in seeds in which it is mostly answered wrongly.
-    """
-    for model in (*MAIN, "t-clap-half", *SLOTS):
-        for where, word in QUOTED_CONTROLS.items():
-            entry = controls.entry(summary, model, *where) or {}
-            yield f"{MODELS[model].word}{word}", latex.number(entry.get("accuracy"))
-            yield f"{MODELS[model].word}{word}Interval", latex.interval(entry.get("ci95"))
-        wordings = (summary.get("controls") or {}).get(model, {}).get("wording") or {}
-        counts = {
-            wording: sum(accuracy < MISREAD for accuracy in entry["per_seed"])
-            for wording, entry in wordings.items()
-            if "{" in wording and usable(entry)
-        }
-        misread = [
-            f"``{wording.format(a='A', b='B')}'' (in {count} of {len(summary['seeds'])} seeds)"
-            for wording, count in counts.items()
-            if count
-        ]
-        yield f"{MODELS[model].word}Misread", latex.enumeration(misread) if misread else "none"
-        unseen = controls.entry(summary, model, "wording", "unseen") or {}
-        by_seed = [latex.number(accuracy) for accuracy in unseen.get("per_seed", ())]
-        yield f"{MODELS[model].word}WordingsUnseenBySeed", latex.enumeration(by_seed)
-
-
-ABLATED = {
-    ("as it is", ""): "Unchanged",
-    ("parts", "20 % alone"): "ShortParts",
-    ("parts", "50 % alone"): "HalfParts",
-    ("slots", "three"): "ThreeSlots",
-    ("whole", "a third"): "WholeThird",
-    ("wordings", "a half"): "HalfWordings",
-    ("wordings", "an eighth"): "EighthWordings",
-    ("events", "20"): "TwentyEvents",
-    ("events", "200"): "TwoHundredEvents",
-    ("base", "clap-no-sequences"): "NoSequences",
-    ("base", "clap-single-sounds"): "SingleSounds",
-    ("base", "clap-attention"): "Attention",
-}
-
-
-def of_slot_ablation(summary: dict) -> Iterator[tuple[str, str]]:
-    """Accuracy of slots with one thing changed, on the tasks that are asked of these."""
-    rows = {(row["group"], row["change"]): row["tasks"] for row in summary.get("slot_ablation") or []}
-    for change, word in ABLATED.items():
-        for task in slot_ablation.COLUMNS:
-            entry = rows.get(change, {}).get(task) or {}
-            asked = TASKS[task].word if task in TASKS else QUOTED_CONTROLS[tuple(task.split(": "))]
-            yield f"Ablated{word}{asked}", latex.number(entry.get("accuracy"))
-
-
-PARTS = (
-    of_run,
-    of_parts,
-    of_settings,
-    of_tasks,
-    of_comparisons,
-    of_prompts,
-    of_retrieval,
-    of_readouts,
-    of_windows,
-    of_controls,
-    of_slot_ablation,
-)
-
-
-def numbers_tex(summary: dict) -> str:
-    r"""One ``\newcommand`` a number, for the preamble of the paper."""
-    lines = [rf"\newcommand{{\{name}}}{{{value}}}" for name, value in macros(summary).items()]
-    return "% Generated from summary.json; changes here are lost.\n" + "\n".join(lines) + "\n"
+    lines = ["% Generated from summary.json; changes here are lost."]
+    for name, holds in switches(summary).items():
+        lines.append(rf"\newif\if{name}\{name}{'true' if holds else 'false'}")
+    used: dict[str, Path] = {}
+    for file in [Path(paper) / "main.tex", *sorted(Path(paper).glob("sections/*.tex"))]:
+        text = re.sub(r"(?<!\\)%.*", "", file.read_text(encoding="utf-8"))
+        for key in re.findall(r"\\res\{([^{}#]+)\}", text):
+            used.setdefault(" ".join(key.split()), file)
+    for key, file in used.items():
+        try:
+            lines.append(rf"\setres{{{key}}}{{{lookup(summary, key)}}}")
+        except (KeyError, ValueError):
+            raise ValueError(f"{file} names a number {key!r}, which no summary has.") from None
+    return "\n".join(lines) + "\n"

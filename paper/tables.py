@@ -1,22 +1,28 @@
-"""The paper's tables as LaTeX, and the summary as text for a terminal.
+"""The paper's tables as LaTeX, and the table of results as text for a terminal or a notebook.
 
 Accuracies are percentages with their 95 % interval. Bold marks the best of the compared models and those
 that do not differ from it significantly (McNemar, Holm-adjusted), only where another one does; what is not
-tested has no bold. The draft's numbers stand in columns or rows of their own, as
-printed there, under a heading that says whose they are.
+tested has no bold. The draft's numbers stand in columns or rows of their own, as printed there, under a heading
+that says whose they are.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import pandas as pd
 
-from figures.controls import table_4
+from figures import controls
+from figures.accuracies import slot_change
 from figures.read import has_random_weights
-from figures.scores import NEVER_WHILE, TASKS, THREE_WAY, best, score, shared
-from figures.slot_ablation import table_5
+from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, score, shared
 from figures.style import COMPARED, MAIN, MODELS, RANDOM_WEIGHTS, present
 from paper import latex
 
+DRAFT = Path(__file__).with_name("draft_tables.csv")
+NOT_OURS = r"\textit{draft (2023), not ours}"
 GALLERIES = {
     "singles": "single clips",
     "overlaps": "overlaps",
@@ -28,209 +34,235 @@ DIRECTIONS = ("text_to_audio", "audio_to_text")
 RECALLS = ("R@1", "R@5", "R@10", "mAP@10")
 DRAFT_TASKS = {"Task 1": ("1",), "Task 2": ("2a", "2b"), "Task 3": ("3",), "Task 4": ("4",), "Task 5": ("5",)}
 """Which of our columns each column of the draft's table II covers."""
+CONTROLS = {
+    "wording: seen": "wordings seen in training",
+    "wording: unseen": "wordings never seen",
+    "words: shuffled": "words shuffled",
+    "words: names only": "the two names only",
+    "words: swapped": "relation swapped (the correct answer is wrong)",
+    "baseline: audio only": "sound only: first what is named better",
+    "baseline: captions only": "captions only: against the mean sound",
+    "baseline: label prior": "label prior of the other items",
+    "baseline: always the first": "always the first candidate",
+    "single: plain": "one sound: ``A'', not ``A before B'' \\dots",
+    "single: says first": "one sound: ``A before B'' over ``B before A''",
+    "same: plain": "two of one class: ``A'', not ``A before B'' \\dots",
+    "same: says first": "two of one class: ``A before B'' over ``B before A''",
+    "backwards: each event": "each event played backwards",
+    "three: before": "three events: ``A before B before C''",
+    "three: then": "three events: ``first A, then B, then C''",
+}
+SLOT_COLUMNS = {
+    "1": "1",
+    "2way_before": "2-way b",
+    "2way_after": "2-way a",
+    "boundary: 15%": r"15\,\%",
+    "boundary: 85%": r"85\,\%",
+    "wording: unseen": "unseen",
+    "3": "3",
+    "overlap": "overlap",
+    "4": "4",
+    "5": "5",
+    "three: before": "three",
+}
 
 
-def caution(lines: int) -> str:
-    """A row that says that the rows below it are the draft's, over ``lines`` columns."""
-    return rf"\multicolumn{{{lines}}}{{l}}{{\textit{{{latex.NOT_OURS}}}}} \\"
+def draft() -> dict[tuple[str, str, str], str]:
+    """The draft's numbers by table, row and column, as printed: a comma between two values, a dash for none."""
+    rows = pd.read_csv(DRAFT, comment="#", dtype=str, keep_default_na=False)
+    cells = rows.groupby(["table", "row", "column"], sort=False)["value"]
+    return cells.agg(lambda values: ", ".join(filter(None, values)) or latex.DASH).to_dict()
 
 
-def printed(draft: pd.DataFrame, table: str, row: str, column: str) -> str:
-    """A cell of the draft as printed: its values joined by a comma, a dash where empty or absent."""
-    cell = draft[(draft["table"] == table) & (draft["row"] == row) & (draft["column"] == column)]
-    return ", ".join(latex.escape(value) for value in cell["value"] if value) or latex.DASH
+def _of_draft(table: str) -> tuple[list[str], list[str]]:
+    """Names of the rows and of the columns of one of the draft's tables."""
+    cells = [(row, column) for of, row, column in draft() if of == table]
+    return [list(dict.fromkeys(names)) for names in zip(*cells, strict=True)]
 
 
-def table_1(summary: dict, draft: pd.DataFrame) -> str:
-    """Prompt sensitivity: one row a template, one column a main model, the draft's column last."""
-    models = present(summary["models"], MAIN)
-    quoted = draft[draft["table"] == "I"]
-    measured = [t for m in models for t in summary["models"][m].get("prompts") or {}]
-    templates = list(dict.fromkeys([*measured, *quoted["row"]]))
-    heads = [MODELS[model].label for model in models]
-    lines = [
-        latex.row(["prompt", *heads, "chance", "$n$", rf"\textit{{{latex.NOT_OURS}}}"]),
-        r"\midrule",
-    ]
-    for template in templates:
-        winners = best(summary, template, models, "prompts")
-        cells = [accuracy_cell(summary, model, template, winners, "prompts") for model in models]
-        lines.append(
-            latex.row(
-                [
-                    rf"\texttt{{{latex.escape(template)}}}",
-                    *(
-                        f"{value} {latex.small(latex.interval(ends))}" if ends else value
-                        for value, ends in cells
-                    ),
-                    latex.chance(shared(summary, template, "chance", "prompts")),
-                    latex.number(shared(summary, template, "n", "prompts"), 0),
-                    printed(draft, "I", template, "ESC-50 accuracy"),
-                ]
-            )
-        )
-    return latex.tabular("l" + "c" * len(models) + "rrr", lines) + "\n"
+def better(summary: dict, task: str, first: str, second: str) -> str | None:
+    """The model of the two that is significantly the more accurate on a task, or None."""
+    entry = comparison(summary, first, second, task)
+    left, right = (dig(score(summary, model, task), "accuracy") for model in (first, second))
+    if not entry or entry["holm_p"] is None or entry["holm_p"] >= LEVEL or left is None or left == right:
+        return None
+    return second if right > left else first
 
 
-def accuracy_cell(
-    summary: dict, model: str, task: str, winners: set[str], group: str = "zste"
-) -> tuple[str, list[float] | None]:
-    """Accuracy, bold for a winner, and interval of one model on one task."""
-    entry = score(summary, model, task, group)
-    if entry is None:
-        return latex.DASH, None
-    value = latex.number(entry["accuracy"])
-    return latex.bold(value) if model in winners else value, entry["ci95"]
+def best(summary: dict, task: str, models: Sequence[str]) -> set[str]:
+    """The most accurate of some models with those that do not differ from it significantly.
+
+    None at all where none of them differs from it, so that what is set apart is always better than something.
+    A less accurate one that the run did not compare with the best one is not among them.
+    """
+    found = {model: score(summary, model, task) for model in models}
+    found = {model: entry["accuracy"] for model, entry in found.items() if entry}
+    first = max(found, key=found.get, default=None)
+    worse = {model for model in found if better(summary, task, first, model)}
+    compared = {model for model in found if comparison(summary, first, model, task)}
+    equal = {model for model in found if found[model] == found[first]}
+    return equal | compared - worse if worse else set()
 
 
-def table_2(summary: dict, draft: pd.DataFrame) -> str:
-    """Tasks: two lines a model (accuracy, interval), ablations apart, chance and n, then the draft's rows."""
-    width = 1 + len(TASKS)
-    lines = [
-        latex.row([r"accuracy in \%", *(latex.escape(task.short) for task in TASKS.values())]),
-        latex.row(["", *(latex.small(latex.escape(task.asks)) for task in TASKS.values())]),
-        r"\midrule",
-    ]
-    models = present(summary["models"])
-    compared = [model for model in models if model in COMPARED]
-    winners = {task: best(summary, task, compared) for task in TASKS}
-    for model in models:
-        if compared and model == next((m for m in models if m not in COMPARED), None):
-            lines.append(r"\midrule")
-        cells = [accuracy_cell(summary, model, task, winners[task]) for task in TASKS]
-        lines += latex.two_lines(MODELS[model].label, cells)
-    lines += [
-        r"\midrule",
-        latex.row(["chance", *(latex.chance(shared(summary, task, "chance")) for task in TASKS)]),
-        latex.row(["never ``while''", *(latex.number(NEVER_WHILE) if t in THREE_WAY else "" for t in TASKS)]),
-        latex.row(["$n$ a seed", *(latex.number(shared(summary, task, "n"), 0) for task in TASKS)]),
-        r"\midrule",
-        caution(width),
-    ]
-    covered = {task: column for column, tasks in DRAFT_TASKS.items() for task in tasks}
-    for name in dict.fromkeys(draft.loc[draft["table"] == "II", "row"]):
-        cells, seen = [], set()
-        for task in TASKS:
-            column = covered.get(task)
-            if column is None:
-                cells.append("")
-            elif column not in seen:
-                seen.add(column)
-                value, span = printed(draft, "II", name, column), len(DRAFT_TASKS[column])
-                cells.append(value if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{value}}}")
-        lines.append(latex.row([greek(name), *cells]))
-    return latex.tabular("l" + "c" * len(TASKS), lines) + "\n"
+def with_interval(entry: dict | None, bold: bool = False) -> str:
+    """A score as "98.8 [97.1, 99.7]", in percent; text has no bold."""
+    return "{:.1f} [{:.1f}, {:.1f}]".format(entry["accuracy"], *entry["ci95"]) if entry else latex.DASH
 
 
-def greek(name: str) -> str:
-    """A row name of the draft with its alphas as symbols."""
-    for kind in ("same", "cross"):
-        name = name.replace(f"alpha_{kind} = 0", f"@{kind}@")
-    name = latex.escape(name)
-    for kind in ("same", "cross"):
-        name = name.replace(f"@{kind}@", rf"$\alpha_\mathrm{{{kind}}} = 0$")
-    return name
+def results(
+    summary: dict, models: Sequence[str] = tuple(MODELS), cell: Callable[..., str] = with_interval
+) -> pd.DataFrame:
+    """Accuracies with 95 % intervals as text: one row per model, then chance and n; one column per task.
+
+    ``cell`` makes the text of a score (or None), and is told whether it is among the best of the compared models.
+    """
+    models = present(summary["models"], models)
+    winners = {task: best(summary, task, [m for m in models if m in COMPARED]) for task in TASKS}
+    rows = {m: {t: cell(score(summary, m, t), m in winners[t]) for t in TASKS} for m in models}
+    rows["chance"] = {task: latex.chance(shared(summary, task, "chance")) for task in TASKS}
+    rows["n per seed"] = {task: latex.number(shared(summary, task, "n"), 0) for task in TASKS}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def recall_cell(way: dict, key: str) -> tuple[str, list[float] | None]:
-    """One measure of one direction, and its interval where it has one."""
-    return latex.number(way.get(key)), (way.get("ci95") or {}).get(key)
+def text_table(summary: dict) -> str:
+    """:func:`results` as aligned plain text, with the intervals of the compared models below."""
+    lines, seeds = [], summary["seeds"]
+    for model, row in results(summary).iterrows():
+        values, _, ends = zip(*(cell.rstrip("]").partition(" [") for cell in row), strict=True)
+        lines.append((model, *values))
+        if model in COMPARED:
+            lines.append(("", *(end.replace(", ", "-") for end in ends)))
+    table = pd.DataFrame(lines, columns=["", *TASKS]).set_index("").rename_axis("model", axis="columns")
+    head = (
+        f"profile {summary['profile']}, base {summary['base']}, {len(seeds)} seed{'s' if seeds[1:] else ''} "
+        f"({', '.join(map(str, seeds))}): accuracy in percent, 95 % interval below\n"
+    )
+    warning = f"{RANDOM_WEIGHTS.upper()}\n" if has_random_weights(summary) else ""
+    return warning + head + table.rename_axis(None).to_string() + "\n"
 
 
-def retrieval_lines(title: str, entries: dict[str, dict]) -> list[str]:
-    """A gallery: two lines a model (measures, intervals) of both directions with n, then chance."""
-    lines, chances = [], [{}, {}]
-    for model, entry in entries.items():
-        ways = [entry.get(way) or {} for way in DIRECTIONS]
-        chances = [known or way.get("chance") or {} for known, way in zip(chances, ways, strict=True)]
-        cells = [recall_cell(way, key) for way in ways for key in (*RECALLS, "median_rank")]
-        counts = dict.fromkeys(latex.number(way.get("n"), 0) for way in ways)
-        first, *below = latex.two_lines(MODELS[model].label, cells, " / ".join(counts))
-        lines += [f"{'' if lines else title} & {first}", *(f" & {line}" for line in below)]
-    if any(chances):
-        values = [latex.chance(c[key]) if key in c else "" for c in chances for key in (*RECALLS, "MdR")]
-        lines.append(latex.row(["", "chance", *values, ""]))
-    return lines
-
-
-def table_3(summary: dict, draft: pd.DataFrame) -> str:
-    """Retrieval by gallery in both directions, with intervals; the draft's recalls below, apart."""
-    models = present(summary["models"], COMPARED)
-    lines = [
-        latex.row(
-            [
-                r"\multicolumn{2}{l}{recall, mAP in \%}",
-                r"\multicolumn{5}{c}{text to audio}",
-                r"\multicolumn{5}{c}{audio to text}",
-                "",
-            ]
-        ),
-        r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}",
-        latex.row(["gallery", "model", *(2 * ["R@1", "R@5", "R@10", "mAP@10", "MdR"]), "$n$"]),
-    ]
-    for gallery, title in GALLERIES.items():
-        entries = {m: (summary["models"][m].get("retrieval") or {}).get(gallery) for m in models}
-        entries = {model: entry for model, entry in entries.items() if entry}
-        if entries:
-            lines += [r"\midrule", *retrieval_lines(title, entries)]
-    ours = latex.tabular("ll" + "r" * (2 * 5 + 1), lines)
-    quoted = draft[draft["table"] == "III"]
-    columns = list(dict.fromkeys(quoted["column"]))
-    theirs = [
-        caution(1 + len(columns)),
-        latex.row(["model", *(latex.escape(column) for column in columns)]),
-        r"\midrule",
-        *(
-            latex.row([latex.escape(name), *(printed(draft, "III", name, column) for column in columns)])
-            for name in dict.fromkeys(quoted["row"])
-        ),
-    ]
-    return f"{ours}\n\n\\medskip\n\n{latex.tabular('l' + 'r' * len(columns), theirs)}\n"
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Rows of cells as lines of text, the first column to the left and the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def table_1(summary: dict) -> str:
+    """Prompt sensitivity: one row per template, one column per main model, the draft's column last."""
+    models, quoted = present(summary["models"], MAIN), draft()
+    measured = [template for model in models for template in dig(summary["models"], model, "prompts") or {}]
     lines = []
-    for row in rows:
-        name, *cells = (
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([name, *cells]).rstrip())
-    return lines
+    for template in dict.fromkeys([*measured, *_of_draft("I")[0]]):
+        cells = [latex.score(score(summary, model, template, "prompts")) for model in models]
+        known = [shared(summary, template, key, "prompts") for key in ("chance", "n")]
+        after = latex.chance(known[0]), latex.number(known[1], 0)
+        theirs = quoted.get(("I", template, "ESC-50 accuracy"), latex.DASH)
+        lines.append(latex.row(rf"\texttt{{{latex.escape(template)}}}", *cells, *after, theirs))
+    head = latex.row("prompt", *(MODELS[model].label for model in models), "chance", "$n$", NOT_OURS)
+    return latex.tabular("l" + "c" * len(models) + "rrr", head, r"\midrule", *lines)
+
+
+def table_2(summary: dict) -> str:
+    """Tasks: :func:`results` with the ablations apart, then the draft's rows."""
+    table, quoted = results(summary, cell=latex.score), draft()
+    *models, chance, count = ([name, *cells] for name, *cells in table.itertuples())
+    names = [name for name, *_ in models]
+    spans = {"1": 1, "2": 2, "3": 1, "": 4, "4": 1, "5": 1}  # of the draft's tasks, in our columns
+    theirs = []
+    for name in _of_draft("II")[0]:
+        label = re.sub(r"alpha\\_(\w+) = 0", r"$\\alpha_\\mathrm{\1} = 0$", latex.escape(name))
+        cells = ((span, quoted.get(("II", name, f"Task {task}"), "")) for task, span in spans.items())
+        theirs.append(latex.row(label, *(rf"\multicolumn{{{span}}}{{c}}{{{cell}}}" for span, cell in cells)))
+    return latex.tabular(
+        "l" + "c" * len(TASKS),
+        latex.row(r"accuracy in \%", *(latex.escape(task.short) for task in TASKS.values())),
+        latex.row("", *(rf"{{\scriptsize {task.asks}}}" for task in TASKS.values())),
+        r"\midrule",
+        *latex.grouped(((n in COMPARED, [MODELS[n].label, *cells]) for n, *cells in models), r"\midrule"),
+        r"\midrule",
+        latex.row(*chance),
+        latex.row("never ``while''", *(latex.number(NEVER_WHILE) if t in THREE_WAY else "" for t in TASKS)),
+        latex.row(*count),
+        r"\midrule",
+        rf"\multicolumn{{{1 + len(TASKS)}}}{{l}}{{{NOT_OURS}}} \\",
+        *theirs,
+    )
+
+
+def table_3(summary: dict) -> str:
+    """Retrieval by gallery in both directions, with intervals and chance; the draft's recalls below, apart."""
+    lines, models, measures = [], present(summary["models"], COMPARED), (*RECALLS, "median_rank")
+    for gallery, title in GALLERIES.items():
+        found = {model: dig(summary["models"], model, "retrieval", gallery) for model in models}
+        found = {model: [ways.get(way) or {} for way in DIRECTIONS] for model, ways in found.items() if ways}
+        rows = []
+        for model, ways in found.items():
+            counts = dict.fromkeys(latex.number(way.get("n"), 0) for way in ways)
+            cells = (_recall(way, measure) for way in ways for measure in measures)
+            rows.append([MODELS[model].label, *cells, " / ".join(counts)])
+        chances = [
+            dig(way, "chance", measure) for way in next(iter(found.values()), ()) for measure in measures
+        ]
+        if any(chances):
+            rows.append(["chance", *("" if c is None else latex.chance(c) for c in chances), ""])
+        lines += [r"\midrule"] if rows else []
+        lines += [latex.row("" if n else title, *cells) for n, cells in enumerate(rows)]
+    ways = (rf"\multicolumn{{5}}{{c}}{{{way.replace('_', ' ')}}}" for way in DIRECTIONS)
+    ours = latex.tabular(
+        "ll" + "r" * 11,
+        latex.row(r"\multicolumn{2}{l}{recall, mAP in \%}", *ways, ""),
+        r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}",
+        latex.row("gallery", "model", *(2 * [*RECALLS, "MdR"]), "$n$"),
+        *lines,
+    )
+    (names, columns), quoted = _of_draft("III"), draft()
+    theirs = latex.tabular(
+        "l" + "r" * len(columns),
+        rf"\multicolumn{{{1 + len(columns)}}}{{l}}{{{NOT_OURS}}} \\",
+        latex.row("model", *columns),
+        r"\midrule",
+        *(latex.row(name, *(quoted["III", name, column] for column in columns)) for name in names),
+    )
+    return f"{ours}\n\\medskip\n\n{theirs}"
+
+
+def _recall(way: dict, measure: str) -> str:
+    ends = dig(way, "ci95", measure)
+    return latex.score({"accuracy": way[measure], "ci95": ends}) if ends else latex.number(way.get(measure))
+
+
+def table_4(summary: dict) -> str:
+    """Controls: one row each, accuracy with interval of the main models, chance, n."""
+    models, rows = controls.asked(summary) or present(summary["models"], MAIN), []
+    for control, title in CONTROLS.items():
+        entries = [controls.entry(summary, model, control) for model in models]
+        known = next(filter(None, entries), {})
+        after = latex.chance(known.get("chance")), latex.number(known.get("n"), 0)
+        rows.append((control.partition(":")[0], [title, *map(latex.score, entries), *after]))
+    head = latex.row(r"control (accuracy in \%)", *(MODELS[model].label for model in models), "chance", "$n$")
+    return latex.tabular("l" + "c" * len(models) + "rr", head, r"\midrule", *latex.grouped(rows))
+
+
+def table_5(summary: dict) -> str:
+    """Slots with one thing changed: accuracies with intervals, then chance and n."""
+    rows = summary.get("slot_ablation") or []
+    known = [next((row["tasks"][task] for row in rows if task in row["tasks"]), {}) for task in SLOT_COLUMNS]
+    cells = (
+        [latex.escape(slot_change(row["group"], row["change"])),
+         *(latex.score(row["tasks"].get(task)) for task in SLOT_COLUMNS)]
+        for row in rows
+    )  # fmt: skip
+    return latex.tabular(
+        "l" + "r" * len(SLOT_COLUMNS),
+        latex.row(r"accuracy in \%", *SLOT_COLUMNS.values()),
+        r"\midrule",
+        *latex.grouped((row["group"], line) for row, line in zip(rows, cells, strict=True)),
+        r"\midrule",
+        latex.row("chance", *(latex.chance(entry.get("chance")) for entry in known)),
+        latex.row("$n$", *(latex.number(entry.get("n"), 0) for entry in known)),
+    )
 
 
 TABLES = {"1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5}
 
 
-def build(name: str, summary: dict, draft: pd.DataFrame) -> str:
-    """The table ``name`` as LaTeX, under a warning where the run's weights are random."""
-    text = TABLES[name](summary, draft)
+def build(name: str, summary: dict) -> str:
+    """The table ``name`` as LaTeX, under a warning where the run's weights are random; ValueError if unknown."""
+    if name not in TABLES:
+        raise ValueError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}.")
     warning = rf"\textbf{{{RANDOM_WEIGHTS}}}\par\smallskip" if has_random_weights(summary) else ""
-    return f"{warning}\n{text}" if warning else text
-
-
-def text_table(summary: dict) -> str:
-    """Models by tasks as aligned plain text, with intervals for the compared models, chance and n."""
-    seeds = summary["seeds"]
-    plural = "s" if len(seeds) != 1 else ""
-    head = [
-        f"profile {summary['profile']}, base {summary['base']}, {len(seeds)} seed{plural} "
-        f"({', '.join(map(str, seeds))}): accuracy in percent, 95 % interval below"
-    ]
-    if has_random_weights(summary):
-        head.insert(0, RANDOM_WEIGHTS.upper())
-    rows = [["model", *TASKS]]
-    for model in present(summary["models"]):
-        entries = [score(summary, model, task) for task in TASKS]
-        rows.append([model, *("-" if e is None else f"{e['accuracy']:.1f}" for e in entries)])
-        if model in COMPARED:
-            rows.append(["", *("" if e is None else "{:.1f}-{:.1f}".format(*e["ci95"]) for e in entries)])
-    for name, key, show in (
-        ("chance", "chance", latex.chance),
-        ("n a seed", "n", lambda n: latex.number(n, 0)),
-    ):
-        values = [shared(summary, task, key) for task in TASKS]
-        rows.append([name, *("-" if value is None else show(value) for value in values)])
-    return "\n".join(head + aligned(rows)) + "\n"
+    return f"{warning}\n{TABLES[name](summary)}".lstrip("\n")

@@ -1,0 +1,58 @@
+"""Training curves: loss, validation accuracy, and the cosine of a composite and its inversion."""
+
+from __future__ import annotations
+
+import itertools
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures.marks import CHANCE, legend_above, line, nothing
+from figures.style import MAIN, MODELS, TEXT, present
+
+PANELS = {
+    "loss": "training loss",
+    "validation_two_way": "validation 2-way (%)",
+    "cosine": "cosine(forward, reversed)",
+}
+QUANTITIES = {"loss": ("loss", "-"), "validation_two_way": ("validation_two_way", "-"),
+              "cosine_audio": ("cosine", "-"), "cosine_text": ("cosine", "--")}  # fmt: skip
+"""Columns of a history, each with its panel and its line."""
+
+
+def curves(history: pd.DataFrame, smooth: int = 10) -> tuple[Figure, pd.DataFrame]:
+    """Mean (line) and range (band) over seeds of the main models' training, or of others where none was trained.
+
+    Losses, means over ``smooth`` steps of one seed, sum over different negatives: only their course compares.
+    A cosine near 1 says that a tower cannot tell a composite from its inversion (solid: audio, dashed: text).
+    The rows are ``model, quantity, step, mean, min, max``, one row per step that has a value.
+    """
+    trained = set(history["model"]) & set(MODELS)
+    rows = history[history["model"].isin(trained & set(MAIN) or trained)].sort_values("step", kind="stable")
+    smoothed = rows.groupby(["model", "seed"])["loss"].transform(
+        lambda loss: loss.rolling(smooth, min_periods=1).mean()
+    )
+    long = rows.assign(loss=smoothed).melt(["model", "seed", "step"], list(QUANTITIES), "quantity")
+    found = long.dropna(subset="value").groupby(["model", "quantity", "step"])["value"]
+    rows = found.agg(["mean", "min", "max"]).reset_index()
+    if rows.empty:
+        return nothing(TEXT, "No training of the compared models to show."), rows
+    models = present(rows["model"])
+    figure = Figure(figsize=(TEXT, 2.0))
+    panels = dict(zip(PANELS, figure.subplots(1, len(PANELS)), strict=True))
+    for model, (quantity, (panel, style)) in itertools.product(models, QUANTITIES.items()):
+        curve = rows[(rows["model"] == model) & (rows["quantity"] == quantity)]
+        look = {"color": MODELS[model].colour}
+        marker = None if quantity == "loss" else MODELS[model].marker
+        panels[panel].plot(curve["step"], curve["mean"], style, marker=marker, markersize=3, **look)
+        panels[panel].fill_between(curve["step"], curve["min"], curve["max"], alpha=0.2, lw=0, **look)
+    for panel, axes in panels.items():
+        axes.set(title=PANELS[panel], xlabel="step")
+        axes.grid(True)
+    panels["validation_two_way"].axhline(50, zorder=0.9, **CHANCE)
+    panels["validation_two_way"].set_ylim(0, 103)
+    keys = [line(MODELS[m], linestyle="-", marker=MODELS[m].marker, markersize=3) for m in models]
+    kinds = [Line2D([], [], color="black", linestyle=s, label=t) for s, t in (("-", "audio"), ("--", "text"))]
+    legend_above(figure, [*keys, *kinds, Line2D([], [], **CHANCE)])
+    return figure, rows

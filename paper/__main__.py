@@ -1,0 +1,36 @@
+"""Write the paper's tables and the numbers of its text: ``python -m paper --run runs/synthetic/compact``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from figures import read
+from paper import numbers, tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write ``tables/table_*.tex`` and ``numbers.tex``; the exit code, not 0 with a sentence on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m paper", description=__doc__.partition(":")[0])
+    parser.add_argument("--run", type=Path, default=Path("runs/synthetic/compact"), help="folder of the run")
+    parser.add_argument("--out", type=Path, default=numbers.PAPER, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        summary = read.summary(options.run)
+        texts = {f"tables/table_{name}.tex": tables.build(name, summary) for name in tables.TABLES}
+        texts["numbers.tex"] = numbers.numbers_tex(summary)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, text in texts.items():
+        path = options.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
