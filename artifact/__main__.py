@@ -68,9 +68,13 @@ def report(options: argparse.Namespace) -> int:
     run, paper = paths.run(options.profile, options.base), paths.paper()
     summary = read.summary(run)
     print(tables.text_table(summary))
-    print(
-        f"run      {run}\nfigures  {paths.figures()}\ntables   {paper / 'tables'}\nnumbers  {paper / 'numbers.tex'}"
-    )
+    places = {
+        "run": run,
+        "figures": paths.figures(),
+        "tables": paper / "tables",
+        "numbers": paper / "numbers.tex",
+    }
+    print("\n".join(f"{what:<8} {path}" for what, path in places.items()))
     if options.reference:
         print(f"\n{compare.against(summary, options.reference, options.tolerance)}")
     return 0

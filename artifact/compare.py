@@ -87,7 +87,7 @@ def against(summary: dict, path: Path, tolerance: float = 3.0) -> str:
 
 
 def verify(summary: dict, reference: dict, tolerance: float = 3.0) -> tuple[bool, str]:
-    """Whether a run has the reference's numbers within a tolerance; and a report with each number that is not.
+    """Whether a run has the reference's numbers within a tolerance, and a report with each that is not.
 
     A number that the run lacks is a deviation; one that the reference lacks is not. Raises ValueError for a
     negative tolerance.

@@ -23,6 +23,7 @@ from tclap.evaluation.controls import group_of
 from tclap.evaluation.retrieval import measures
 from tclap.evaluation.tasks import PROMPT_PREFIX, TASKS
 from tclap.progress import log_reused
+from tclap.training.schedule import PRESETS
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
@@ -85,6 +86,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         "classes": len(run.labels),
         "clips": {stage: len(for_stage(run.clips, stage)) for stage in STAGES},
         "folds": {split: sorted(set(group["fold"].tolist())) for split, group in run.clips.groupby("split")},
+        "presets": PRESETS,
         "provenance": made_by,
     }
     for name, table in tables.items():

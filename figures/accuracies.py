@@ -10,9 +10,8 @@ from itertools import product
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures.marks import CHANCE, NEVER, dot_plot, legend_above, swatch
+from figures.marks import CHANCE, NEVER, dot_plot, key, legend_above, swatch
 from figures.scores import NEVER_WHILE, TASKS, THREE_WAY, dig, score, tidy
 from figures.style import COLUMN, MAIN, MODELS, PLOTTED_MODELS, TEXT, ModelStyle, present
 
@@ -73,7 +72,7 @@ def tasks(summary: dict) -> tuple[Figure, pd.DataFrame]:
     for place, task in enumerate(TASKS):
         if task in THREE_WAY:
             figure.axes[0].hlines(NEVER_WHILE, place - 0.45, place + 0.45, zorder=3, **NEVER)
-    lines = [Line2D([], [], **look) for look in (CHANCE, NEVER)]
+    lines = [key("chance", **CHANCE), key("order guessed, never \u201cwhile\u201d", **NEVER)]
     legend_above(figure, [*(swatch(MODELS[model]) for model in models), *lines])
     return figure, rows
 

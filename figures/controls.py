@@ -1,7 +1,7 @@
 """Figures of the controls: what an accuracy in the order tasks means, by model, group and condition.
 
-Each takes a summary and returns the figure and its rows. Accuracies are those of two-way tasks in percent, with
-95 % intervals, as the summary's ``controls`` hold them (``tclap.evaluation.controls``).
+Each takes a summary and returns the figure and its rows. Accuracies are those of two-way tasks in percent,
+with 95 % intervals, as the summary's ``controls`` hold them (``tclap.evaluation.controls``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SEEN = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, th
 # Each panel's points from left to right: the control and what stands below.
 PANELS = {
     "cross-fade or gap\n(% of the window)": {
-        "gap: -25%": "\u221225", "gap: -5%": "\u22125", "plain: before": "0", "gap: 5%": "5", "gap: 25%": "25",
+        "gap: -25%": "\u221225", "gap: -5%": "\u22125", "plain: before": "0", "gap: 5%": "5",
+        "gap: 25%": "25",
     },
     "end of the first event\n(% of the time)": {
         "boundary: 10%": "10", "boundary: 15%": "15", "boundary: 25%": "25", "plain: before": "50",
@@ -45,7 +46,7 @@ PANELS = {
 
 
 def entry(summary: dict, model: str, control: str) -> dict | None:
-    """``{accuracy, ci95, chance, n, …}`` of a control, named "group: condition"; None where it was not measured."""
+    """``{accuracy, ci95, …}`` of a control, named "group: condition"; None where it was not measured."""
     found = dig(summary, "controls", model, *control.split(": ", 1))
     return found if usable(found) else None
 

@@ -6,9 +6,8 @@ import itertools
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures.marks import CHANCE, legend_above, line, nothing
+from figures.marks import CHANCE, key, legend_above, nothing
 from figures.style import MAIN, MODELS, TEXT, present
 
 PANELS = {
@@ -22,7 +21,7 @@ QUANTITIES = {"loss": ("loss", "-"), "validation_two_way": ("validation_two_way"
 
 
 def curves(history: pd.DataFrame, smooth: int = 10) -> tuple[Figure, pd.DataFrame]:
-    """Mean (line) and range (band) over seeds of the main models' training, or of others where none was trained.
+    """Mean (line) and range (band) over seeds of the main models' training, else of the others.
 
     Losses, means over ``smooth`` steps of one seed, sum over different negatives: only their course compares.
     A cosine near 1 says that a tower cannot tell a composite from its inversion (solid: audio, dashed: text).
@@ -52,7 +51,7 @@ def curves(history: pd.DataFrame, smooth: int = 10) -> tuple[Figure, pd.DataFram
         axes.grid(True)
     panels["validation_two_way"].axhline(50, zorder=0.9, **CHANCE)
     panels["validation_two_way"].set_ylim(0, 103)
-    keys = [line(MODELS[m], linestyle="-", marker=MODELS[m].marker, markersize=3) for m in models]
-    kinds = [Line2D([], [], color="black", linestyle=s, label=t) for s, t in (("-", "audio"), ("--", "text"))]
-    legend_above(figure, [*keys, *kinds, Line2D([], [], **CHANCE)])
+    keys = [key(m.label, color=m.colour, marker=m.marker, markersize=3) for m in map(MODELS.get, models)]
+    kinds = [key("audio", color="black"), key("text", color="black", linestyle="--"), key("chance", **CHANCE)]
+    legend_above(figure, [*keys, *kinds])
     return figure, rows

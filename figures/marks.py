@@ -21,12 +21,8 @@ TIGHT = {"linespacing": 1.02}
 
 # The white rim keeps the lines visible where they cross a dark bar.
 RIM = [withStroke(linewidth=2.2, foreground="white")]
-CHANCE = {"color": GREY, "linestyle": (0, (2, 1)), "linewidth": 0.9, "path_effects": RIM, "label": "chance"}
-NEVER = CHANCE | {
-    "linestyle": (0, (0.6, 1)),
-    "linewidth": 1.1,
-    "label": "order guessed, never \u201cwhile\u201d",
-}
+CHANCE = {"color": GREY, "linestyle": (0, (2, 1)), "linewidth": 0.9, "path_effects": RIM}
+NEVER = CHANCE | {"linestyle": (0, (0.6, 1)), "linewidth": 1.1}
 
 
 def dot_plot(
@@ -99,7 +95,7 @@ def dot_plot(
         grid[0].set_ylabel(label)
     if legend:
         keys = [(swatch if bars else dot)(look) for look in looks.values()]
-        legend_above(figure, keys if limits else [*keys, Line2D([], [], **CHANCE)])
+        legend_above(figure, keys if limits else [*keys, key("chance", **CHANCE)])
     return figure
 
 
@@ -158,12 +154,12 @@ def swatch(look: ModelStyle) -> Patch:
 
 def dot(look: ModelStyle) -> Line2D:
     """Legend entry of dots."""
-    return Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=look.label)
+    return key(look.label, color=look.colour, marker=look.marker, linestyle="none")
 
 
-def line(look: ModelStyle, **other) -> Line2D:
+def key(label: str, **look) -> Line2D:
     """Legend entry of lines."""
-    return Line2D([], [], **{"color": look.colour, "linestyle": look.line, "label": look.label} | other)
+    return Line2D([], [], label=label, **look)
 
 
 def nothing(width: float, sentence: str) -> Figure:

@@ -1,31 +1,34 @@
-"""The paper's figures by name: those of ideas, and those of a run, whose rows are written beside them as csv."""
+"""The paper's figures by name: those of ideas, and those of a run, with their rows as csv."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from figures import accuracies, concepts, controls, curves, read, similarities, style
 
-CONCEPTS: dict[str, Callable] = {
-    "paradigm": concepts.paradigm,
-    "loss_matrix": concepts.loss_matrix,
-    "architecture": concepts.architecture,
-    "slots_idea": concepts.slots_idea,
+CONCEPTS = {
+    function.__name__: function
+    for function in (concepts.paradigm, concepts.loss_matrix, concepts.architecture, concepts.slots_idea)
 }
+OF_SUMMARY = (
+    accuracies.tasks,
+    accuracies.ablation,
+    accuracies.prompts,
+    accuracies.readouts,
+    accuracies.windows,
+    accuracies.slot_ablation,
+    controls.conditions,
+    controls.wordings,
+    controls.hold_out,
+)
 RESULTS: dict[str, tuple[Callable, str]] = {
-    "tasks": (accuracies.tasks, "summary"),
-    "ablation": (accuracies.ablation, "summary"),
-    "prompts": (accuracies.prompts, "summary"),
-    "readouts": (accuracies.readouts, "summary"),
-    "windows": (accuracies.windows, "summary"),
-    "slot_ablation": (accuracies.slot_ablation, "summary"),
-    "conditions": (controls.conditions, "summary"),
-    "wordings": (controls.wordings, "summary"),
-    "hold_out": (controls.hold_out, "summary"),
+    **{function.__name__: (function, "summary") for function in OF_SUMMARY},
     "margins": (similarities.margins, "results"),
     "similarity": (similarities.similarity, "similarity"),
     "composite": (similarities.composite, "example"),
@@ -36,8 +39,8 @@ FIGURES = (*CONCEPTS, *RESULTS)
 
 
 def inputs(name: str) -> list[str]:
-    """The files of a run folder that a figure is made of; whether its weights are random, the summary says."""
-    return [] if name in CONCEPTS else list({*read.READERS[RESULTS[name][1]][1], "summary.json"})
+    """The files of a run folder that a figure is made of; the summary says whether the weights are random."""
+    return [] if name in CONCEPTS else sorted({*read.READERS[RESULTS[name][1]][1], "summary.json"})
 
 
 def sources(name: str) -> list[Path]:
@@ -48,27 +51,33 @@ def sources(name: str) -> list[Path]:
     return [Path(inspect.getfile(function)), *(here / file for file in (*shared, "style.py")), style.SHEET]
 
 
-def _made(name: str, run: str | Path):
+def _draw(name: str, data: Any) -> tuple[Figure, pd.DataFrame | None]:
+    with style.styled():
+        return (CONCEPTS[name](), None) if name in CONCEPTS else RESULTS[name][0](data)
+
+
+def _of_run(name: str, run: str | Path) -> tuple[Figure, pd.DataFrame | None]:
     if name not in FIGURES:
         raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
-    with style.styled():
-        if name in CONCEPTS:
-            return CONCEPTS[name](), None
-        function, source = RESULTS[name]
-        figure, rows = function(read.READERS[source][0](run))
-        if read.has_random_weights(read.summary(run)):
-            style.stamp(figure)
-        return figure, rows
+    figure, rows = _draw(name, read.READERS[RESULTS[name][1]][0](run) if name in RESULTS else None)
+    if name in RESULTS and read.has_random_weights(read.summary(run)):
+        style.stamp(figure)
+    return figure, rows
+
+
+def draw(name: str, data: Any = None) -> Figure:
+    """The figure ``name`` of data in memory, such as a run folder has them (:data:`RESULTS`)."""
+    return _draw(name, data)[0]
 
 
 def build(name: str, run: str | Path) -> Figure:
-    """The figure ``name`` of a run folder; ValueError for an unknown name, else errors as of :mod:`figures.read`."""
-    return _made(name, run)[0]
+    """The figure ``name`` of a run folder; ValueError where there is none, else errors as of its reader."""
+    return _of_run(name, run)[0]
 
 
 def write(name: str, run: str | Path, folder: str | Path) -> list[Path]:
-    """Write the figure ``name`` as PDF and PNG, and its rows as csv to ten digits; errors as of :func:`build`."""
-    figure, rows = _made(name, run)
+    """Write the figure ``name`` as PDF and PNG, its rows as csv to ten digits; errors as :func:`build`."""
+    figure, rows = _of_run(name, run)
     written = style.save(figure, name, folder)
     if rows is not None:
         written.append(Path(folder) / f"{name}.csv")

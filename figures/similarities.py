@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from figures.marks import TIGHT, bar_look, legend_above, line, swatch
+from figures.marks import TIGHT, bar_look, key, legend_above, swatch
 from figures.style import COLUMN, MAIN, MODELS, TEXT, present
 
 PAIR = ("clap", "t-clap")
@@ -48,7 +48,7 @@ def margins(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     axes.set_ylim(bottom=0)
     panels["2way_before"].set_ylabel("items per bin (%)")
     figure.supxlabel("order margin (cosine)", fontsize="medium")
-    legend_above(figure, [line(MODELS[model]) for model in models])
+    legend_above(figure, [key(m.label, color=m.colour, linestyle=m.line) for m in map(MODELS.get, models)])
     return figure, pd.concat(parts, ignore_index=True)
 
 

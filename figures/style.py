@@ -54,7 +54,7 @@ COMPARED = (*PLOTTED_MODELS, "t-clap-slots")
 
 
 def present(available: Iterable[str], wanted: Iterable[str] = tuple(MODELS)) -> list[str]:
-    """Those of ``wanted`` that a run has, in the order of ``wanted``; ValueError where it has none of them."""
+    """Those of ``wanted`` that a run has, in the order of ``wanted``; ValueError where it has none."""
     available, wanted = set(available), list(wanted)
     names = [name for name in wanted if name in available]
     if not names:

@@ -12,7 +12,7 @@ from paper import numbers, tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write ``tables/table_*.tex`` and ``numbers.tex``; the exit code, not 0 with a sentence on standard error."""
+    """Write ``tables/table_*.tex`` and ``numbers.tex``; the exit code, 2 with a sentence on an error."""
     parser = argparse.ArgumentParser(prog="python -m paper", description=__doc__.partition(":")[0])
     parser.add_argument("--run", type=Path, default=Path("runs/synthetic/compact"), help="folder of the run")
     parser.add_argument("--out", type=Path, default=numbers.PAPER, help="folder to write to")

@@ -1,8 +1,8 @@
 r"""The numbers of the paper's text, which names each by a key: ``\res{t-clap/2way_before}``.
 
-A key is a path in :func:`tree`: of a model a task, a control ("group: condition") or a gallery with direction
-and measure; of ``slots`` a change ("group: change") and a task; of ``readouts``, ``windows``, ``config`` and other
-parts what the summary has there. A score may end with ``ci95``. Percent signs, in TeX comments, are left out.
+A key is a path in :func:`tree`: of a model a task, a control ("group: condition") or a gallery, direction
+and measure; of ``slots`` a change ("group: change") and a task; of ``readouts``, ``windows``, ``config`` and
+the like what the summary has there. A score may end with ``ci95``. Percent signs are left out.
 ``MODEL over MODEL/TASK/clause`` (``verdict``, ``detectable``) and ``MODEL over MODEL/better`` (``worse``) are
 words about a comparison. What a run did not measure is a dash, so that the text compiles for any run.
 """
@@ -31,7 +31,19 @@ CALLED = {
 }
 """How a sentence calls the model that another one is compared with."""
 OPTIONAL = {*MODELS, *TASKS, *GALLERIES, *READOUTS, *POLICIES, *(f"base: {base}" for base in BASES)}
-OPTIONAL |= {"warm_up", "base_training", "slots", "width", "hidden", "mels", "n_fft ms", "hop ms", "hold-out"}
+OPTIONAL |= {
+    "warm_up",
+    "base_training",
+    "slots",
+    "width",
+    "hidden",
+    "mels",
+    "n_fft ms",
+    "hop ms",
+    "torch",
+    "numpy",
+    "transformers",
+}
 """Names that a run may lack; any other that is missing among its like is unknown."""
 
 
@@ -111,6 +123,8 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
         names = {"2way_before": "two-way before", "2way_after": "two-way after", "overlap": "overlap"}
         return latex.enumeration([names.get(t, f"task {latex.escape(TASKS[t].short)}") for t in won], "none")
     task, what = path
+    if model not in MODELS or task not in TASKS or what not in ("verdict", "clause", "detectable"):
+        raise KeyError(task)
     found = comparison(summary, over, model, task)
     if what == "detectable":
         return latex.number(dig(found, what))

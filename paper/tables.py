@@ -2,8 +2,7 @@
 
 Accuracies are percentages with their 95 % interval. Bold marks the best of the compared models and those
 that do not differ from it significantly (McNemar, Holm-adjusted), only where another one does; what is not
-tested has no bold. The draft's numbers stand in columns or rows of their own, as printed there, under a heading
-that says whose they are.
+tested has no bold. The draft's numbers stand in columns or rows of their own, as printed and under its name.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from figures import controls
 from figures.accuracies import slot_change
 from figures.read import has_random_weights
 from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, score, shared
-from figures.style import COMPARED, MAIN, MODELS, RANDOM_WEIGHTS, present
+from figures.style import COMPARED, MAIN, MODELS, PLOTTED_MODELS, RANDOM_WEIGHTS, present
 from paper import latex
 
 DRAFT = Path(__file__).with_name("draft_tables.csv")
@@ -39,7 +38,7 @@ CONTROLS = {
     "wording: unseen": "wordings never seen",
     "words: shuffled": "words shuffled",
     "words: names only": "the two names only",
-    "words: swapped": "relation swapped (the correct answer is wrong)",
+    "words: swapped": "relation swapped (lower is better)",
     "baseline: audio only": "sound only: first what is named better",
     "baseline: captions only": "captions only: against the mean sound",
     "baseline: label prior": "label prior of the other items",
@@ -68,7 +67,7 @@ SLOT_COLUMNS = {
 
 
 def draft() -> dict[tuple[str, str, str], str]:
-    """The draft's numbers by table, row and column, as printed: a comma between two values, a dash for none."""
+    """The draft's numbers by table, row and column, as printed: two values with a comma, none as a dash."""
     rows = pd.read_csv(DRAFT, comment="#", dtype=str, keep_default_na=False)
     cells = rows.groupby(["table", "row", "column"], sort=False)["value"]
     return cells.agg(lambda values: ", ".join(filter(None, values)) or latex.DASH).to_dict()
@@ -114,7 +113,7 @@ def results(
 ) -> pd.DataFrame:
     """Accuracies with 95 % intervals as text: one row per model, then chance and n; one column per task.
 
-    ``cell`` makes the text of a score (or None), and is told whether it is among the best of the compared models.
+    ``cell`` makes the text of a score (or None), and is told whether it is among the best compared models.
     """
     models = present(summary["models"], models)
     winners = {task: best(summary, task, [m for m in models if m in COMPARED]) for task in TASKS}
@@ -160,7 +159,6 @@ def table_2(summary: dict) -> str:
     """Tasks: :func:`results` with the ablations apart, then the draft's rows."""
     table, quoted = results(summary, cell=latex.score), draft()
     *models, chance, count = ([name, *cells] for name, *cells in table.itertuples())
-    names = [name for name, *_ in models]
     spans = {"1": 1, "2": 2, "3": 1, "": 4, "4": 1, "5": 1}  # of the draft's tasks, in our columns
     theirs = []
     for name in _of_draft("II")[0]:
@@ -184,7 +182,7 @@ def table_2(summary: dict) -> str:
 
 
 def table_3(summary: dict) -> str:
-    """Retrieval by gallery in both directions, with intervals and chance; the draft's recalls below, apart."""
+    """Retrieval by gallery in both directions, with intervals and chance; the draft's recalls below."""
     lines, models, measures = [], present(summary["models"], COMPARED), (*RECALLS, "median_rank")
     for gallery, title in GALLERIES.items():
         found = {model: dig(summary["models"], model, "retrieval", gallery) for model in models}
@@ -203,7 +201,7 @@ def table_3(summary: dict) -> str:
         lines += [latex.row("" if n else title, *cells) for n, cells in enumerate(rows)]
     ways = (rf"\multicolumn{{5}}{{c}}{{{way.replace('_', ' ')}}}" for way in DIRECTIONS)
     ours = latex.tabular(
-        "ll" + "r" * 11,
+        "ll" + "c" * 10 + "r",
         latex.row(r"\multicolumn{2}{l}{recall, mAP in \%}", *ways, ""),
         r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}",
         latex.row("gallery", "model", *(2 * [*RECALLS, "MdR"]), "$n$"),
@@ -225,16 +223,26 @@ def _recall(way: dict, measure: str) -> str:
     return latex.score({"accuracy": way[measure], "ci95": ends}) if ends else latex.number(way.get(measure))
 
 
-def table_4(summary: dict) -> str:
-    """Controls: one row each, accuracy with interval of the main models, chance, n."""
-    models, rows = controls.asked(summary) or present(summary["models"], MAIN), []
-    for control, title in CONTROLS.items():
+def control_results(
+    summary: dict, models: Sequence[str] = PLOTTED_MODELS, cell: Callable[..., str] = with_interval
+) -> pd.DataFrame:
+    """As :func:`results`, of the controls: one row per control, one column per model, then chance and n."""
+    models, rows = controls.asked(summary, models), {}
+    for control in CONTROLS:
         entries = [controls.entry(summary, model, control) for model in models]
         known = next(filter(None, entries), {})
         after = latex.chance(known.get("chance")), latex.number(known.get("n"), 0)
-        rows.append((control.partition(":")[0], [title, *map(latex.score, entries), *after]))
-    head = latex.row(r"control (accuracy in \%)", *(MODELS[model].label for model in models), "chance", "$n$")
-    return latex.tabular("l" + "c" * len(models) + "rr", head, r"\midrule", *latex.grouped(rows))
+        rows[control] = [*map(cell, entries), *after]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*models, "chance", "n"])
+
+
+def table_4(summary: dict) -> str:
+    """Controls: :func:`control_results` under the controls' titles."""
+    table = control_results(summary, cell=latex.score)
+    heads = [MODELS[name].label if name in MODELS else name for name in table]
+    rows = [(name.partition(":")[0], [CONTROLS[name], *cells]) for name, *cells in table.itertuples()]
+    lines = [latex.row(r"control (accuracy in \%)", *heads), r"\midrule", *latex.grouped(rows)]
+    return latex.tabular("l" + "c" * (len(heads) - 2) + "rr", *lines)
 
 
 def table_5(summary: dict) -> str:
@@ -247,7 +255,7 @@ def table_5(summary: dict) -> str:
         for row in rows
     )  # fmt: skip
     return latex.tabular(
-        "l" + "r" * len(SLOT_COLUMNS),
+        "l" + "c" * len(SLOT_COLUMNS),
         latex.row(r"accuracy in \%", *SLOT_COLUMNS.values()),
         r"\midrule",
         *latex.grouped((row["group"], line) for row, line in zip(rows, cells, strict=True)),
@@ -261,7 +269,7 @@ TABLES = {"1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5}
 
 
 def build(name: str, summary: dict) -> str:
-    """The table ``name`` as LaTeX, under a warning where the run's weights are random; ValueError if unknown."""
+    """The table ``name`` as LaTeX, with a warning where weights are random; ValueError if unknown."""
     if name not in TABLES:
         raise ValueError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}.")
     warning = rf"\textbf{{{RANDOM_WEIGHTS}}}\par\smallskip" if has_random_weights(summary) else ""

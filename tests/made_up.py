@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from figures import controls as reporting
-from figures import slot_ablation as ablation
-from figures import style
+from figures.controls import HOLD_OUT, PANELS
+from figures.style import MAIN
+from paper.tables import CONTROLS, SLOT_COLUMNS
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
-
-WORDINGS = (*SEEN_WORDINGS, *UNSEEN_ORDERED)
 
 CHANCE = {
     "1": 5.0, "2a": 0.53, "2b": 0.53, "3": 33.3, "3_after": 33.3, "2way_before": 50.0,
@@ -62,34 +60,30 @@ def retrieval(shift: float) -> dict:
 
 def controls(models: tuple[str, ...]) -> dict:
     """Every control of the models that are asked, each with an accuracy of its own."""
-    conditions = [where for panel in reporting.PANELS.values() for where, _ in panel]
-    conditions += [*reporting.ROWS, *(("wording", w) for w in WORDINGS)]
-    conditions += [("hold-out", c) for c in reporting.HOLD_OUT]
+    names = [control for panel in PANELS.values() for control in panel] + [*CONTROLS]
+    names += [f"wording: {w}" for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)] + [
+        f"hold-out: {c}" for c in HOLD_OUT
+    ]
     found: dict = {}
-    for shift, model in enumerate(m for m in (*style.MAIN, "t-clap-half") if m in models):
-        groups = found.setdefault(model, {})
-        for place, (group, condition) in enumerate(dict.fromkeys(conditions)):
-            groups.setdefault(group, {})[condition] = entry(round(20 * shift + place / 2 + 5, 1), 50.0, 200)
+    for shift, model in enumerate(m for m in (*MAIN, "t-clap-half") if m in models):
+        for place, (group, condition) in enumerate(name.split(": ") for name in dict.fromkeys(names)):
+            score = entry(round(20 * shift + place / 2 + 5, 1), 50.0, 200)
+            found.setdefault(model, {}).setdefault(group, {})[condition] = score
     return found
 
 
 def slot_ablation() -> list[dict]:
     """One row as it is, and changes that each cost another number of points."""
-    changes = [
-        ("as it is", ""),
-        ("parts", "20 % alone"),
-        ("slots", "three"),
-        ("whole", "a third"),
-        ("wordings", "a half"),
-        ("events", "20"),
-        ("base", "clap-no-sequences"),
-        ("base", "clap-attention"),
-    ]
+    changes = {
+        "as it is": [""], "parts": ["20 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
+        "wordings": ["a half", "an eighth"], "events": ["20", "200"],
+        "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention"],
+    }  # fmt: skip
+    rows = [(group, change) for group, names in changes.items() for change in names]
     return [
-        {"group": group, "change": change,
-         "tasks": {task: entry(95.0 - 3 * place, 50.0, 400) for task in ablation.COLUMNS}}
-        for place, (group, change) in enumerate(changes)
-    ]  # fmt: skip
+        {"group": group, "change": change, "tasks": {t: entry(95.0 - 3 * n, 50.0, 400) for t in SLOT_COLUMNS}}
+        for n, (group, change) in enumerate(rows)
+    ]
 
 
 def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
@@ -103,7 +97,7 @@ def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
     ]  # fmt: skip
     return {
         "profile": "synthetic", "base": "compact", "seeds": [0, 1], "classes": 20,
-        "clips": {"base": 1200, "post": 800, "test": 400},
+        "clips": {"base": 1200, "post": 800, "validation": 200, "test": 400},
         "provenance": {"versions": {}},
         "models": {
             name: {

@@ -22,7 +22,7 @@ from artifact.embeddings import RunEmbeddings
 from artifact.experiment import Experiment
 from artifact.notebook.frames import signed
 from artifact.notebook.sounds import Sound, composite, draw_mel, picture, player, single
-from figures.marks import bar_look, legend_above, swatches
+from figures.marks import bar_look, legend_above, swatch
 from figures.scores import TASKS
 from figures.style import MODELS, TEXT, styled
 from tclap.data.composites import VIEWS
@@ -90,7 +90,7 @@ def figure_item(asked: AskedItem, models: Sequence[str]) -> Figure:
             for y, n in enumerate(rows):
                 at = y + (index - (len(models) - 1) / 2) * height
                 edge = {"edgecolor": "black", "linewidth": 0.9} if n in chosen else {}
-                right.barh(at, asked.cosines[model][n], 0.9 * height, **bar_look(model) | edge)
+                right.barh(at, asked.cosines[model][n], 0.9 * height, **bar_look(MODELS[model]) | edge)
         right.set_yticks(range(len(rows)), [asked.candidates[n].removeprefix(shared).strip() for n in rows])
         for label, n in zip(right.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if n in asked.right else "normal")
@@ -100,7 +100,7 @@ def figure_item(asked: AskedItem, models: Sequence[str]) -> Figure:
         right.margins(x=0.04)
         right.grid(True, axis="x")
         right.set_xlabel("cosine" + (f" with \u201c{shared} \u2026\u201d" if shared else ""))
-        legend_above(figure, swatches(models), len(models))
+        legend_above(figure, [swatch(MODELS[model]) for model in models])
     return figure
 
 

@@ -12,6 +12,7 @@ from artifact.compare import differences
 from figures import controls, read
 from figures.scores import TASKS
 from figures.style import MODELS
+from paper.tables import with_interval
 from tclap.evaluation.statistics import summarise
 from tclap.training.variants import Variant, variant
 
@@ -19,24 +20,6 @@ from tclap.training.variants import Variant, variant
 def signed(value: float, digits: int = 1) -> str:
     """A number with its sign."""
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def with_interval(entry: dict | None) -> str:
-    """A score as "98.8 [97.1, 99.7]", in percent; empty where there is none."""
-    return "" if entry is None else "{:.1f} [{:.1f}, {:.1f}]".format(entry["accuracy"], *entry["ci95"])
-
-
-def tasks(summary: dict, models: Sequence[str] = tuple(MODELS)) -> pd.DataFrame:
-    """Accuracy and 95 % interval in percent: one row per task, one column per model; chance and n last."""
-    rows = {}
-    for task, described in TASKS.items():
-        scores = {m: summary["models"][m]["zste"].get(task) for m in models if m in summary["models"]}
-        known = next((entry for entry in scores.values() if entry), None)
-        if known:
-            shared = {"chance": f"{known['chance']:.3g}", "n": f"{known['n']:.0f}"}
-            row = {model: with_interval(entry) for model, entry in scores.items()}
-            rows[f"{task} ({described.asks})"] = row | shared
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def comparisons(summary: dict, first: str, second: str) -> pd.DataFrame:
@@ -82,9 +65,7 @@ def farthest(summary: dict, reference: Path, count: int = 10) -> pd.DataFrame:
     """The numbers that differ most from a reference's ``summary.json``; none where that is not there."""
     if not reference.is_file():
         return pd.DataFrame()
-    found = differences(summary, read.summary(reference)).dropna(subset="difference")
-    found = found.sort_values("difference", key=abs, ascending=False, kind="stable").head(count)
-    return found.set_index(["model", "task"]).round(2)
+    return differences(summary, read.summary(reference)).dropna().head(count).round(2)
 
 
 def made_with(summary: dict) -> pd.DataFrame:

@@ -8,9 +8,10 @@ import re
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from figures.drawing import on
-from figures.marks import legend_above, swatches_of
+from figures.marks import legend_above
 from figures.style import COLUMN, styled
 
 COLOURS = ("#004488", "#DDAA33")
@@ -36,7 +37,7 @@ def figure_slots(cosines: pd.DataFrame) -> Figure:
             axes.tick_params(axis="x", length=0)
             axes.axhline(0, color="black", linewidth=0.6)
         panels[0].set_ylabel("cosine")
-        legend_above(figure, swatches_of(colours), 2)
+        legend_above(figure, [Patch(color=colour, label=event) for event, colour in colours.items()])
     return figure
 
 

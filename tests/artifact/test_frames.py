@@ -9,26 +9,7 @@ import pandas as pd
 import pytest
 
 from artifact.notebook import frames
-from figures.scores import TASKS
 from tclap.training.variants import VARIANTS
-
-
-def test_tasks(summary):
-    table = frames.tasks(summary, ("clap", "t-clap"))
-    assert list(table.columns) == ["clap", "t-clap", "chance", "n"]
-    entry = summary["models"]["t-clap"]["zste"]["2way_before"]
-    low, high = entry["ci95"]
-    row = table.loc["2way_before (before)"]
-    assert row["t-clap"] == f"{entry['accuracy']:.1f} [{low:.1f}, {high:.1f}]" == "98.9 [97.4, 100.0]"
-    assert (row["chance"], row["n"]) == ("50", "500")
-    assert table.loc["5 (which is first)", "chance"] == "0.13"
-    assert len(table) == len(TASKS)
-    # A task that nobody was asked has no row.
-    for model in summary["models"].values():
-        model["zste"]["4"] = None
-    summary["models"]["t-clap"]["zste"]["5"] = None
-    table = frames.tasks(summary, ("clap", "t-clap"))
-    assert "4 (1 of 50)" not in table.index and table.loc["5 (which is first)", "t-clap"] == ""
 
 
 def test_comparisons(summary):
@@ -75,7 +56,7 @@ def test_where_two_runs_differ_most(summary, tmp_path):
     assert frames.farthest(summary, path).empty
     path.write_text(json.dumps(other))
     table = frames.farthest(summary, path, 2)
-    assert table.index.tolist() == [("t-clap", "3"), ("clap", "1")]
+    assert table.index.tolist() == ["models/t-clap/zste/3", "models/clap/zste/1"]
     assert table["difference"].tolist() == [4.0, -2.5]
 
 

@@ -4,79 +4,68 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from figures import concepts
 from figures import registry as figures
+from tclap.losses import temporal_nce
+
+VALUES = {"alpha_same": 0.8, "alpha_cross": 0.6, "alpha_same_overlap": 0.4, "alpha_cross_overlap": 0.2}
 
 
-def by_definition(items: int, same: float, cross: float, same_overlap: float, cross_overlap: float):
-    """A as the loss's docstring write it, block by block."""
-    eye, ones = np.eye(items), np.ones((items, items))
-    time = cross * ones + (same - cross) * eye
-    overlap = cross_overlap * ones + (same_overlap - cross_overlap) * eye
-    return np.block([[ones, time, overlap], [time, ones, overlap], [overlap, overlap, ones]])
+def measured(items: int) -> np.ndarray:
+    """The weights ``[3 N, 3 N]`` of texts against sounds, by the gradients of the loss itself.
+
+    With orthogonal embeddings all similarities are 0, so that the logits are log A. For anchors of one
+    view the gradient of text u's embedding along audio v's is then ``½ A_uv / R_u``, the column's own
+    anchor adding as much within the view, and ``1 / R_u − 1`` at the match, where R_u is the sum of row u.
+    """
+    weights = np.empty((3 * items, 3 * items))
+    for view in range(3):
+        text, audio = torch.eye(6 * items, dtype=torch.float64).reshape(2, 3, items, 6 * items)
+        text.requires_grad_()
+        anchors = tuple(float(v == view) for v in range(3))
+        temporal_nce(audio, text, 1.0, view_weights=anchors, **VALUES).backward()
+        gradient = items * text.grad[view, :, 3 * items :].numpy()
+        own = slice(view * items, (view + 1) * items)
+        block = 2 * gradient / (1 + gradient[:, own].diagonal())[:, None]
+        block[:, own] /= 2
+        block[:, own][np.diag_indices(items)] = 1.0
+        weights[own] = block
+    return weights
 
 
-@pytest.mark.parametrize("items", [2, 3, 5])
-def test_the_measured_weights_are_those_of_the_definition(items):
-    values = [value for value, _ in concepts.ALPHAS.values()]
-    assert len({1.0, *values}) == 5, "told apart by value"
-    assert concepts.loss_weights(items) == pytest.approx(by_definition(items, *values), abs=1e-9)
-
-
-def test_the_weights_are_measured_on_the_loss(monkeypatch):
-    """A loss that weighs otherwise gives another matrix."""
-    from tclap import losses
-
-    shipped = losses.temporal_nce
-
-    def without_time(*embeddings, **options):
-        return shipped(*embeddings, **options | {"alpha_same": 0.3})
-
-    monkeypatch.setattr(losses, "temporal_nce", without_time)
-    found = concepts.loss_weights(2)
-    assert found[0, 2] == pytest.approx(0.3) and found[2, 0] == pytest.approx(0.3)
-    assert found[0, 3] == pytest.approx(0.6) and found[0, 4] == pytest.approx(0.4)
-
-
-def test_the_loss_matrix_writes_each_weight_in_its_cell_and_marks_the_matches():
-    axes = concepts.figure_loss_matrix().axes[0]
-    cells = [patch for patch in axes.patches if patch.get_width() == patch.get_height() == 0.29]
+def test_the_loss_matrix_shows_the_weights_of_the_loss_and_marks_the_matches():
+    size, left, top = 0.29, 0.68, 3.0
+    axes = concepts.loss_matrix().axes[0]
+    cells = [patch for patch in axes.patches if patch.get_width() == patch.get_height() == size]
     assert len(cells) == 81
-    found = {}
+    symbols = ["1", r"$\alpha_s$", r"$\alpha_c$", r"$\alpha_s^o$", r"$\alpha_c^o$"]
+    written = dict(zip([1.0, *VALUES.values()], symbols, strict=True))
+    expected, seen = measured(3), {}
     for patch in cells:
         x, y = patch.get_xy()
-        row, column = round((3.0 - y) / 0.29) - 1, round((x - 0.68) / 0.29)
+        u, v = round((top - y) / size) - 1, round((x - left) / size)
         (text,) = (t for t in axes.texts if patch.contains_point(axes.transData.transform(t.get_position())))
-        found[row, column] = text.get_text(), patch.get_facecolor(), text.get_color()
-    symbols = dict(enumerate(["1", *(symbol for _, symbol in concepts.ALPHAS.values())]))
-    for u, v in itertools.product(range(9), repeat=2):
-        same_view, same_pair, overlap = u // 3 == v // 3, u % 3 == v % 3, 2 in (u // 3, v // 3)
-        number = 0 if same_view else 1 + 2 * overlap + (not same_pair)
-        assert found[u, v][0] == symbols[number], (u, v)
-        assert (found[u, v][2] == "white") == (u == v)
-    assert len({colour for (u, v), (_, colour, _) in found.items() if u == v}) == 1
-    assert len({colour for _, colour, _ in found.values()}) == 6
+        assert text.get_text() == written[round(expected[u, v], 9)], (u, v)
+        assert (text.get_color() == "white") == (u == v)
+        seen.setdefault((text.get_text(), u == v), set()).add(patch.get_facecolor())
+    assert len(seen) == 6 and len(set.union(*seen.values())) == 6, "a colour for each, the match apart"
 
 
 @pytest.mark.parametrize("name", figures.CONCEPTS)
-def test_words_stay_within_the_figure_and_apart(name):
-    figure = figures.CONCEPTS[name]()
+def test_words_stay_within_the_figure_and_apart(name, tmp_path):
+    figure = figures.build(name, tmp_path / "nowhere")
     assert figure.get_figwidth() in (3.4, 7.0)
     figure.set_dpi(600)  # at few dots an inch, hinting makes words wider than they are printed
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
-    boxes = {}
-    for text in figure.axes[0].texts:
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    for text in texts:
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, text
         assert text.get_fontsize() >= 7
-        boxes[text] = box
-    for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
-        apart = a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0
-        assert apart, (one.get_text(), other.get_text())
-
-
-def test_concepts_need_no_run(tmp_path):
-    for name in figures.CONCEPTS:
-        assert figures.build(name, tmp_path / "nowhere").axes
+    for (one, a), (other, b) in itertools.combinations(
+        [(t.get_text(), t.get_window_extent()) for t in texts], 2
+    ):
+        assert a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0, (one, other)

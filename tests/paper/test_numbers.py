@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import made_up
 import pytest
@@ -8,121 +9,125 @@ import pytest
 from paper import latex, numbers
 
 
-def defined(text: str) -> list[str]:
-    return re.findall(r"^\\newcommand\{\\([A-Za-z]+)\}\{.*\}$", text, re.M)
+@pytest.mark.parametrize(
+    ("key", "text"),
+    {
+        "t-clap/3": "92.2",
+        "t-clap/3/ci95": "[90.7, 93.7]",
+        "chance/5": "0.13",
+        "clap/prompts/lowest": "89.2",
+        "clap/prompts/highest": "93.2",
+        "t-clap/ordered/text_to_audio/R@1": "44.0",
+        "windows/msclap/t-clap/3": "59.4",
+        "readouts/mean/2way_before": "51.0",
+        "slots/as it is/2way_before": "95.0",
+        "slots/parts: 20 alone/boundary: 15": "92.0",
+        "run/number of seeds": "2 seeds",
+        "run/classes": "20",
+        "clips/post": "800",
+        "t-clap over clap/3/verdict": "significantly above",
+        "t-clap over clap/1/verdict": "not significantly different from",
+        "t-clap over clap/3/clause": r"significantly above the base model "
+        r"(difference \ensuremath{+73.7} points, 95\,\% interval "
+        r"[\ensuremath{+71.7}, \ensuremath{+75.7}], \ensuremath{p < 0.001})",
+        "t-clap over clap/better": "task 2a, task 3, task 3$'$, two-way before, two-way after, "
+        "overlap, task 4 and task 5",
+        "t-clap over clap/worse": "none",
+        "clap-slots over clap/3/clause": "not compared with the base model",
+        "t-clap over clap/1/detectable": "--",
+        "clap-slots/3": "--",
+        "t-clap/clotho/text_to_audio/R@1": "--",
+        "readouts/published/3": "--",
+        "t-clap-slots/hold-out: none seen/ci95": "--",
+    }.items(),
+)
+def test_keys_are_looked_up_in_the_summary(summary, key, text):
+    assert numbers.lookup(summary, key) == text
 
 
-def test_macros_are_letters_and_unique(summary):
-    text = numbers.numbers_tex(summary)
-    names = defined(text)
-    assert len(names) == len(set(names)) == text.count(r"\newcommand")
-    pairs = [pair for part in numbers.PARTS for pair in part(summary)]
-    assert len(pairs) == len(names), "no two parts may define the same macro"
+def test_controls_are_looked_up_by_group_and_condition(summary):
+    score = summary["controls"]["t-clap-half"]["hold-out"]["none seen"]
+    assert numbers.lookup(summary, "t-clap-half/hold-out: none seen") == f"{score['accuracy']:.1f}"
+    score = summary["controls"]["t-clap"]["boundary"]["15%"]
+    assert numbers.lookup(summary, "t-clap/boundary: 15") == f"{score['accuracy']:.1f}"
+    assert numbers.lookup(summary | {"controls": {}}, "t-clap/boundary: 15") == "--"
 
 
 @pytest.mark.parametrize(
-    ("origin", "expected"),
+    "key",
     [
-        ({"random_weights": True}, r"\textbf{random weights: these numbers mean nothing}"),
-        ({"random_weights": False}, ""),
-        (None, ""),
+        "t-clap/33",
+        "t-clop/3",
+        "t-clap/boundary: 16",
+        "slots/parts: all/4",
+        "config/warm/steps",
+        "run/name",
+        "clap over t-clap/33/verdict",
     ],
 )
-def test_the_paper_warns_of_random_weights(summary, origin, expected):
-    summary["origin"] = origin
-    assert numbers.macros(summary)["weightswarning"] == expected
-    line = rf"\newcommand{{\weightswarning}}{{{expected}}}"
-    assert line in numbers.numbers_tex(summary).splitlines()
+def test_an_unknown_key_names_the_key_and_its_file(summary, tmp_path, key):
+    summary["provenance"]["config"] = {"warm_up": {"steps": 250}}
+    (tmp_path / "sections").mkdir()
+    (tmp_path / "main.tex").write_text("% \\res{commented out}\n")
+    (tmp_path / "sections" / "results.tex").write_text(rf"at \res{{{key}}}\,\%")
+    with pytest.raises(ValueError, match=rf"results\.tex.*'{key}'"):
+        numbers.numbers_tex(summary, tmp_path)
 
 
-def test_names_of_several_words_are_joined(summary):
-    summary["readouts"] = {"residual-segments": {"3": made_up.entry(90.0, 33.3)}}
-    macros = numbers.macros(summary)
-    assert macros["ReadoutResidualSegmentsTaskThree"] == "90.0"
-    assert macros["ReadoutPublishedTaskThree"] == "--"
-    assert macros["TClapClothoTextToAudioROne"] == macros["TClapAudiocapsAudioToTextMedianRank"] == "--"
-    gallery = {"text_to_audio": {"R@1": 12.5, "median_rank": 7.0}}
-    summary["models"]["t-clap"]["retrieval"]["clotho"] = gallery
-    macros = numbers.macros(summary)
-    assert macros["TClapClothoTextToAudioROne"] == "12.5"
-    assert macros["TClapClothoTextToAudioMedianRank"] == "7.0"
+def test_numbers_tex_has_what_the_text_uses(summary, tmp_path):
+    (tmp_path / "sections").mkdir()
+    shutil.copy(numbers.PAPER / "main.tex", tmp_path)
+    (tmp_path / "sections" / "a.tex").write_text("\\res{t-clap/3} and \\res{t-clap/hold-out: none\nseen}")
+    lines = numbers.numbers_tex(summary, tmp_path).splitlines()
+    held_out = numbers.lookup(summary, "t-clap/hold-out: none seen")
+    assert rf"\setres{{t-clap/hold-out: none seen}}{{{held_out}}}" in lines
+    assert r"\setres{t-clap/3}{92.2}" in lines
+    assert r"\newif\ifslots\slotsfalse" in lines and r"\newif\ifcontrols\controlstrue" in lines
+    assert len(re.findall(r"^\\setres", "\n".join(lines), re.M)) == 2 + 5, "those of the foot of each page"
 
 
-def test_values(summary):
-    macros = numbers.macros(summary)
-    assert macros["TClapTaskThree"] == "92.2"
-    assert macros["TClapTaskThreeInterval"] == "[90.7, 93.7]"
-    assert macros["ChanceTaskFive"] == "0.13"
-    assert macros["GainOverClapTaskThree"] == r"\ensuremath{+73.7}"
-    assert macros["GainOverClapTaskThreeInterval"] == r"[\ensuremath{+71.7}, \ensuremath{+75.7}]"
-    assert macros["POverClapTaskThree"] == r"\ensuremath{p < 0.001}"
-    assert macros["VerdictOverClapTaskThree"] == "significantly above"
-    assert macros["VerdictOverClapTaskOne"] == "not significantly different from"
-    assert macros["ClapPromptLowest"] == "89.2" and macros["ClapPromptHighest"] == "93.2"
-    assert macros["TClapOrderedTextToAudioROne"] == "44.0"
-    assert macros["WindowMsclapTClapTaskThree"] == "59.4"
-    assert macros["ReadoutMeanTwoWayBefore"] == "51.0"
-    assert (macros["seeds"], macros["classes"], macros["ClipsPost"]) == ("2", "20", "800")
-
-
-def test_a_worse_model_is_called_so(summary):
+def test_a_worse_model_is_called_so_by_the_adjusted_p(summary):
     summary["models"]["t-clap"]["zste"]["3"]["accuracy"] = 1.0
-    assert numbers.macros(summary)["VerdictOverClapTaskThree"] == "significantly below"
-
-
-def test_a_comparison_is_told_in_a_clause(summary):
-    macros = numbers.macros(summary)
-    assert macros["ClauseOverClapTaskThree"] == (
-        r"significantly above the base model (difference \ensuremath{+73.7} points, 95\,\% interval "
-        r"[\ensuremath{+71.7}, \ensuremath{+75.7}], \ensuremath{p < 0.001})"
-    )
-    assert macros["ClauseSlotsOverClapTaskThree"] == "not compared with the base model"
-    assert macros["AboveOverClap"].startswith("task 2a, task 3, task 3$'$, two-way before")
-    assert macros["AboveOverClap"].endswith("overlap, task 4 and task 5")
-    assert macros["BelowOverClap"] == macros["AboveSlotsOverTClap"] == "none"
-    assert macros["DetectableOverClapTaskOne"] == "--"
-    summary["comparisons"][0]["detectable"] = 2.34
-    assert numbers.macros(summary)["DetectableOverClapTaskOne"] == "2.3"
-
-
-def test_the_p_that_is_told_is_the_adjusted_one(summary):
-    summary["comparisons"][3] |= {"mcnemar_p": 0.01, "holm_p": 0.06}
-    macros = numbers.macros(summary)
-    assert macros["POverClapTaskThree"] == r"\ensuremath{p = 0.060}"
-    assert macros["VerdictOverClapTaskThree"] == "not significantly different from"
+    assert numbers.lookup(summary, "t-clap over clap/3/verdict") == "significantly below"
+    assert numbers.lookup(summary, "t-clap over clap/worse") == "task 3"
+    summary["comparisons"][3] |= {"mcnemar_p": 0.01, "holm_p": 0.06, "detectable": 2.34}
+    assert numbers.lookup(summary, "t-clap over clap/3/verdict") == "not significantly different from"
+    assert numbers.lookup(summary, "t-clap over clap/3/clause").endswith(r"\ensuremath{p = 0.060})")
+    assert numbers.lookup(summary, "t-clap over clap/3/detectable") == "2.3"
 
 
 def test_wordings_are_misread_in_seeds(summary):
     wordings = summary["controls"]["t-clap"]["wording"]
     for entry in wordings.values():
         entry["per_seed"] = [45.0, 99.0]
-    macros = numbers.macros(summary)
-    assert (macros["TClapMisread"], macros["TClapWordingsUnseenBySeed"]) == ("none", "45.0 and 99.0")
+    assert numbers.lookup(summary, "t-clap/misread") == "none"
+    assert numbers.lookup(summary, "t-clap/unseen by seed") == "45.0 and 99.0"
     wordings["{b} follows {a}"]["per_seed"] = [0.5, 24.9]
     wordings["before {b}, {a}"]["per_seed"] = [3.0, 100.0]
     wordings["unseen"]["per_seed"] = [0.5, 3.0]
-    expected = "``B follows A'' (in 2 of 2 seeds) and ``before B, A'' (in 1 of 2 seeds)"
-    assert set(numbers.macros(summary)["TClapMisread"].split(" and ")) == set(expected.split(" and "))
-    assert numbers.macros(summary)["SlotsMisread"] == "none"
+    found = numbers.lookup(summary, "t-clap/misread").split(" and ")
+    assert set(found) == {"``B follows A'' (in 2 of 2 seeds)", "``before B, A'' (in 1 of 2 seeds)"}
 
 
-def test_slots_with_one_thing_changed(summary):
-    macros = numbers.macros(summary)
-    assert macros["AblatedUnchangedTwoWayBefore"] == "95.0"
-    assert macros["AblatedShortPartsBoundaryFifteen"] == "92.0"
-    assert macros["AblatedAttentionThreeBefore"] == "74.0"
-    assert macros["AblatedHalfPartsTaskFive"] == "--"
+@pytest.mark.parametrize("origin", [{"random_weights": True}, {"random_weights": False}, None])
+def test_the_paper_warns_of_random_weights(origin):
+    text = numbers.numbers_tex(made_up.summary() | {"origin": origin})
+    random = bool(origin and origin["random_weights"])
+    warning = r"\textbf{random weights: these numbers mean nothing}" if random else ""
+    assert rf"\setres{{run/warning}}{{{warning}}}" in text.splitlines()
 
 
-def test_a_difference_of_nothing_has_no_minus():
+def test_numbers_as_latex_writes_them():
+    assert latex.escape("50% a_b & {c} ~ \\") == r"50\% a\_b \& \{c\} \textasciitilde{} \textbackslash{}"
+    assert latex.number(float("nan")) == latex.number(None) == latex.interval(None) == "--"
+    assert latex.interval([1.0, None]) == "[1.0, --]"
+    assert (latex.chance(0.526), latex.chance(33.333)) == ("0.53", "33.3")
+    assert (latex.plain(0.005), latex.plain(450), latex.plain(1234567)) == ("0.005", "450", r"1\,234\,567")
     assert latex.signed(-0.04) == latex.signed(0.0) == r"\ensuremath{+0.0}"
-    assert (latex.signed(-0.06), latex.signed(None)) == (r"\ensuremath{-0.1}", "--")
-
-
-def test_settings_are_printed_as_they_were_given():
-    assert (latex.plain(0.005), latex.plain(450), latex.plain(12800)) == ("0.005", "450", r"12\,800")
-    assert (latex.plain(None), latex.thousands(1234567), latex.percent(0.2)) == (
-        "--",
-        r"1\,234\,567",
-        r"20\,\%",
+    assert (latex.signed(-3.25), latex.signed(None)) == (r"\ensuremath{-3.2}", "--")
+    assert (latex.p_value(1e-9), latex.p_value(0.0123)) == (
+        r"\ensuremath{p < 0.001}",
+        r"\ensuremath{p = 0.012}",
     )
+    found = [latex.enumeration(texts) for texts in ([], ["a"], ["a", "b"], ["a", "b", "c"])]
+    assert found == ["--", "a", "a and b", "a, b and c"]

@@ -5,9 +5,10 @@ import re
 import made_up
 import pytest
 
-from figures import read
-from figures.scores import best, better, comparison
-from paper import latex, tables
+from figures.scores import comparison
+from figures.style import MAIN
+from paper import tables
+from paper.tables import NOT_OURS, best, build
 
 
 def cells(text: str, start: str) -> list[str]:
@@ -23,56 +24,56 @@ def check_latex(text: str) -> None:
     for character in bare:
         depth += {"{": 1, "}": -1}.get(character, 0)
         assert depth >= 0
-    assert depth == 0
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}")
-    mathless = re.sub(r"\$[^$]*\$", "", bare)
-    assert not set("%_#$") & set(mathless)
-    assert text.isascii()
-    for body in re.findall(r"\\begin{tabular}{([lcr]+)}(.*?)\\end{tabular}", text, re.S):
-        for line in body[1].splitlines():
-            if line.endswith(r"\\"):
-                spans = [int(n) for n in re.findall(r"\\multicolumn{(\d+)}", line)]
-                assert line.replace(r"\&", "").count("&") + 1 + sum(n - 1 for n in spans) == len(body[0]), (
-                    line
-                )
+    assert depth == 0 and text.isascii() and "nan" not in text
+    assert not set("%_#$") & set(re.sub(r"\$[^$]*\$", "", bare))
+    bodies = re.findall(r"\\begin{tabular}{([lcr]+)}(.*?)\\end{tabular}", text, re.S)
+    assert len(bodies) == text.count(r"\begin{tabular}") == text.count(r"\end{tabular}")
+    for columns, body in bodies:
+        for line in (line for line in body.splitlines() if line.endswith(r"\\")):
+            spans = [int(n) for n in re.findall(r"\\multicolumn{(\d+)}", line)]
+            assert line.replace(r"\&", "").count("&") + 1 + sum(n - 1 for n in spans) == len(columns), line
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
 @pytest.mark.parametrize("models", [tuple(made_up.ACCURACY), ("clap",), ("t-clap", "t-clap-no-time")])
-def test_tables_are_valid_latex_for_any_set_of_models(name, models):
-    check_latex(tables.TABLES[name](made_up.summary(models), read.draft()))
+def test_tables_are_valid_latex_for_any_run_and_warn_of_random_weights(name, models):
+    content = made_up.summary(models)
+    plain = build(name, content)
+    check_latex(plain)
+    check_latex(build(name, {key: content[key] for key in ("profile", "base", "seeds", "models")}))
+    assert build(name, content | {"origin": {"random_weights": False}}) == plain
+    first, rest = build(name, content | {"origin": {"random_weights": True}}).split("\n", 1)
+    assert first == r"\textbf{random weights: these numbers mean nothing}\par\smallskip" and rest == plain
+
+
+def test_an_unknown_table_is_refused(summary):
+    with pytest.raises(ValueError, match="no table '7'"):
+        build("7", summary)
 
 
 def test_table_2_has_accuracy_interval_chance_and_n(summary):
-    text = tables.table_2(summary, read.draft())
-    assert cells(text, "control")[1:5] == ["93.9", "52.0", "35.1", "22.4"]
-    lines = text.splitlines()
-    below = lines[lines.index(next(line for line in lines if line.startswith("control"))) + 1]
-    assert r"{\scriptsize [92.4, 95.4]}" in below
+    text = build("2", summary)
+    assert cells(text, "control")[1:3] == [r"\score{93.9}{[92.4, 95.4]}", r"\score{52.0}{[50.5, 53.5]}"]
     assert cells(text, "chance")[1:] == [
         "5.0", "0.53", "0.53", "33.3", "33.3", "50.0", "50.0", "33.3", "2.0", "0.13",
     ]  # fmt: skip
-    assert cells(text, "$n$ a seed")[1:] == ["500"] * 10
+    assert cells(text, "n per seed")[1:] == ["500"] * 10
     assert cells(text, "never")[1:] == ["", "", "", "50.0", "50.0", "", "", "", "", ""]
+    for groups in summary["models"].values():
+        groups["zste"]["4"] = None
+    text = build("2", summary)
+    assert cells(text, "CLAP &")[9] == cells(text, "chance")[9] == "--"
+    assert tables.text_table(summary).splitlines()[2].split()[9] == "--"
 
 
 def test_bold_marks_the_best_and_its_equals_where_another_model_is_significantly_worse(summary):
-    text = tables.table_2(summary, read.draft())
+    text = build("2", summary)
     row = cells(text, "T-CLAP &")
-    assert row[1] == "93.8", "task 1 has p = 0.4"
-    assert row[4] == r"\textbf{92.2}"
+    assert row[1] == r"\score{93.8}{[92.3, 95.3]}", "task 1 has p = 0.4"
+    assert row[4] == r"\score{\textbf{92.2}}{[90.7, 93.7]}"
     assert "textbf" not in "".join(cells(text, "CLAP &") + cells(text, "no replay"))
-    for entry in summary["comparisons"]:
-        entry["mcnemar_p"] = 0.001
-    summary["models"]["t-clap"]["zste"]["1"]["accuracy"] = 60.0
-    worse = tables.table_2(summary, read.draft())
-    assert cells(worse, "control")[1] == r"\textbf{93.9}"
-    assert (cells(worse, "CLAP &")[1], cells(worse, "T-CLAP &")[1]) == ("93.2", "60.0")
-
-
-def compared(*pairs: tuple[str, str, float]) -> list[dict]:
-    names = ("models", "task", "mcnemar_p", "difference", "ci95")
-    return [dict(zip(names, ([a, b], "3", p, 1.0, [0, 2]), strict=True)) for a, b, p in pairs]
+    summary["comparisons"] = []
+    assert "textbf" not in "".join(build(name, summary) for name in tables.TABLES)
 
 
 @pytest.mark.parametrize(
@@ -88,121 +89,81 @@ def compared(*pairs: tuple[str, str, float]) -> list[dict]:
 def test_the_best_are_the_first_and_what_is_not_significantly_below(pairs, expected):
     accuracies = {"clap": 50.0, "t-clap": 97.0, "slots": 98.0, "mine": 99.0}
     models = {name: {"zste": {"3": {"accuracy": value}}} for name, value in accuracies.items()}
-    content = {"models": models, "comparisons": compared(*pairs)}
+    names = ("models", "task", "mcnemar_p", "difference", "ci95")
+    rows = [dict(zip(names, ([a, b], "3", p, 1.0, [0, 2]), strict=True)) for a, b, p in pairs]
+    content = {"models": models, "comparisons": rows}
     assert best(content, "3", ["clap", "t-clap", "slots", "absent"]) == expected
     assert best(content, "4", ["clap", "t-clap"]) == best(content, "3", []) == set()
     models["equal"] = models["slots"]
     assert best(content, "3", ["clap", "t-clap", "slots", "equal"]) == (expected and expected | {"equal"})
 
 
-def test_no_comparison_means_no_bold(summary):
-    summary["comparisons"] = []
-    assert "textbf" not in "".join(table(summary, read.draft()) for table in tables.TABLES.values())
+def test_comparisons_are_turned_to_second_minus_first():
+    entry = {
+        "task": "3",
+        "mcnemar_p": 0.01,
+        "difference": -70.0,
+        "ci95": [-72, -69],
+        "models": ["t-clap", "clap"],
+    }
+    found = comparison({"comparisons": [entry]}, "clap", "t-clap", "3")
+    expected = {"difference": 70.0, "ci95": [69, 72], "mcnemar_p": 0.01, "holm_p": 0.01, "detectable": None}
+    assert found == expected
+    assert comparison({"comparisons": [entry]}, "clap", "t-clap", "4") is None
 
 
-def test_draft_rows_stand_under_their_own_heading_as_printed(summary):
-    text = tables.table_2(summary, read.draft())
-    ours, theirs = text.split(r"\textit{draft (2023), not ours}")
+def test_the_drafts_numbers_stand_under_its_name_as_printed(summary):
+    ours, theirs = build("2", summary).split(NOT_OURS)
     assert "78.14" not in ours and "40.38" not in ours
-    assert cells(theirs, "CLAP")[1:] == [
-        "78.14", r"\multicolumn{2}{c}{49.7, 48.4}", "25.8", "", "", "", "", "2.1", "3.7, 11.7",
-    ]  # fmt: skip
-    empty = cells(theirs, r"T-CLAP ($\alpha_\mathrm{cross} = 0$)")
-    assert [cell for cell in empty[1:] if cell] == ["--", r"\multicolumn{2}{c}{--}", "--", "--", "--"]
-    third = tables.table_3(summary, read.draft()).split(r"\textit{draft (2023), not ours}")[1]
+    spanned = ["78.14", "49.7, 48.4", "25.8", "", "2.1", "3.7, 11.7"]
+    spans = [1, 2, 1, 4, 1, 1]
+    expected = [rf"\multicolumn{{{n}}}{{c}}{{{text}}}" for n, text in zip(spans, spanned, strict=True)]
+    assert cells(theirs, "CLAP")[1:] == expected
+    assert theirs.count(r"T-CLAP ($\alpha_\mathrm{cross} = 0$)") == 1 and "{--}" in theirs
+    third = build("3", summary).split(NOT_OURS)[1]
     assert cells(third, "CLAP") == ["CLAP", "99.34", "62.28", "69.89", "0.0259.71", "0.2563", "0.1593"]
+    row = cells(build("1", summary), r"\texttt{i can hear \{label\}}")
+    assert row[1] == r"\score{93.2}{[91.7, 94.7]}" and row[4:] == ["5.0", "400", "0.786"]
+    assert "not updated" in tables.DRAFT.read_text(encoding="utf-8").split("table,row")[0]
 
 
-def test_table_1_joins_our_prompts_with_the_draft_column(summary):
-    text = tables.table_1(summary, read.draft())
-    row = cells(text, r"\texttt{i can hear \{label\}}")
-    assert row[1:] == [
-        r"93.2 {\scriptsize [91.7, 94.7]}", r"93.9 {\scriptsize [92.4, 95.4]}",
-        r"93.8 {\scriptsize [92.3, 95.3]}", "5.0", "400", "0.786",
-    ]  # fmt: skip
-
-
-def test_table_3_has_both_directions(summary):
-    for model in ("clap", "clap-continued"):
-        way = summary["models"][model]["retrieval"]["ordered"]["audio_to_text"]
-        way |= {
-            "ci95": {"R@1": [40.0, 46.0], "mAP@10": [28.5, 31.5]},
-            "chance": {"R@1": 0.222, "mAP@10": 1.0},
-        }
-    text = tables.table_3(summary, read.draft())
-    check_latex(text)
-    row = cells(text, "ordered composites")
-    assert row[1:] == [
-        "CLAP",
-        *["42.0", "72.0", "80.0", "30.0", "4.0", "43.0", "72.0", "80.0", "30.0", "4.0", "400"],
-    ]
-    lines = text.splitlines()
-    below = lines[lines.index(next(line for line in lines if line.startswith("ordered"))) + 1]
-    found = [cell.strip() for cell in below.removesuffix(r"\\").split("&")]
-    assert found[7:] == [
-        r"{\scriptsize [40.0, 46.0]}", "", "", r"{\scriptsize [28.5, 31.5]}", "", "",
-    ]  # fmt: skip
-    (chances,) = [line for line in lines if line.startswith(" & chance")]
-    assert [c.strip() for c in chances.removesuffix(r"\\").split("&")][7:] == ["0.22", "", "", "1.0", "", ""]
-
-
-def test_table_3_has_chance_and_the_models_with_slots(summary):
-    for model in ("clap", "clap-slots"):
-        groups = summary["models"].setdefault(model, {"retrieval": made_up.retrieval(9.0)})
-        for ways in groups["retrieval"].values():
-            ways["text_to_audio"]["chance"] = ways["audio_to_text"]["chance"] = {"R@1": 0.25, "R@10": 2.5}
-    text = tables.table_3(
-        {**summary, "models": {m: summary["models"][m] for m in ("clap", "clap-slots")}}, read.draft()
-    )
-    check_latex(text)
-    chances = [line for line in text.splitlines() if line.startswith(" & chance")]
-    assert [c.strip() for c in chances[0].removesuffix(r"\\").split("&")] == [
-        "", "chance", *2 * ["0.25", "", "2.5", "", ""], "",
-    ]  # fmt: skip
-    assert len(chances) == 3 and text.count("CLAP + slots") == 3
-
-
-def test_captioned_data_sets_have_rows_where_they_were_searched(summary):
-    assert "Clotho &" not in tables.table_3(summary, read.draft())
+def test_table_3_has_both_directions_intervals_and_chance(summary):
+    assert "Clotho &" not in build("3", summary)
     way = {"R@1": 12.5, "R@5": 30.0, "R@10": 41.0, "mAP@10": 20.0, "median_rank": 14.0}
-    found = {"text_to_audio": way | {"n": 5225}, "audio_to_text": way | {"n": 1045}}
+    back = way | {"n": 1045, "ci95": {"R@1": [40.0, 46.0]}, "chance": {"R@1": 0.222, "mAP@10": 1.0}}
     for model in ("clap", "t-clap"):
+        found = {"text_to_audio": way | {"n": 5225}, "audio_to_text": back}
         summary["models"][model]["retrieval"]["clotho"] = found
-    text = tables.table_3(summary, read.draft())
+    text = build("3", summary)
     check_latex(text)
-    row = cells(text, "Clotho &")
-    assert row[1:] == ["CLAP", *2 * ["12.5", "30.0", "41.0", "20.0", "14.0"], "5225 / 1045"]
+    values = ["30.0", "41.0", "20.0", "14.0"]
+    expected = ["CLAP", "12.5", *values, r"\score{12.5}{[40.0, 46.0]}", *values, "5225 / 1045"]
+    assert cells(text, "Clotho &")[1:] == expected
+    assert cells(text, " & chance")[1:] == ["chance", *[""] * 5, "0.22", "", "", "1.0", "", ""]
     assert "AudioCaps &" not in text
+    way = summary["models"]["clap"]["retrieval"]["ordered"]["audio_to_text"]
+    assert cells(text, "ordered composites")[7] == f"{way['R@1']:.1f}"
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
-def test_tables_of_random_weights_say_so_first(summary, name):
-    plain = tables.build(name, summary, read.draft())
-    assert plain == tables.TABLES[name](summary, read.draft())
-    for origin in ({"random_weights": False}, None):
-        assert tables.build(name, summary | {"origin": origin}, read.draft()) == plain
-    stamped = tables.build(name, summary | {"origin": {"random_weights": True}}, read.draft())
-    check_latex(stamped)
-    first, rest = stamped.split("\n", 1)
-    assert first == r"\textbf{random weights: these numbers mean nothing}\par\smallskip" and rest == plain
+def test_tables_4_and_5_have_a_row_per_control_and_change(summary):
+    row = cells(build("4", summary), "three events: ``first")
+    scores = [summary["controls"][model]["three"]["then"] for model in MAIN]
+    texts = [rf"\score{{{s['accuracy']:.1f}}}{{[{s['ci95'][0]:.1f}, {s['ci95'][1]:.1f}]}}" for s in scores]
+    assert row[1:] == [*texts, "50.0", "200"]
+    text = build("5", summary)
+    assert cells(text, r"parts: 20 \% alone")[1:] == [r"\score{92.0}{[90.5, 93.5]}"] * len(
+        tables.SLOT_COLUMNS
+    )
+    assert text.count("base model: ") == 3 and cells(text, "$n$")[1] == "400"
 
 
-def test_the_text_table_of_random_weights_says_so_first(summary):
-    plain = tables.text_table(summary)
-    stamped = tables.text_table(summary | {"origin": {"random_weights": True}})
-    assert stamped == "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING\n" + plain
-    assert tables.text_table(summary | {"origin": {"random_weights": False}}) == plain
-
-
-def test_a_task_that_does_not_apply_is_a_dash(summary):
-    for groups in summary["models"].values():
-        groups["zste"]["4"] = None
-    text = tables.table_2(summary, read.draft())
-    assert cells(text, "CLAP &")[9] == "--" and cells(text, "chance")[9] == "--"
-    assert tables.text_table(summary).splitlines()[2].split()[9] == "-"
-
-
-def test_text_table_is_aligned_and_complete(summary):
+def test_results_are_a_frame_and_an_aligned_text(summary):
+    frame = tables.results(summary, ("t-clap", "clap"))
+    assert list(frame.index) == ["t-clap", "clap", "chance", "n per seed"]
+    assert frame.loc["t-clap", "3"] == "92.2 [90.7, 93.7]" and frame.loc["chance", "5"] == "0.13"
+    controls = tables.control_results(summary)
+    score = summary["controls"]["t-clap"]["three"]["then"]
+    assert controls.loc["three: then", "t-clap"].startswith(f"{score['accuracy']:.1f} [")
     head, *lines = tables.text_table(summary).splitlines()
     assert "profile synthetic, base compact, 2 seeds (0, 1)" in head
     assert len({len(line) for line in lines}) == 1
@@ -210,42 +171,5 @@ def test_text_table_is_aligned_and_complete(summary):
     assert lines[1].split() == ["clap", *map(str, made_up.ACCURACY["clap"])]
     assert lines[2].split()[0] == "91.7-94.7"
     assert len(lines) == 1 + 10 + 3 + 2, "models, intervals of the main three, chance and n"
-
-
-def test_comparisons_are_turned_to_second_minus_first():
-    entry = {
-        "models": ["t-clap", "clap"],
-        "task": "3",
-        "mcnemar_p": 0.01,
-        "difference": -70.0,
-        "ci95": [-72, -69],
-    }
-    found = comparison({"comparisons": [entry]}, "clap", "t-clap", "3")
-    assert found == {"difference": 70.0, "ci95": [69, 72], "mcnemar_p": 0.01, "holm_p": 0.01}
-    assert comparison({"comparisons": [entry]}, "clap", "t-clap", "4") is None
-
-
-def test_better_needs_a_p_value(summary):
-    assert better(summary, "3") == "t-clap"
-    for entry in summary["comparisons"]:
-        entry["mcnemar_p"] = None
-    assert better(summary, "3") is None
-
-
-def test_escape_and_number_formats():
-    assert latex.escape("50% a_b & {c} ~ \\") == r"50\% a\_b \& \{c\} \textasciitilde{} \textbackslash{}"
-    assert latex.number(float("nan")) == latex.number(None) == "--"
-    assert (latex.chance(0.526), latex.chance(33.333)) == ("0.53", "33.3")
-    found = [latex.enumeration(texts) for texts in ([], ["a"], ["a", "b"], ["a", "b", "c"])]
-    assert found == ["--", "a", "a and b", "a, b and c"]
-    assert (
-        latex.p_value(1e-9) == r"\ensuremath{p < 0.001}"
-        and latex.p_value(0.0123) == r"\ensuremath{p = 0.012}"
-    )
-    assert latex.signed(-3.25).startswith(r"\ensuremath{-3.2")
-    assert latex.interval([1.0, None]) == "--"
-
-
-def test_draft_is_quoted_with_its_provenance():
-    assert len(read.draft()) == 40
-    assert "not updated" in read.DRAFT.read_text(encoding="utf-8").split("table,row")[0]
+    stamped = tables.text_table(summary | {"origin": {"random_weights": True}})
+    assert stamped == "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING\n" + tables.text_table(summary)

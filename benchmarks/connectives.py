@@ -1,37 +1,36 @@
-"""Which captions say something about time, by connective: patterns, for AudioCaps and Clotho.
+"""What captions of AudioCaps and Clotho say about time: ``python -m benchmarks.connectives [--figure FILE]``.
 
-A connective is a word or phrase that relates what a caption names:
+Reads whichever of the two data sets' official csv files are there, and prints the share of captions with each
+connective, a word or phrase that relates what a caption names, with its 95 % interval.
 
-==============  ====================================================================
-group           connectives
-==============  ====================================================================
-sequence        before, after, followed by, then, next, later, until, finally, first,
-                begins / starts / stops / ends, once (it, the, ...)
-simultaneity    while, as, during, at the same time, when, meanwhile, along with
-repetition      one after another, again and again, repeatedly, over and over
-conjunction     and, with, a comma
-==============  ====================================================================
-
-Patterns are tried on the lower-case caption after those uses have been taken out in which the word says
-something else (:data:`FALSE_FRIENDS`: "as well as", "as time goes by", "for a while"). No tagger is
-asked, so that nothing has to be downloaded; a pattern has no idea of grammar, and its precision is what
-reading a sample gives.
+Patterns are tried on the lower-case caption without those uses of a word that say something else
+(:data:`FALSE_FRIENDS`: "as well as", "as time goes by"). There is no tagger, so that nothing has to be
+downloaded; a pattern has no idea of grammar, and its precision is what reading a sample gives.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 from collections.abc import Sequence
-from types import ModuleType
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
+from figures import style
+from figures.marks import dot_plot
 from tclap.data.datasets import audiocaps, clotho
 
-DATA_SETS: dict[str, ModuleType] = {"audiocaps": audiocaps, "clotho": clotho}
+DATA_SETS = {"audiocaps": audiocaps, "clotho": clotho}
+LOOKS = {
+    "audiocaps": style.ModelStyle("AudioCaps", "#004488", "D"),
+    "clotho": style.ModelStyle("Clotho", "#DDAA33", "o"),
+}
 CONNECTIVES: dict[str, tuple[str, str]] = {
     "before": ("sequence", r"\bbefore\b|\bprior to\b|\bpreced(?:es?|ed|ing)\b"),
     "after": ("sequence", r"\bafter(?:wards?)?\b|\bfollowing\b"),
@@ -64,7 +63,6 @@ CONNECTIVES: dict[str, tuple[str, str]] = {
     "comma": ("conjunction", r","),
 }
 FEW = 10
-GROUPS = ("sequence", "simultaneity", "repetition", "conjunction")
 ANY = {"sequence": "any order word", "simultaneity": "any word of simultaneity"}
 NONE = "neither"
 FALSE_FRIENDS = re.compile(
@@ -75,17 +73,6 @@ FALSE_FRIENDS = re.compile(
     r"|\bone after (?:an|the )other\b|\bafter another\b|\bnow and then\b|\bthe ends? of\b|\bboth ends\b"
 )
 ON_WHOLE = ("again and again", "at the same time")  # which are among the false friends of others
-
-
-def read_captions(name: str) -> pd.DataFrame:
-    """The captions of ``audiocaps`` or ``clotho``: ``data_set, clip_id, split, caption``; no audio is needed.
-
-    Raises:
-        ValueError: on another name; FileNotFoundError and ValueError as the data set's own reader.
-    """
-    if name not in DATA_SETS:
-        raise ValueError(f"unknown captioned data set {name!r}, expected one of {', '.join(DATA_SETS)}.")
-    return DATA_SETS[name].read_captions().assign(data_set=name)
 
 
 def connectives(captions: Sequence[str]) -> pd.DataFrame:
@@ -114,25 +101,15 @@ def shares(captions: pd.DataFrame) -> pd.DataFrame:
     for data_set, part in captions.groupby("data_set", sort=False):
         found = connectives(part["caption"])
         columns = {name: (group, found[name]) for name, (group, _) in CONNECTIVES.items()}
-        timed = {}
         for group, name in ANY.items():
-            timed[group] = found[[c for c, (g, _) in CONNECTIVES.items() if g == group]].any(axis=1)
-            columns[name] = (group, timed[group])
-        columns[NONE] = ("none", ~(timed["sequence"] | timed["simultaneity"]))
+            timed = [connective for connective, (of, _) in CONNECTIVES.items() if of == group]
+            columns[name] = (group, found[timed].any(axis=1))
+        columns[NONE] = ("none", ~np.logical_or(*(columns[name][1] for name in ANY.values())))
         for name, (group, has) in columns.items():
             low, high = _interval(has.to_numpy(), part["clip_id"].to_numpy())
-            rows.append(
-                {
-                    "data_set": data_set,
-                    "connective": name,
-                    "group": group,
-                    "captions": int(has.sum()),
-                    "total": len(has),
-                    "share": 100 * float(has.mean()),
-                    "low": 100 * low,
-                    "high": 100 * high,
-                }
-            )
+            percent = {"share": 100 * float(has.mean()), "low": 100 * low, "high": 100 * high}
+            counts = {"captions": int(has.sum()), "total": len(has)}
+            rows.append({"data_set": data_set, "connective": name, "group": group} | counts | percent)
     return pd.DataFrame(rows)
 
 
@@ -146,3 +123,41 @@ def _interval(has: np.ndarray, clips: np.ndarray) -> tuple[float, float]:
     deviations = by_clip["hits"] - share * by_clip["captions"]
     half = norm.ppf(0.975) * np.sqrt((deviations**2).sum()) / count
     return max(share - half, 0.0), min(share + half, 1.0)
+
+
+def draw(found: pd.DataFrame) -> Figure:
+    """Share of the captions with each connective, sequence and simultaneity side by side."""
+    rows = found.assign(accuracy=found["share"], chance=np.nan, per_seed=[()] * len(found))
+    panels = {
+        group: (group, {name: name for name, (of, _) in CONNECTIVES.items() if of == group}) for group in ANY
+    }
+    rows = rows[rows["connective"].isin(CONNECTIVES) & rows["group"].isin(ANY)]
+    look = {"along": "x", "looks": LOOKS, "label": "captions that have it (%), 95 % interval"}
+    columns = ("group", "connective", "data_set")
+    limits = (-0.5, 1.06 * rows["high"].max())
+    with style.styled():
+        return dot_plot(rows, columns, panels, (style.TEXT, 2.6), limits=limits, **look)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the shares of the data sets that are there; the exit code, 1 where there is none of them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--figure", type=Path, help="draw the shares, as PDF and PNG")
+    options = parser.parse_args(arguments)
+    parts = []
+    for name, data_set in DATA_SETS.items():
+        try:
+            parts.append(data_set.read_captions().assign(data_set=name))
+        except (FileNotFoundError, ValueError) as error:
+            print(error, file=sys.stderr)
+    if not parts:
+        return 1
+    found = shares(pd.concat(parts, ignore_index=True))
+    print(found.to_string(index=False, float_format="%.1f"))
+    if options.figure:
+        style.save(draw(found), options.figure.stem, options.figure.parent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artifact import connectives as module
-from artifact.connectives import ANY, CONNECTIVES, GROUPS, NONE, connectives, read_captions, shares
+from benchmarks import connectives as module
+from benchmarks.connectives import ANY, CONNECTIVES, NONE, connectives, draw, main, shares
 
 # Sentences of our own, with the connectives that a reader finds in them.
 READ = {
@@ -58,8 +58,7 @@ def test_sentences_are_read_as_a_reader_does(caption):
     assert set(row.index[row]) == READ[caption]
 
 
-def test_every_pattern_belongs_to_a_group_and_is_read_above():
-    assert {group for group, _ in CONNECTIVES.values()} == set(GROUPS)
+def test_every_pattern_is_read_above():
     assert {name for found in READ.values() for name in found} == set(CONNECTIVES) - {"next", "meanwhile"}
 
 
@@ -102,7 +101,9 @@ def test_shares_by_hand():
 def test_official_captions(audiocaps_root, clotho_root, monkeypatch):
     monkeypatch.setenv("AUDIOCAPS_ROOT", str(audiocaps_root))
     monkeypatch.setenv("CLOTHO_ROOT", str(clotho_root))
-    captions = pd.concat([read_captions("audiocaps"), read_captions("clotho")], ignore_index=True)
+    captions = pd.concat(
+        [data_set.read_captions() for data_set in module.DATA_SETS.values()], ignore_index=True
+    )
     found = connectives(captions["caption"])
     # Unambiguous ones against a plain count of words.
     words = captions["caption"].str.lower().map(lambda text: set(re.findall(r"[a-z]+", text)))
@@ -115,6 +116,28 @@ def test_official_captions(audiocaps_root, clotho_root, monkeypatch):
     assert np.all(found.mean() < 0.7)
 
 
-def test_an_unknown_data_set_is_refused():
-    with pytest.raises(ValueError, match="unknown captioned data set 'wavcaps'"):
-        read_captions("wavcaps")
+def test_the_figure_has_a_point_for_each_connective_and_data_set():
+    words = ["hail before rain", "hail", "rain while hail", "rain, then hail", "x as y", "x"]
+    clips = {"clip_id": list("abcdef"), "caption": words}
+    found = shares(pd.concat([pd.DataFrame({"data_set": name, **clips}) for name in module.DATA_SETS]))
+    figure = draw(found)
+    for axes, group in zip(figure.axes, ANY, strict=True):
+        rows = found[(found["group"] == group) & found["connective"].isin(CONNECTIVES)]
+        drawn = [x for container in axes.containers for x in container.lines[0].get_xdata()]
+        assert sorted(drawn) == sorted(rows["share"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["AudioCaps", "Clotho"]
+
+
+def test_the_command_prints_what_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AUDIOCAPS_ROOT", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("CLOTHO_ROOT", str(tmp_path / "clotho"))
+    assert main([]) == 1 and "nowhere" in capsys.readouterr().err
+    (tmp_path / "clotho").mkdir()
+    captions = ["hail then rain", "hail", "rain", "hail and rain", "rain while hail"]
+    columns = ["file_name", *(f"caption_{n}" for n in range(1, 6))]
+    rows = pd.DataFrame([[f"{n}.wav", *captions] for n in range(4)], columns=columns)
+    rows.to_csv(tmp_path / "clotho" / "clotho_captions_development.csv", index=False)
+    assert main(["--figure", str(tmp_path / "shares.png")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"any order word +sequence +4 +20 +20\.0", out)
+    assert (tmp_path / "shares.pdf").stat().st_size and (tmp_path / "shares.png").stat().st_size
