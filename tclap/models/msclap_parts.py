@@ -6,20 +6,15 @@ authors; the trunk keeps its time axis, which the published head then pools away
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tclap import files
 from tclap.models.base import Tokens
 from tclap.models.readouts import PublishedHead
-from tclap.models.tokenizers import token_offsets, word_tokens
+from tclap.models.towers import TextTrunk, Trunk, first_output
 
 
-class AudioTrunk(nn.Module):
+class AudioTrunk(Trunk):
     """An msclap audio encoder up to its global pooling: ``[N, samples] -> [N, T, D]``.
 
     ``base`` is the package's module without the layers that belong to the head.
@@ -28,11 +23,6 @@ class AudioTrunk(nn.Module):
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the (frozen) weights."""
-        return files.hash_state(self.state_dict())
 
     @property
     def front(self) -> nn.Module:
@@ -45,34 +35,9 @@ class AudioTrunk(nn.Module):
         return self.front.spectrogram_extractor.stft.hop_length
 
     def decibels(self, waveforms: Tensor) -> Tensor:
-        """Mel power ``[N, frames, bands]`` in dB; a spectrum needs all of float32's digits.
-
-        The package multiplies by a matrix of sines. In lower precision, where the last digits do not
-        matter, a fast Fourier transform takes its place.
-        """
-        fast = torch.is_autocast_enabled(waveforms.device.type) and self._is_fourier
+        """Mel power ``[N, frames, bands]`` in dB; a spectrum needs all of float32's digits."""
         with torch.autocast(waveforms.device.type, enabled=False):
-            extractor = self.front.spectrogram_extractor
-            spectrum = self._fast_spectrum(waveforms.float()) if fast else extractor(waveforms.float())
-            return self.front.logmel_extractor(spectrum)[:, 0]
-
-    def _fast_spectrum(self, waveforms: Tensor) -> Tensor:
-        size = self.front.spectrogram_extractor.stft.n_fft
-        window = torch.hann_window(size, device=waveforms.device)
-        spectrum = torch.stft(
-            waveforms, size, self.hop, window=window, center=True, pad_mode="reflect", return_complex=True
-        )
-        return spectrum.abs().square().transpose(1, 2)[:, None]
-
-    @cached_property
-    def _is_fourier(self) -> bool:
-        """Whether the loaded matrices are those of a Fourier transform under a Hann window."""
-        stft = self.front.spectrogram_extractor.stft
-        size = stft.n_fft
-        window = torch.hann_window(size, dtype=torch.float64)
-        spectrum = torch.fft.rfft(torch.diag(window), dim=0)
-        loaded = torch.complex(stft.conv_real.weight[:, 0].double(), stft.conv_imag.weight[:, 0].double())
-        return bool((loaded.cpu().abs() - spectrum.abs()).abs().max() < 1e-4)
+            return self.front.logmel_extractor(self.front.spectrogram_extractor(waveforms.float()))[:, 0]
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Normalised log-mel ``[N, 1, frames, bands]``."""
@@ -86,37 +51,20 @@ class Cnn14Trunk(AudioTrunk):
     width = 2048
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        maps = self.log_mel(waveforms)
-        device = waveforms.device.type
-        if torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self._low(maps, torch.get_autocast_dtype(device))
+        maps, device = self.log_mel(waveforms), waveforms.device.type
         for k in range(1, 7):
-            maps = getattr(self.base, f"conv_block{k}")(maps, pool_size=(2, 2) if k < 6 else (1, 1))
+            # The first block is never in lower precision: a log-mel's small differences would be lost.
+            with torch.autocast(device, enabled=k > 1 and torch.is_autocast_enabled(device)):
+                block = getattr(self.base, f"conv_block{k}")
+                maps = block(maps, pool_size=(2, 2) if k < 6 else (1, 1))
         return maps.mean(3).transpose(1, 2).float()
-
-    def _low(self, maps: Tensor, dtype: torch.dtype) -> Tensor:
-        """The same in lower precision, with each norm folded into its convolution: fewer roundings.
-
-        The first block is computed in full: a log-mel's small differences would be lost.
-        """
-        for k in range(1, 7):
-            block = getattr(self.base, f"conv_block{k}")
-            for conv, norm in ((block.conv1, block.bn1), (block.conv2, block.bn2)):
-                weight, bias = fuse_conv_bn_weights(
-                    conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-                )
-                kind = torch.float32 if k == 1 else dtype
-                maps = torch.relu_(conv2d(maps.to(kind), weight.to(kind), bias.to(kind), padding=1))
-            maps = avg_pool2d(maps, 2) if k < 6 else maps
-        return maps.float().mean(3).transpose(1, 2)
 
 
 class HtsatTrunk(AudioTrunk):
     """HTSAT's tokens before the last norm: 32 steps in time, two frequency halves of 768 side by side.
 
     The spectrogram is stretched to 1024 frames, cut into four quarters, and these are stacked into
-    a square picture: the token in row 2 · quarter + half hears the time 8 · quarter + column.
+    a square picture: the token in row 2 · quarter + half is of the time 8 · quarter + column.
     """
 
     width = 2 * 768
@@ -127,7 +75,7 @@ class HtsatTrunk(AudioTrunk):
         log_mel = self.log_mel(waveforms)
         if log_mel.shape[2] > longest:
             raise ValueError(
-                f"HTSAT hears at most {longest} frames at once; {waveforms.shape[1]} samples give "
+                f"HTSAT takes at most {longest} frames at once; {waveforms.shape[1]} samples give "
                 f"{log_mel.shape[2]}. The msclap package averages several crops of longer audio, across "
                 "which order is lost: use the window policy fit."
             )
@@ -143,69 +91,14 @@ class HtsatTrunk(AudioTrunk):
 class Cnn14Head(PublishedHead):
     """Mean + maximum over time, ``fc1``, projection."""
 
-    def __init__(self, encoder: nn.Module, dim: int) -> None:
-        super().__init__(encoder.projection, Cnn14Trunk.width, dim)
-        self.fc1, self.dropout = encoder.base.fc1, nn.Dropout(0.5)
-        encoder.base.fc1 = nn.Identity()
+    def __init__(self, fc1: nn.Module, projection: nn.Module, dim: int) -> None:
+        super().__init__(projection, Cnn14Trunk.width, dim)
+        self.fc1, self.dropout = fc1, nn.Dropout(0.5)
 
     def pooled(self, features: Tensor) -> Tensor:
         """The published input of the projection."""
         pooled = self.dropout(features.amax(1) + features.mean(1))
         return self.dropout(torch.relu(self.fc1(pooled)))
-
-
-class HtsatHead(PublishedHead):
-    """Norm, mean over all tokens, projection."""
-
-    def __init__(self, encoder: nn.Module, dim: int) -> None:
-        super().__init__(encoder.projection, HtsatTrunk.width, dim)
-        self.norm = encoder.base.htsat.norm
-        encoder.base.htsat.norm = nn.Identity()
-
-    def pooled(self, features: Tensor) -> Tensor:
-        """The published input of the projection."""
-        return self.norm(features.unflatten(2, (2, -1))).mean((1, 2))
-
-
-class TextTrunk(nn.Module):
-    """A text encoder but for its last layer: captions to :class:`Tokens`, padded to the longest only."""
-
-    width = 768
-    suffix = ""
-
-    def __init__(self, base: nn.Module, tokenizer) -> None:
-        super().__init__()
-        self.base, self.tokenizer = base, tokenizer
-        self.longest = base.config.max_position_embeddings
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the (frozen) weights."""
-        return files.hash_state(self.state_dict())
-
-    def tokenize(self, captions: list[str]):
-        """Ids and attention mask ``[N, L]``."""
-        encoded = self.tokenizer(
-            [caption + self.suffix for caption in captions],
-            padding=True,
-            truncation=True,
-            max_length=self.longest,
-            return_tensors="pt",
-        )
-        return encoded.to(next(self.base.parameters()).device)
-
-    def forward(self, captions: list[str]) -> Tokens:
-        encoded = self.tokenize(captions)
-        values = self.base(**encoded).last_hidden_state
-        return Tokens(values, encoded["attention_mask"].sum(1))
-
-    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
-        """Each token's characters, see :func:`tclap.models.tokenizers.token_offsets`."""
-        return token_offsets(self.tokenizer, captions, self.longest, self.suffix)
-
-    def whole_words(self) -> list[str]:
-        """Tokens of the vocabulary that are words, see :func:`tclap.models.tokenizers.word_tokens`."""
-        return word_tokens(self.tokenizer)
 
 
 class Gpt2Trunk(TextTrunk):
@@ -217,37 +110,24 @@ class Gpt2Trunk(TextTrunk):
 
     suffix = " <|endoftext|>"
 
-    def forward(self, captions: list[str]) -> Tokens:
-        encoded = self.tokenize(captions)
-        values = self.base(**encoded).last_hidden_state
-        return Tokens(values, (encoded["input_ids"] != 0).sum(1))
+    def __init__(self, encoder: nn.Module, tokenizer, longest: int) -> None:
+        super().__init__(encoder, tokenizer, longest)
+        tokenizer.add_special_tokens({"pad_token": "!"})
 
-
-class BertHead(nn.Module):
-    """BERT's last layer, its first token, projection."""
-
-    def __init__(self, encoder: nn.Module, projection: nn.Module) -> None:
-        super().__init__()
-        self.layer, self.projection = encoder.encoder.layer[-1], projection
-        del encoder.encoder.layer[-1]
-
-    def forward(self, tokens: Tokens) -> Tensor:
-        values, lengths = tokens
-        padding = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
-        mask = torch.zeros_like(values[..., 0]).masked_fill(padding, torch.finfo(values.dtype).min)
-        return self.projection(self.layer(values, mask[:, None, None])[0][:, 0])
+    def lengths(self, encoded) -> Tensor:
+        """Number of tokens ``[N]`` up to the one that is read out."""
+        return (encoded["input_ids"] != 0).sum(1)
 
 
 class Gpt2Head(nn.Module):
     """GPT-2's last block and norm, the last token, projection. Causal: padding is never looked at."""
 
-    def __init__(self, encoder: nn.Module, projection: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, norm: nn.Module, projection: nn.Module) -> None:
         super().__init__()
-        self.layer, self.norm, self.projection = encoder.h[-1], encoder.ln_f, projection
-        del encoder.h[-1]
-        encoder.ln_f = nn.Identity()
+        self.layer, self.norm, self.projection = layer, norm, projection
 
     def forward(self, tokens: Tokens) -> Tensor:
         values, lengths = tokens
-        last = self.layer(values)[0][torch.arange(len(values), device=values.device), lengths - 1]
+        values = first_output(self.layer(values))
+        last = values[torch.arange(len(values), device=values.device), lengths - 1]
         return self.projection(self.norm(last))

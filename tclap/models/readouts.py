@@ -1,11 +1,9 @@
 """Readouts: how a sequence of trunk outputs becomes one vector.
 
-Whether a model can hear order is decided here. A mean over time, which is what CLAP models use,
-is the same for [a ; b] and [b ; a] up to the frames near the boundary; a readout that keeps the
-ends apart is not.
-
-Every readout maps ``values [N, T, D]`` and ``lengths [N]`` (None: all T) to ``[N, width]``.
-Positions from a row's length on are padding and do not change its result.
+Whether an embedding can depend on order is decided here. A mean over time, which is what CLAP models
+use, is the same for [a ; b] and [b ; a] up to the frames near the boundary; a readout that keeps the
+ends apart is not. Every readout maps ``values [N, T, D]`` and ``lengths [N]`` (None: all T) to
+``[N, width]``. Positions from a row's length on are padding and do not change its result.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+
+from tclap.models import PUBLISHED_READOUTS, READOUTS
 
 
 def _lengths(values: Tensor, lengths: Tensor | None) -> Tensor:
@@ -75,7 +75,7 @@ class Ends(nn.Module):
 class ResidualSegments(nn.Module):
     """An order head to be added to a published embedding: ``[N, T, D] -> [N, d]``, zero at first.
 
-    Sees how each of four segments' means differs from the mean of all, which is what a global
+    Its input is how each of four segments' means differs from the mean of all, which is what a global
     pooling loses; the last layer starts at zero, so that training starts from the published model.
     """
 
@@ -93,9 +93,6 @@ class ResidualSegments(nn.Module):
         return self.outer(nn.functional.gelu(self.inner(self.norm(deviations))))
 
 
-PUBLISHED = ("published", "residual-segments")
-
-
 class PublishedHead(nn.Module):
     """An audio head as published, with or without an order head beside it: ``[N, T, D] -> [N, d]``.
 
@@ -108,13 +105,8 @@ class PublishedHead(nn.Module):
         self.order: nn.Module | None = None
 
     def set_readout(self, readout: str) -> None:
-        """Take the published readout, or add a fresh order head to it.
-
-        Raises:
-            ValueError: on a name that is not in :data:`PUBLISHED`.
-        """
-        if readout not in PUBLISHED:
-            raise ValueError(f"readout must be one of {', '.join(PUBLISHED)}, got {readout!r}.")
+        """Take the published readout, or add a fresh order head to it; ValueError on another name."""
+        _check(readout, PUBLISHED_READOUTS)
         device = next(self.projection.parameters()).device
         residual = readout == "residual-segments"
         self.order = ResidualSegments(self.width, self.dim).to(device) if residual else None
@@ -124,20 +116,12 @@ class PublishedHead(nn.Module):
         return published if self.order is None else published + self.order(features)
 
 
-READOUTS: dict[str, type[nn.Module]] = {"mean": Mean, "segments": Segments, "ends": Ends}
-
-
 def make_readout(name: str, dim: int, hidden: int) -> nn.Module:
-    """Build a readout by name.
+    """A readout of trunk outputs ``dim`` wide, by name; ``hidden`` is the width of a recurrent state."""
+    _check(name, READOUTS)
+    return {"mean": Mean, "segments": Segments, "ends": Ends}[name](dim, hidden)
 
-    Args:
-        name: a key of :data:`READOUTS`.
-        dim: width of the trunk's outputs.
-        hidden: width of a recurrent state, where there is one.
 
-    Raises:
-        ValueError: on an unknown name.
-    """
-    if name not in READOUTS:
-        raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {name!r}.")
-    return READOUTS[name](dim, hidden)
+def _check(name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ValueError(f"readout must be one of {', '.join(known)}, got {name!r}.")

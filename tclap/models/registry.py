@@ -8,16 +8,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tclap import files
 from tclap.models.base import AudioTextModel
+from tclap.models.weights import read_weights
 
 MODELS = {
     "compact": "tclap.models.compact:Compact",
@@ -36,37 +36,37 @@ def load_model(
     Args:
         name: ``compact``, ``msclap-2022``, ``msclap-2023`` or ``laion-clap``.
         weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, with its ``.json``
-            beside it; for a model with published weights also those (see its module). None: the
-            published weights, or for ``compact`` freshly initialised ones.
+            beside it, or published weights (see the model's module). None: the published ones of the
+            hub, or for ``compact`` freshly initialised ones.
         device: where to put it; None: the CPU.
         options: configuration of the model (see its module); with a checkpoint of ours also
             ``pretrained``, where the published weights lie that it was made on.
 
     Raises:
-        ValueError: on an unknown name, or weights of another model.
-        FileNotFoundError: when the weights or their sidecar are missing.
+        ValueError: on an unknown name or option, or weights that are damaged or another model's.
+        OSError: when the weights or their sidecar are missing.
     """
     if name not in MODELS:
         raise ValueError(f"base model must be one of {', '.join(MODELS)}, got {name!r}.")
     model_class = _imported(MODELS[name])
-    has_published = "audio_trunk." in model_class.pretrained
-    ours = weights is not None and not (has_published and Path(weights).suffix != ".safetensors")
-    source = model_class.from_pretrained if has_published else model_class
-    accepted = [name for name in inspect.signature(source).parameters if name != "weights"]
-    accepted += ["pretrained"] if ours and has_published else []
-    strange = sorted(set(options) - set(accepted))
-    if strange:
-        raise ValueError(f"{name} has no option {strange[0]!r}, expected among {', '.join(accepted)}.")
-    if ours:
-        config, state = read_checkpoint(Path(weights), name)
-        pretrained = options.pop("pretrained", None)
-        slots = config.pop("slots", None)
-        model = model_class.restored(config | options, pretrained)
-        if slots is not None:
-            model = _imported(SLOTS)(model, **slots)
-        model.load_own_state(state, str(weights))
-        return model.to(device).eval()
-    return model_class.from_pretrained(weights, **options).to(device).eval()
+    is_published = "audio_trunk." in model_class.pretrained
+    ours = weights is not None and not (is_published and Path(weights).suffix != ".safetensors")
+    source = model_class.from_pretrained if is_published else model_class
+    accepted = [option for option in inspect.signature(source).parameters if option != "weights"]
+    accepted += ["pretrained"] if ours and is_published else []
+    unknown = sorted(set(options) - set(accepted))
+    if unknown:
+        raise ValueError(f"{name} has no option {unknown[0]!r}, expected among {', '.join(accepted)}.")
+    if not ours:
+        return model_class.from_pretrained(weights, **options).to(device).eval()
+    config, state = read_checkpoint(Path(weights), name)
+    pretrained = options.pop("pretrained", None)
+    slots = config.pop("slots", None)
+    model = _rebuilt(model_class, config | options, pretrained)
+    if slots is not None:
+        model = _imported(SLOTS)(model, **slots)
+    model.load_own_state(state, weights)
+    return model.to(device).eval()
 
 
 def _imported(where: str) -> Any:
@@ -74,26 +74,45 @@ def _imported(where: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _rebuilt(
+    model_class: type[AudioTextModel], config: Mapping[str, Any], pretrained: str | Path | None
+) -> AudioTextModel:
+    """The model of a checkpoint's config on its published weights, if any; its own are not yet loaded."""
+    config = dict(config)
+    origin = config.pop("origin", None)
+    if origin is None:
+        return model_class(**config)
+    pretrained = origin["path"] if pretrained is None else pretrained
+    if pretrained is None and origin.get("revision"):
+        config["revision"] = origin["revision"]  # the hub's files of the commit that was used then
+    model = model_class.from_pretrained(pretrained, **config)
+    if model.origin["sha256"] != origin["sha256"]:
+        raise ValueError(
+            f"{model.origin['path'] or 'the hub file'} has sha256 {model.origin['sha256'][:12]}, but "
+            f"the checkpoint was made on published weights with sha256 {origin['sha256'][:12]}."
+        )
+    return model
+
+
 def read_checkpoint(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
 
     Raises:
-        FileNotFoundError: when the weights or their sidecar are missing.
-        ValueError: when they are damaged, do not belong together or are another model's.
+        FileNotFoundError, ValueError: when a file is missing, damaged or another model's.
     """
     sidecar = weights.with_suffix(".json")
     for path in (weights, sidecar):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; a checkpoint is a .safetensors and a .json file.")
+    state = read_weights(weights)
     try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
-        state = load_file(weights)
-    except (ValueError, SafetensorError) as error:
-        raise ValueError(f"{weights} is no readable checkpoint: {error}") from error
-    if not isinstance(facts, dict) or not {"model", "config", "weights_hash"} <= facts.keys():
+        metadata = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{sidecar} is no readable JSON: {error}") from error
+    if not isinstance(metadata, dict) or not {"model", "config", "weights_hash"} <= metadata.keys():
         raise ValueError(f"{sidecar} is no checkpoint's sidecar, expected model, config and weights_hash.")
-    if facts["model"] != name:
-        raise ValueError(f"{weights} holds weights of {facts['model']!r}, expected {name!r}.")
-    if facts["weights_hash"] != files.hash_state(state):
+    if metadata["model"] != name:
+        raise ValueError(f"{weights} holds weights of {metadata['model']!r}, expected {name!r}.")
+    if metadata["weights_hash"] != files.hash_state(state):
         raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
-    return facts["config"], state
+    return metadata["config"], state

@@ -1,4 +1,4 @@
-"""From files or waveforms of any length to batches of the length that a model hears at once."""
+"""From files or waveforms of any length to batches of the length that a model takes at once."""
 
 from __future__ import annotations
 
@@ -18,23 +18,17 @@ from tclap.data.composites import POLICIES
 class Windows:
     """A window policy: what becomes of audio that is not as long as the window.
 
-    Shorter audio is repeated. Of longer audio ``fit`` takes the most energetic window, ``full``
-    all, ``msclap`` a window at random, drawn from ``seed`` and the item's position.
-
-    Args:
-        sample_rate: of the model, in Hz.
-        window: in seconds.
-        policy: ``fit``, ``full`` or ``msclap``.
-        seed: of the policy ``msclap``.
+    Shorter audio is repeated. Of longer audio ``fit`` takes the most energetic window, ``full`` all, for
+    a model that can take it, ``msclap`` a window at random, drawn from ``seed`` and the item's position.
 
     Raises:
         ValueError: on an unknown policy.
     """
 
-    sample_rate: int
-    window: float
-    policy: str = "fit"
-    seed: int = 0
+    sample_rate: int  # of the model, in Hz
+    window: float  # in seconds
+    policy: str = "fit"  # one of tclap.data.composites.POLICIES
+    seed: int = 0  # of the policy msclap
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -43,10 +37,7 @@ class Windows:
     def batches(self, items: Sequence, sample_rate: int | None, size: int) -> Iterator[np.ndarray]:
         """Waveforms ``[n ≤ size, samples]`` of one length each, in the order of the items.
 
-        Args:
-            items: 1-d waveforms (arrays or tensors) or paths of audio files.
-            sample_rate: of the waveforms in Hz; None: the model's own.
-            size: largest number of items in memory at a time.
+        Items are paths of audio files, or 1-d waveforms at ``sample_rate`` in Hz (None: the model's own).
 
         Raises:
             ValueError: on an empty, non-finite or wrongly shaped waveform.
@@ -60,7 +51,7 @@ class Windows:
                 yield np.stack(group)
 
     def fitted(self, waveform: np.ndarray, position: int = 0) -> np.ndarray:
-        """The part of a waveform ``[samples]`` that the model hears."""
+        """The part of a waveform ``[samples]`` that the model is given; ``position`` is the item's."""
         samples = round(self.window * self.sample_rate)
         if len(waveform) <= samples:
             return audio.repeat_to(waveform, samples)

@@ -1,0 +1,117 @@
+"""Parts of the two towers that several models share: spectra, text trunks and their heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from tclap import files
+from tclap.models.base import Tokens
+from tclap.models.readouts import PublishedHead
+
+
+def power_spectrum(waveforms: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Power ``[N, frames, bins]`` of waveforms ``[N, samples]``, frames centred every ``hop`` samples."""
+    spectrum = torch.stft(
+        waveforms, len(window), hop, window=window, center=True, pad_mode="reflect", return_complex=True
+    )
+    return spectrum.abs().square().transpose(1, 2)
+
+
+class Trunk(nn.Module):
+    """A frozen part of a published model."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights and buffers, which nothing changes."""
+        return files.hash_state(dict(self.named_parameters()) | dict(self.named_buffers()))
+
+
+class HtsatHead(PublishedHead):
+    """HTSAT's last norm, mean over time and frequency, projection: ``[N, T, F · C] -> [N, d]``."""
+
+    def __init__(self, norm: nn.LayerNorm, projection: nn.Module, width: int, dim: int) -> None:
+        super().__init__(projection, width, dim)
+        self.norm = norm
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """The published input of the projection."""
+        return self.norm(features.unflatten(2, (-1, *self.norm.normalized_shape))).mean((1, 2))
+
+
+class TextTrunk(Trunk):
+    """A text encoder up to its last layer: captions to :class:`Tokens`, special tokens included.
+
+    Args:
+        encoder: of transformers.
+        tokenizer: its tokenizer.
+        longest: number of tokens at which a caption is cut.
+
+    Raises:
+        ValueError: when the encoder is of another vocabulary than the tokenizer.
+    """
+
+    suffix = ""  # appended to every caption
+    longest: int | None = None  # the tokenizer's own
+
+    def __init__(self, encoder: nn.Module, tokenizer, longest: int) -> None:
+        super().__init__()
+        if len(tokenizer) != encoder.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} tokens, expected {encoder.config.vocab_size}: its "
+                "vocabulary file is damaged or another model's."
+            )
+        self.encoder, self.tokenizer, self.longest = encoder, tokenizer, longest
+        self.width = encoder.config.hidden_size
+
+    def tokenize(self, captions: Sequence[str], **options):
+        """The tokenizer's output, captions cut at :attr:`longest`."""
+        texts = [caption + self.suffix for caption in captions]
+        return self.tokenizer(texts, truncation=True, max_length=self.longest, **options)
+
+    def forward(self, captions: Sequence[str]) -> Tokens:
+        encoder = self.encoder
+        encoded = self.tokenize(captions, padding=True, return_tensors="pt")
+        encoded = encoded.to(next(encoder.parameters()).device)
+        return Tokens(encoder(**encoded).last_hidden_state.float(), self.lengths(encoded))
+
+    def lengths(self, encoded) -> Tensor:
+        """Number of tokens of each caption ``[N]``."""
+        return encoded["attention_mask"].sum(1)
+
+    def offsets(self, captions: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Start and end of each token's characters in its caption; special tokens are at ``(0, 0)``."""
+        found = self.tokenize(captions, return_offsets_mapping=True)["offset_mapping"]
+        return [
+            [(start, end) if end <= len(caption) else (0, 0) for start, end in row]
+            for caption, row in zip(captions, found, strict=True)
+        ]
+
+    def whole_words(self) -> list[str]:
+        """Tokens of the vocabulary that begin a word, sorted, without the mark that some put before it."""
+        vocabulary = list(self.tokenizer.get_vocab())
+        marked = [token[1:] for token in vocabulary if token.startswith("\u0120")]  # byte-level: a space
+        return sorted(marked or (token for token in vocabulary if not token.startswith("##")))
+
+
+class FirstTokenHead(nn.Module):
+    """A bidirectional text encoder's last layer, its first token (through a pooler, if any), projection."""
+
+    def __init__(self, layer: nn.Module, projection: nn.Module, pooler: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layer, self.pooler, self.projection = layer, pooler, projection
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        values, lengths = tokens
+        padding = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
+        mask = torch.zeros_like(values[..., 0]).masked_fill(padding, torch.finfo(values.dtype).min)
+        values = first_output(self.layer(values, mask[:, None, None]))
+        return self.projection(values[:, 0] if self.pooler is None else self.pooler(values))
+
+
+def first_output(output: Tensor | tuple) -> Tensor:
+    """A layer's hidden states, which transformers before version 5 returns in a tuple."""
+    return output[0] if isinstance(output, tuple) else output

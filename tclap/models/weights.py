@@ -1,0 +1,85 @@
+"""Published weights: found on the hub, read without running what they could hold, loaded exactly."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+# Buffers that follow from the configuration: some versions of transformers store them, others do not.
+DERIVED = re.compile(r".*(position_ids|token_type_ids|relative_position_index|\.attn\.(bias|masked_bias))")
+
+
+@contextmanager
+def in_one_sentence(what: str, instead: str) -> Iterator[None]:
+    """Turn any error in loading ``what`` into an OSError of one sentence: what to do ``instead``."""
+    try:
+        yield
+    # What transformers and the hub's client raise on missing or damaged files differs between versions.
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise OSError(f"{what} could not be loaded ({reason}); {instead}.") from error
+
+
+def read_weights(path: Path, key: str | None = None) -> dict[str, Any]:
+    """The content of a file of safetensors or of ``torch.save``: named tensors, under ``key`` if given.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged, has no tensors there, or holds what could be code, which is not run.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, expected a file of weights.")
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:  # an older format than zip cannot be mapped into memory
+            mmap = zipfile.is_zipfile(path)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except OSError:
+        raise
+    except Exception as error:  # the readers raise errors of ten kinds on bytes that are no weights
+        raise ValueError(
+            f"{path} cannot be loaded: it is truncated or damaged, or holds more than tensors and plain "
+            "values, which could be code."
+        ) from error
+    state = content.get(key) if key and isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        where = f" under the key {key!r}" if key else ""
+        raise ValueError(f"{path} has no weights{where}, expected a dict of tensors.")
+    return content
+
+
+def load_exactly(
+    module: nn.Module, state: Mapping[str, Tensor], where: str | Path, names: Mapping[str, str] | None = None
+) -> None:
+    """Load tensors from the file ``where`` into a module whose names and shapes they must have.
+
+    ``names`` maps names of the module to those in ``state``; what it does not name keeps its value. None:
+    all names, the same in both.
+
+    Raises:
+        ValueError: naming the first tensors that are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    names = {name: name for name in own} if names is None else names
+    wanted = {theirs: own[ours] for ours, theirs in names.items()}
+    missing, unexpected = (
+        sorted(name for name in found if not DERIVED.fullmatch(name))
+        for found in (wanted.keys() - state.keys(), state.keys() - wanted.keys())
+    )
+    misshapen = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
+    if missing or unexpected or misshapen:
+        raise ValueError(
+            f"{where} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, of another "
+            f"shape {misshapen[:3]}."
+        )
+    found = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
+    module.load_state_dict(found, strict=False)
