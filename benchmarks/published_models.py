@@ -29,7 +29,7 @@ import torch
 import transformers
 from torch.nn.functional import normalize
 
-from artifact import random_weights
+from benchmarks import random_weights
 from tclap import audio, load_clips, load_model
 from tclap.data.captions import event_ids, view_captions, view_events
 from tclap.data.composites import PROMPT, VIEWS, ClipAudio, draw_pairs, place, render
@@ -174,7 +174,8 @@ def in_full(model, theirs, manifest: pd.DataFrame, clip_audio: ClipAudio, schedu
     words = view_captions(manifest, np.random.default_rng([0, CAPTION_PART]))
     events, records = view_events(manifest), manifest.to_dict("records")
     clap = theirs.clap.requires_grad_(False)
-    trained = {model.official_name(name.replace("logit_scale", "log_scale")) for name in model.head_names()}
+    heads = ("audio_head.", "text_head.", "log_scale")
+    trained = {model.official_name(name) for name, _ in model.named_parameters() if name.startswith(heads)}
     parameters = [p.requires_grad_(True) for name, p in clap.named_parameters() if name in trained]
 
     def losses(step: int) -> dict:
@@ -196,7 +197,7 @@ def in_full(model, theirs, manifest: pd.DataFrame, clip_audio: ClipAudio, schedu
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--name", choices=random_weights.NAMES, default="msclap-2022")
+    parser.add_argument("--name", choices=random_weights.CLASSES, default="msclap-2022")
     parser.add_argument("--weights", help="a checkpoint in the official format; random stand-ins without")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("text", "audio", "training"))

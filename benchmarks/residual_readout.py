@@ -20,7 +20,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from artifact import paths, random_weights
+from artifact import paths
+from benchmarks import random_weights
 from figures import style
 from tclap import load_clips
 from tclap.data.captions import vocabulary

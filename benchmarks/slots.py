@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import tclap
-from artifact import random_weights
+from benchmarks import random_weights
 from tclap.models.base import AudioTextModel
 
 REPEATS = 3
@@ -63,7 +63,7 @@ def measure(model: AudioTextModel, sounds: int, captions: int) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", choices=("compact", *random_weights.NAMES), default="compact")
+    parser.add_argument("--base", choices=("compact", *random_weights.CLASSES), default="compact")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -23,7 +23,7 @@ import torch
 from published_models import timed, wrapper
 from torch.nn.functional import normalize
 
-from artifact import random_weights
+from benchmarks import random_weights
 from tclap import audio, load_clips, load_model
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio, draw_pairs, place, render, render_single

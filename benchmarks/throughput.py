@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from artifact import random_weights
+from benchmarks import random_weights
 from tclap.losses import temporal_nce
 from tclap.models.base import PRECISIONS, AudioTextModel
 from tclap.models.registry import load_model
@@ -108,7 +108,9 @@ def rows_of(model: AudioTextModel, batch: int, precision: str) -> list[dict]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--names", nargs="+", choices=random_weights.NAMES, default=random_weights.NAMES)
+    parser.add_argument(
+        "--names", nargs="+", choices=random_weights.CLASSES, default=list(random_weights.CLASSES)
+    )
     parser.add_argument("--batch", type=int, default=16, help="clips; a step takes three times as many")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

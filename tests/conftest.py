@@ -161,7 +161,7 @@ def hub_root() -> Path:
 
 
 def _random_weights(name: str, tmp_path_factory) -> Iterator[Path]:
-    from artifact import random_weights
+    from benchmarks import random_weights
 
     path = random_weights.write(name, tmp_path_factory.mktemp("weights") / f"{name}.pth")
     yield path

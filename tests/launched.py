@@ -122,8 +122,8 @@ def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = No
         embedding=BatchEmbedder(processes, case.micro_batch),
         checkpoints=checkpoints,
     )
-    names = zip(model.head_names(), model.head_parameters(), strict=True)
-    found = {f"gradient.{name}": parameter.grad for name, parameter in names}
+    heads = ("audio_head.", "text_head.", "log_scale")
+    found = {f"gradient.{n}": p.grad for n, p in model.named_parameters() if n.startswith(heads)}
     found |= {f"history.{name}": torch.from_numpy(history[name].to_numpy()) for name in history}
     return found | model.own_state()
 

@@ -23,8 +23,9 @@ from accelerate.commands.launch import launch_command_parser
 
 import tclap
 from artifact import __main__ as reporting
-from artifact import compare, paths, random_weights
+from artifact import compare, paths
 from artifact.config import DataParameters, load_config, validate
+from benchmarks import random_weights
 from figures import read
 from paper import tables
 from tclap import audio
@@ -207,7 +208,7 @@ def test_modules(monkeypatch, tmp_path):
     for command in of("python"):
         assert command[1] == "-m"
         if command[2] == "benchmarks.random_weights":
-            assert random_weights.main(command[3:]) == 0
+            random_weights.main(command[3:])
         elif command[2] == "artifact":
             reporting.parser().parse_args(command[3:])
         else:

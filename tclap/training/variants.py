@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tclap.models import PUBLISHED_READOUTS
+from tclap.models import READOUTS as COMPACT_READOUTS
+
 BASE = "clap"
 
 
@@ -43,11 +46,8 @@ VARIANTS: dict[str, Variant] = {
     "t-clap-alpha-same-0": Variant(distinct=True, alpha_same=0.0),
     "t-clap-alpha-cross-0": Variant(distinct=True, alpha_cross=0.0),
 }
-# The same trunk and text tower under another audio head: what a readout can carry. The first three are
-# the compact model's, the others a published model's.
-READOUTS: dict[str, Variant] = {
-    name: Variant(readout=name) for name in ("mean", "segments", "ends", "published", "residual-segments")
-}
+# The same trunk and text tower under another audio head: what a readout can carry.
+READOUTS = {name: Variant(readout=name) for name in (*COMPACT_READOUTS, *PUBLISHED_READOUTS)}
 READOUT_PREFIX = "readout-"
 POLICY_SEPARATOR = "@"  # "t-clap@full" is t-clap heard under another window policy
 
