@@ -138,8 +138,9 @@ class Laion(AudioTextModel):
             ValueError: when the weights are damaged, hold code, or are another model's.
         """
         folder = _official_folder(revision) if weights is None else Path(weights)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder, expected one with LAION-CLAP's files.")
+        for path in (folder / "config.json", folder / "preprocessor_config.json"):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing, expected a folder with files as on the hub.")
         with in_one_sentence(f"LAION-CLAP in {folder}", "expected a folder with its files as on the hub"):
             config = ClapConfig.from_pretrained(folder)
             settings = ClapFeatureExtractor.from_pretrained(folder)

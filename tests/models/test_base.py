@@ -1,13 +1,16 @@
-"""What AudioTextModel gives to every model and is not already tested on the compact one."""
+"""What AudioTextModel gives to every model, and load_model to every checkpoint, on a tiny compact model."""
 
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from tclap import files
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import MODELS, load_model
 from tclap.models.windows import Windows
@@ -19,6 +22,10 @@ def noise(count: int, samples: int = 4000, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     waveforms = rng.standard_normal((count, samples)) * rng.uniform(0.01, 0.1, (count, 1))
     return waveforms.astype(np.float32)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-6) -> None:
+    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 class Published(AudioTextModel):
@@ -57,7 +64,6 @@ def test_pretrained_parts_stay_in_evaluation_mode():
 def test_own_heads_share_the_trunks_alone(tiny_model):
     other = tiny_model.with_own_heads()
     assert other.audio_trunk is tiny_model.audio_trunk and other.text_trunk is tiny_model.text_trunk
-    assert other.head_names() == tiny_model.head_names()
     pairs = list(zip(other.head_parameters(), tiny_model.head_parameters(), strict=True))
     assert all(torch.equal(own, theirs) and own is not theirs for own, theirs in pairs)
     before = [theirs.detach().clone() for _, theirs in pairs]
@@ -66,14 +72,15 @@ def test_own_heads_share_the_trunks_alone(tiny_model):
             own.add_(1.0)
     assert all(torch.equal(theirs, kept) for (_, theirs), kept in zip(pairs, before, strict=True))
     assert other.logit_scale.item() == pytest.approx(tiny_model.logit_scale.item() * np.e)
-    assert tiny_model.audio_head is not other.audio_head
     assert dict(other.named_parameters()).keys() == dict(tiny_model.named_parameters()).keys()
 
 
-def test_head_names_are_those_of_the_head_parameters(tiny_model):
-    named = dict(tiny_model.named_parameters()) | {"logit_scale": tiny_model.log_scale}
-    pairs = zip(tiny_model.head_names(), tiny_model.head_parameters(), strict=True)
-    assert all(named[name] is parameter for name, parameter in pairs)
+def test_head_parameters_are_both_heads_and_the_scale(tiny_model):
+    trained = {id(parameter) for parameter in tiny_model.head_parameters()}
+    names = {name for name, parameter in tiny_model.named_parameters() if id(parameter) in trained}
+    assert {name.split(".")[0] for name in names} == {"audio_head", "text_head", "log_scale"}
+    rest = dict(tiny_model.named_parameters()).keys() - names
+    assert {name.split(".")[0] for name in rest} == {"audio_trunk"}
 
 
 # Encoding
@@ -85,7 +92,14 @@ def test_text_keeps_its_order_whatever_the_batches(tiny_model, text_trunk):
     found = tiny_model.encode_text(CAPTIONS, batch_size=2)
     # By length: "x", "dog"; "rain and bells", "a dog before a siren".
     assert text_trunk.asked == [["x", "dog"], ["rain and bells", "a dog before a siren"]]
-    torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
+    close(found, whole)
+
+
+def test_a_waveform_of_the_windows_length_goes_through_unchanged(tiny_model):
+    waveforms = torch.from_numpy(noise(2))
+    with torch.no_grad():
+        expected = tiny_model.audio_head(tiny_model.audio_trunk(waveforms))
+    close(tiny_model.encode_audio(waveforms), expected / expected.norm(dim=1, keepdim=True))
 
 
 def test_the_policy_reaches_the_windows(tiny_model):
@@ -94,43 +108,130 @@ def test_the_policy_reaches_the_windows(tiny_model):
         windows = Windows(8000, 0.5, policy, seed=7)
         cut = np.stack([windows.fitted(waveform, n) for n, waveform in enumerate(long)])
         found = tiny_model.encode_audio(long, policy=policy, seed=7, batch_size=2)
-        torch.testing.assert_close(found, tiny_model.encode_audio(cut), rtol=0, atol=1e-6)
+        close(found, tiny_model.encode_audio(cut))
     assert not torch.equal(tiny_model.encode_audio(long, policy="msclap", seed=8), found)
     with torch.no_grad():
         whole = tiny_model.embed_audio(tiny_model.audio_trunk(torch.from_numpy(np.stack(long))))
     full = tiny_model.encode_audio(long, policy="full")
-    torch.testing.assert_close(full, whole, rtol=0, atol=1e-6)
+    close(full, whole)
     assert (full - tiny_model.encode_audio(long)).abs().max() > 1e-4
 
 
-def test_unknown_policy_and_precision(tiny_model):
+def test_encoding_leaves_the_mode_as_it_was_also_after_an_error(tiny_model):
+    evaluated = tiny_model.eval().encode_audio(noise(2))
     tiny_model.train()
+    close(tiny_model.encode_audio(noise(2)), evaluated, atol=0)
+    tiny_model.encode_text(CAPTIONS[:1])
+    with pytest.raises(ValueError, match="mono"):
+        tiny_model.encode_audio([np.zeros(0, np.float32)])
+    assert tiny_model.training and tiny_model.audio_head.training
+
+
+def test_half_precision_is_near_and_of_float32_unit_vectors(tiny_model):
+    single = tiny_model.encode_audio(noise(4))
+    half = tiny_model.encode_audio(noise(4), precision="bf16")
+    assert half.dtype == torch.float32 and not torch.equal(half, single)
+    assert torch.nn.functional.cosine_similarity(half, single).min() > 0.999
+    close(half.norm(dim=1), torch.ones(4), atol=1e-5)
+
+
+def test_nothing_in_nothing_out(tiny_model):
+    assert tiny_model.encode_audio([]).shape == tiny_model.encode_text([]).shape == (0, tiny_model.dim)
+
+
+def test_input_that_is_no_sequence_and_unknown_options(tiny_model, tmp_path):
+    with pytest.raises(TypeError, match="a sequence of captions, got one string: 'a dog'"):
+        tiny_model.encode_text("a dog")
+    with pytest.raises(TypeError, match=r"got one path: .*a\.wav"):
+        tiny_model.encode_audio(tmp_path / "a.wav")
     with pytest.raises(ValueError, match="policy must be one of fit, full, msclap, got 'crop'"):
         tiny_model.encode_audio(noise(1), policy="crop")
     with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp16'"):
         tiny_model.encode_audio(noise(1), precision="fp16")
 
 
-def test_the_mode_comes_back_after_an_error(tiny_model):
-    tiny_model.train()
-    with pytest.raises(ValueError, match="must be a mono array"):
-        tiny_model.encode_audio([np.zeros(0, np.float32)])
-    assert tiny_model.training
+# The temperature
 
 
-def test_half_precision_is_near_and_float32(tiny_model):
-    single = tiny_model.encode_audio(noise(4))
-    half = tiny_model.encode_audio(noise(4), precision="bf16")
-    assert half.dtype == torch.float32 and not torch.equal(half, single)
-    assert torch.nn.functional.cosine_similarity(half, single).min() > 0.999
+def test_logit_scale_is_tau_with_its_gradient_and_clamped(tiny_model):
+    tiny_model.logit_scale.backward()
+    assert tiny_model.logit_scale.item() == pytest.approx(1 / 0.07)
+    assert float(tiny_model.log_scale.grad) == pytest.approx(1 / 0.07)  # dτ / d log τ = τ
+    for log_scale, expected in ((math.log(60), 60), (6.0, 100)):
+        with torch.no_grad():
+            tiny_model.log_scale.fill_(log_scale)
+        tiny_model.clamp_scale()
+        assert tiny_model.logit_scale.item() == pytest.approx(expected)
 
 
-def test_half_precision_embeddings_are_unit_vectors(tiny_model):
-    half = tiny_model.encode_audio(noise(4), precision="bf16")
-    torch.testing.assert_close(half.norm(dim=1), torch.ones(4), rtol=0, atol=1e-5)
+def test_the_scale_is_clamped_at_the_loaded_value_where_that_is_higher(tiny_model, tmp_path):
+    with torch.no_grad():
+        tiny_model.log_scale.fill_(math.log(250))
+    tiny_model.save(tmp_path / "m.safetensors")
+    loaded = load_model("compact", tmp_path / "m.safetensors")
+    for model in (loaded, loaded.with_readout("mean")):
+        with torch.no_grad():
+            model.log_scale.add_(1.0)
+        model.clamp_scale()
+        assert model.logit_scale.item() == pytest.approx(250)
 
 
-# Published weights
+# Checkpoints
+
+
+def test_a_saved_model_comes_back_bit_by_bit(tiny_model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    tiny_model.save(path, note="kept")
+    torch.manual_seed(99)
+    loaded = load_model("compact", path)
+    assert not loaded.training and loaded.config == tiny_model.config
+    assert files.hash_state(loaded.own_state()) == files.hash_state(tiny_model.own_state())
+    state, sidecar = load_file(path), json.loads((tmp_path / "m.json").read_text())
+    assert sidecar["note"] == "kept" and sidecar["weights_hash"] == files.hash_state(state)
+    assert float(state["logit_scale"]) == pytest.approx(math.log(1 / 0.07))
+    assert {name.split(".")[0] for name in state} == {"audio_trunk", "audio_head", "text_head", "logit_scale"}
+
+
+def test_a_checkpoint_that_is_not_whole(tiny_model, tmp_path):
+    path, sidecar = tmp_path / "m.safetensors", tmp_path / "m.json"
+    tiny_model.save(path)
+    content, text = path.read_bytes(), sidecar.read_text()
+    for damaged in (content[:2000], b"", content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"m\.safetensors .* damaged"):
+            load_model("compact", path)
+    path.write_bytes(content)
+    for damaged in ("{", "[]", "{}", '{"model": "compact"}'):
+        sidecar.write_text(damaged)
+        with pytest.raises(ValueError, match=r"m\.json is no"):
+            load_model("compact", path)
+    sidecar.write_text(text.replace('"model": "compact"', '"model": "msclap-2022"'))
+    with pytest.raises(ValueError, match="holds weights of 'msclap-2022', expected 'compact'"):
+        load_model("compact", path)
+    sidecar.unlink()
+    with pytest.raises(FileNotFoundError, match=r"m\.json is missing"):
+        load_model("compact", path)
+
+
+def test_a_checkpoint_of_other_keys_or_shapes(tiny_model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    tiny_model.save(path)
+    with pytest.raises(ValueError, match=r"m\.safetensors does not fit .*'audio_head\.mlp"):
+        load_model("compact", path, dim=7)
+    state = load_file(path)
+    state["extra"] = state.pop("audio_trunk.project.bias")
+    save_file(state, path)
+    sidecar = json.loads((tmp_path / "m.json").read_text()) | {"weights_hash": files.hash_state(state)}
+    (tmp_path / "m.json").write_text(json.dumps(sidecar))
+    with pytest.raises(ValueError, match=r"missing \['audio_trunk.project.bias'\], unexpected \['extra'\]"):
+        load_model("compact", path)
+
+
+def test_unknown_models_and_options():
+    with pytest.raises(ValueError, match="one of compact, .*, laion-clap, got 'clapp'"):
+        load_model("clapp")
+    with pytest.raises(ValueError, match="compact has no option 'windw', expected among window, sample_rate"):
+        load_model("compact", windw=4.0)
 
 
 @pytest.fixture
@@ -147,9 +248,7 @@ def test_a_checkpoint_is_put_back_on_its_published_weights(published, tmp_path):
     for options, path in (({}, "here:abc"), ({"pretrained": "there:abc"}, "there:abc")):
         loaded = load_model("published", tmp_path / "m.safetensors", **options)
         assert loaded.origin["path"] == path
-        assert loaded.own_state().keys() == model.own_state().keys()
-        for name, tensor in model.own_state().items():
-            assert torch.equal(loaded.own_state()[name], tensor), name
+        assert files.hash_state(loaded.own_state()) == files.hash_state(model.own_state())
     with pytest.raises(ValueError, match="there:xyz has sha256 xyz, but the checkpoint was made on .* abc"):
         load_model("published", tmp_path / "m.safetensors", pretrained="there:xyz")
 
@@ -157,15 +256,7 @@ def test_a_checkpoint_is_put_back_on_its_published_weights(published, tmp_path):
 def test_options_are_those_of_where_the_weights_come_from(published, tmp_path):
     with pytest.raises(ValueError, match="published has no option 'pretrained', expected among width"):
         load_model("published", pretrained="here:abc")
-    with pytest.raises(ValueError, match="published has no option 'wide', expected among width"):
-        load_model("published", "here:abc", wide=3)
     load_model("published").save(tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="no option 'depth', expected among width, pretrained"):
         load_model("published", tmp_path / "m.safetensors", depth=3)
     assert load_model("published", tmp_path / "m.safetensors").origin == {"path": None, "sha256": "abc"}
-
-
-def test_a_silent_waveform_is_embedded_with_a_warning(tiny_model):
-    with pytest.warns(UserWarning, match="a waveform is silent"):
-        found = tiny_model.encode_audio([np.zeros(4000, np.float32)])
-    assert torch.isfinite(found).all()

@@ -18,7 +18,7 @@ from tclap.models import laion
 from tclap.models.base import Tokens
 from tclap.models.laion import Laion
 from tclap.models.registry import load_model
-from tclap.slots.model import Reading, SlotModel
+from tclap.models.weights import DERIVED
 
 RATE = SAMPLES = 8000  # the tiny model's window is one second
 STEPS, BANDS, CHANNELS = 32, 2, 16
@@ -125,7 +125,7 @@ def test_log_mel_is_the_extractors_at_laions_own_settings():
         sampling_rate=48000,
         return_tensors="pt",
     )["input_features"][:, 0].float()
-    found = laion.LogMel(settings)(torch.from_numpy(waveforms))
+    found = laion.AudioTrunk(torch.nn.Identity(), settings).decibels(torch.from_numpy(waveforms))
     assert found.shape == (2, 1001, 64) and found.dtype == torch.float32
     close(found, expected, atol=1e-4)
     assert found.min() == -100 and found.max() > 0
@@ -162,35 +162,19 @@ def test_the_trunk_keeps_time_in_order(model):
         assert {step} <= changed <= {step - 1, step, step + 1}
 
 
-def test_only_one_window_is_heard(model):
-    for samples in (SAMPLES - 1, SAMPLES + 1):
-        with pytest.raises(ValueError, match=f"exactly one window of 8000 samples, got {samples}"):
-            model.audio_trunk(torch.zeros(1, samples))
-    with pytest.raises(ValueError, match="exactly one window of 8000 samples, got 12000"):
-        model.encode_audio(noise(1, 12000), policy="full")
-    assert model.encode_audio(noise(1, 12000)).shape == (1, 12)
-    short = noise(1, 3000)
-    close(model.encode_audio(short), model.encode_audio(np.tile(short, 3)[:, :SAMPLES]), atol=0)
-
-
-@pytest.mark.parametrize("waveform", [np.zeros((2, 50), np.float32), np.ones(50, np.int16), [math.nan, 0.0]])
-def test_audio_is_mono_finite_floats(model, waveform):
-    with pytest.raises(ValueError, match=r"must be a mono array \[samples\] of finite floats"):
-        model.encode_audio([waveform])
+@pytest.mark.parametrize("samples", [SAMPLES - 1, SAMPLES + 1])
+def test_only_one_window_is_taken(model, samples):
+    with pytest.raises(ValueError, match=f"exactly one window of 8000 samples, got {samples}"):
+        model.audio_trunk(torch.zeros(1, samples))
 
 
 def test_half_precision_is_near_and_spectra_are_not_in_it(model):
     waveforms = noise(3)
-    exact = model.encode_audio(waveforms)
-    half = model.encode_audio(waveforms, precision="bf16")
-    assert half.dtype == torch.float32
-    assert 0 < (half - exact).abs().max() < 0.05
+    difference = model.encode_audio(waveforms, precision="bf16") - model.encode_audio(waveforms)
+    assert 0 < difference.abs().max() < 0.05
+    expected = model.audio_trunk.decibels(torch.from_numpy(waveforms))
     with torch.autocast("cpu", torch.bfloat16):
-        close(
-            model.audio_trunk.decibels(torch.from_numpy(waveforms)),
-            model.audio_trunk.decibels(torch.from_numpy(waveforms).double()),
-            atol=0,
-        )
+        close(model.audio_trunk.decibels(torch.from_numpy(waveforms)), expected, atol=0)
 
 
 # Text
@@ -245,110 +229,67 @@ def test_tau_scales_texts_to_audio_as_in_clap_model(model, official, folder):
     close(found, expected, atol=3e-4)
 
 
-def test_the_trunks_stay_frozen_and_in_evaluation_mode(model):
-    waveforms, state = torch.from_numpy(noise(3)), files.hash_state(model.audio_trunk.state_dict())
+def test_training_moves_the_heads_alone(model):
+    waveforms = torch.from_numpy(noise(3))
     before = model.audio_trunk(waveforms), model.text_trunk(CAPTIONS).values
-    assert all(tensor.requires_grad for tensor in model.head_parameters())
+    parts = {".".join(name.split(".")[:2]) for name, p in model.named_parameters() if p.requires_grad}
+    projections = {"audio_head.projection", "text_head.projection", "log_scale"}
+    assert parts == projections | {"audio_head.norm", "text_head.layer", "text_head.pooler"}
     model.train()
-    assert model.text_head.training and not any(part.training for part in model.audio_trunk.modules())
-    close(model.audio_trunk(waveforms), before[0], atol=0)
-    close(model.text_trunk(CAPTIONS).values, before[1], atol=0)
     embeddings = model.embed_audio(before[0]), model.embed_text(model.text_trunk(CAPTIONS[:3]))
     (model.logit_scale * (embeddings[0] * embeddings[1]).sum()).backward()
-    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert with_gradient == {
-        name for name, _ in model.named_parameters() if not name.startswith(("audio_trunk.", "text_trunk."))
-    }
+    assert all(parameter.grad is not None for parameter in model.head_parameters())
     torch.optim.SGD(model.head_parameters(), lr=0.1).step()
-    assert files.hash_state(model.audio_trunk.state_dict()) == state
+    # Neither dropout nor a step of training is in the trunks.
     close(model.audio_trunk(waveforms), before[0], atol=0)
-
-
-def test_heads_are_the_last_norm_layer_pooler_and_projections(model):
-    parts = {".".join(name.split(".")[:2]) for name in model.head_names()}
-    projections = {"audio_head.projection", "text_head.projection", "logit_scale"}
-    assert parts == projections | {"audio_head.norm", "text_head.layer", "text_head.pooler"}
-    assert len(model.head_names()) == len(model.head_parameters())
+    close(model.text_trunk(CAPTIONS).values, before[1], atol=0)
 
 
 def test_an_order_head_starts_at_the_published_embedding(model, folder):
     other = load_model("laion-clap", folder, readout="residual-segments")
-    waveforms = torch.from_numpy(noise(2))
-    features = other.audio_trunk(waveforms)
+    features = other.audio_trunk(torch.from_numpy(noise(2)))
     close(other.embed_audio(features), model.embed_audio(features), atol=0)
     with torch.no_grad():
         other.audio_head.order.outer.weight.normal_(generator=torch.Generator().manual_seed(0))
     assert (other.embed_audio(features) - other.embed_audio(features.flip(1))).abs().max() > 1e-2
     close(model.embed_audio(features), model.embed_audio(features.flip(1)))
+    published = other.with_readout("published")
+    assert published.audio_trunk is other.audio_trunk and published.config == model.config
+    close(published.embed_audio(features), model.embed_audio(features), atol=0)
     with pytest.raises(ValueError, match="readout must be one of published, residual-segments, got 'ends'"):
         load_model("laion-clap", folder, readout="ends")
-
-
-def test_another_readout_shares_the_trunks(model, tmp_path):
-    state = files.hash_state(model.state_dict())
-    other = model.with_readout("residual-segments")
-    assert other.audio_trunk is model.audio_trunk and other.text_trunk is model.text_trunk
-    assert other.config == model.config | {"readout": "residual-segments"}
-    with torch.no_grad():
-        for tensor in other.head_parameters():
-            tensor += 0.3
-    assert files.hash_state(model.state_dict()) == state
-    other.save(tmp_path / "order.safetensors")
-    loaded = load_model("laion-clap", tmp_path / "order.safetensors")
-    close(loaded.encode_audio(noise(2)), other.encode_audio(noise(2)), atol=0)
-    published = other.with_readout("published")
-    assert published.audio_head.order is None and published.config["readout"] == "published"
 
 
 # Fingerprints, saving and loading
 
 
-def test_fingerprints_follow_the_weights(model, folder):
-    again = Laion.from_pretrained(folder)
-    assert not again.training
-    for part in ("audio_trunk", "text_trunk"):
-        assert getattr(model, part).fingerprint == getattr(again, part).fingerprint
-        assert getattr(model, part).fingerprint is getattr(model, part).fingerprint  # computed once
-    assert model.audio_trunk.fingerprint != model.text_trunk.fingerprint
-    changed = load_model("laion-clap", folder)
+def test_fingerprints_follow_weights_and_filters(model, folder, copied):
+    change_json(copied / "preprocessor_config.json", frequency_min=60)
+    again, changed = load_model("laion-clap", folder), load_model("laion-clap", copied)
     with torch.no_grad():
-        for part in (changed.audio_trunk, changed.text_trunk):
-            next(part.encoder.parameters()).view(-1)[0] += 1
+        next(changed.text_trunk.parameters()).view(-1)[0] += 1
     for part in ("audio_trunk", "text_trunk"):
+        assert getattr(again, part).fingerprint == getattr(model, part).fingerprint
         assert getattr(changed, part).fingerprint != getattr(model, part).fingerprint
 
 
-def test_saved_and_loaded(model, folder, tmp_path):
+def test_saved_and_loaded_on_the_weights_it_was_made_on_only(copied, tmp_path):
+    path, weights = tmp_path / "heads.safetensors", copied / "model.safetensors"
+    model = load_model("laion-clap", copied, readout="residual-segments")
     with torch.no_grad():
         for tensor in model.head_parameters():
             tensor += 0.1
         model.logit_scale_a += 1
-    path = tmp_path / "heads.safetensors"
-    model.save(path, epoch=3)
-    saved = load_file(path)
-    assert set(saved) == {*model.head_names(), "logit_scale_a"}
-    origin = json.loads(path.with_suffix(".json").read_text())["config"]["origin"]
-    weights = folder / "model.safetensors"
-    assert origin == {
-        "path": str(folder.resolve()),
-        "revision": None,
-        "sha256": files.sha256_file(weights),
-    }
-    loaded = load_model("laion-clap", path)
-    assert set(loaded.state_dict()) == set(model.state_dict())
-    for name, tensor in model.state_dict().items():
-        close(loaded.state_dict()[name], tensor, atol=0)
-    close(loaded.encode_audio(noise(2)), model.encode_audio(noise(2)), atol=0)
-    close(loaded.encode_text(CAPTIONS), model.encode_text(CAPTIONS), atol=0)
-
-
-def test_a_checkpoint_is_loaded_on_the_weights_it_was_made_on_only(copied, tmp_path):
-    path = tmp_path / "heads.safetensors"
-    load_model("laion-clap", copied, readout="residual-segments").save(path)
+    model.save(path)
+    heads = {name for name, p in model.named_parameters() if p.requires_grad} - {"log_scale"}
+    assert set(load_file(path)) == heads | {"logit_scale", "logit_scale_a"}
+    origin = {"path": str(copied.resolve()), "revision": None, "sha256": files.sha256_file(weights)}
+    assert model.config == {"readout": "residual-segments", "origin": origin}
     moved = copied.rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="weights is no folder"):
+    with pytest.raises(FileNotFoundError, match="config.json is missing"):
         load_model("laion-clap", path)
     loaded = load_model("laion-clap", path, pretrained=moved)
+    assert files.hash_state(loaded.state_dict()) == files.hash_state(model.state_dict())
     assert loaded.config["readout"] == "residual-segments"
     state = load_file(moved / "model.safetensors")
     state["logit_scale_a"] += 1
@@ -360,107 +301,53 @@ def test_a_checkpoint_is_loaded_on_the_weights_it_was_made_on_only(copied, tmp_p
 def test_a_bin_file_and_derived_buffers(model, copied):
     state = load_file(copied / "model.safetensors")
     (copied / "model.safetensors").unlink()
-    kept = {name: tensor for name, tensor in state.items() if not name.endswith(laion.DERIVED)}
+    kept = {name: tensor for name, tensor in state.items() if not DERIVED.fullmatch(name)}
     assert len(state) - len(kept) == 6  # two of RoBERTa's, one in each of HTSAT's four blocks
     torch.save(kept, copied / "pytorch_model.bin")
     loaded = load_model("laion-clap", copied)
-    for name, tensor in model.state_dict().items():
-        close(loaded.state_dict()[name], tensor, atol=0)
+    assert files.hash_state(loaded.state_dict()) == files.hash_state(model.state_dict())
 
 
 # Damaged and missing folders
 
 
-def test_a_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder, expected one with LAION-CLAP's files"):
-        load_model("laion-clap", tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("files", "wanted"),
-    [
-        (["config.json"], "config.json"),
-        (["preprocessor_config.json"], "preprocessor_config.json"),
-        (["model.safetensors"], "model.safetensors or pytorch_model.bin"),
-        (["tokenizer.json", "merges.txt"], "tokenizer.json or vocab.json and merges.txt"),
-    ],
-)
-def test_missing_files(copied, files, wanted):
-    for name in files:
-        (copied / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"weights lacks {wanted}, expected"):
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_missing_and_damaged_files(copied, name):
+    whole = (copied / name).read_bytes()
+    (copied / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((OSError, ValueError), match="could not be loaded|cannot be loaded"):
+        load_model("laion-clap", copied)
+    (copied / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
         load_model("laion-clap", copied)
 
 
 def test_either_set_of_tokenizer_files_will_do(model, copied):
+    whole = (copied / "tokenizer.json").read_bytes()
+    (copied / "tokenizer.json").write_bytes(whole[:-20])
+    with pytest.raises(OSError, match="weights could not be loaded"):
+        load_model("laion-clap", copied)
     (copied / "tokenizer.json").unlink()
     close(load_model("laion-clap", copied).encode_text(CAPTIONS), model.encode_text(CAPTIONS), atol=0)
-
-
-@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer.json"])
-def test_damaged_settings(copied, name):
-    (copied / name).write_text((copied / name).read_text()[:-20])
-    with pytest.raises(ValueError, match=f"{name} is no readable JSON"):
-        load_model("laion-clap", copied)
-    (copied / name).write_text("[]")
-    with pytest.raises(ValueError, match=f"{name} holds a list, expected a JSON object"):
+    (copied / "merges.txt").unlink()
+    with pytest.raises(OSError, match="weights could not be loaded"):
         load_model("laion-clap", copied)
 
 
-class Code:
-    def __reduce__(self):
-        return print, ("run",)
-
-
-def test_damaged_weights(copied, capsys):
-    file, bin_file = copied / "model.safetensors", copied / "pytorch_model.bin"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="model.safetensors is no readable file of weights"):
-        load_model("laion-clap", copied)
-    file.unlink()
-    torch.save({"a": torch.zeros(1000)}, bin_file)
-    bin_file.write_bytes(bin_file.read_bytes()[:2000])
-    with pytest.raises(ValueError, match="pytorch_model.bin is no readable file of weights"):
-        load_model("laion-clap", copied)
-    bin_file.write_bytes(b"")
-    with pytest.raises(ValueError, match="pytorch_model.bin is no readable file of weights"):
-        load_model("laion-clap", copied)
-    torch.save({"a": Code()}, bin_file)
-    with pytest.raises(ValueError, match="pytorch_model.bin is damaged, or holds more than tensors"):
-        load_model("laion-clap", copied)
-    assert capsys.readouterr().out == ""
-    torch.save({"a": 1}, bin_file)
-    with pytest.raises(ValueError, match="pytorch_model.bin holds no named tensors"):
-        load_model("laion-clap", copied)
-
-
-def test_weights_of_another_shape(copied):
+def test_weights_and_tokenizer_must_fit_the_configuration(folder, copied):
     file = copied / "model.safetensors"
     state = load_file(file)
-    state["stranger"] = state.pop("logit_scale_t")
+    state["unknown"] = state.pop("logit_scale_t")
     state["text_projection.linear2.bias"] = torch.zeros(13)
     save_file(state, file)
-    with pytest.raises(
-        ValueError,
-        match=r"model.safetensors does not fit its config.json: missing \['logit_scale_t'\], unexpected "
-        r"\['stranger'\], of another shape \['text_projection.linear2.bias'\]",
-    ):
+    found = r"missing \['logit_scale_t'\], unexpected \['unknown'\], of another shape \['text_projection"
+    with pytest.raises(ValueError, match=rf"model\.safetensors does not fit the model: {found}"):
         load_model("laion-clap", copied)
-
-
-def test_parts_that_do_not_belong_together(folder, copied):
-    change_json(copied / "preprocessor_config.json", feature_size=32)
-    with pytest.raises(ValueError, match="has 32 mel bands, expected the 16 of config.json"):
-        load_model("laion-clap", copied)
-    shutil.copy(folder / "preprocessor_config.json", copied)
+    shutil.copy(folder / "model.safetensors", copied)
     tokenizer = RobertaTokenizerFast.from_pretrained(folder)
     tokenizer.add_tokens(["theremin"])
     tokenizer.save_pretrained(copied)
-    with pytest.raises(ValueError, match=r"the tokenizer has (\d+) tokens, expected at most \d+ as in"):
-        load_model("laion-clap", copied)
-    change_json(copied / "config.json", model_type="clip")
-    with pytest.raises(ValueError, match="holds a model of type 'clip', expected 'clap'"):
+    with pytest.raises(ValueError, match=r"the tokenizer has (\d+) tokens, expected \d+"):
         load_model("laion-clap", copied)
 
 
@@ -475,16 +362,6 @@ def test_fusion_is_refused(folder):
 # The hub
 
 
-def test_neither_cached_nor_reachable(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        FileNotFoundError, match="laion/clap-htsat-unfused is not .* in the hub's cache .* give a folder"
-    ) as raised:
-        load_model("laion-clap")
-    assert "\n" not in str(raised.value)
-
-
 @pytest.mark.parametrize("whole", [True, False])
 def test_from_the_hubs_cache(model, folder, monkeypatch, tmp_path, whole):
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -496,7 +373,7 @@ def test_from_the_hubs_cache(model, folder, monkeypatch, tmp_path, whole):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if not whole:
         (cached / "snapshots" / commit / "model.safetensors").unlink()
-        with pytest.raises(FileNotFoundError, match="laion/clap-htsat-unfused is not"):
+        with pytest.raises(OSError, match="laion/clap-htsat-unfused could not be loaded .* give a folder"):
             load_model("laion-clap")
         return
     loaded = load_model("laion-clap")
@@ -504,17 +381,9 @@ def test_from_the_hubs_cache(model, folder, monkeypatch, tmp_path, whole):
     close(loaded.encode_text(CAPTIONS), model.encode_text(CAPTIONS), atol=0)
 
 
-def test_slots_without_time_score_as_the_model_does(model, monkeypatch):
+def test_offsets_are_of_the_tokens(model):
     captions = ["rain before a dog barks", "hail, wind"]
-    tokens = model.text_trunk(captions)
-    for caption, places, length in zip(
-        captions, model.text_trunk.offsets(captions), tokens.lengths.tolist(), strict=True
-    ):
+    lengths = model.text_trunk(captions).lengths.tolist()
+    for caption, places, length in zip(captions, model.text_trunk.offsets(captions), lengths, strict=True):
         assert len(places) == length
         assert "".join(caption[s:e] for s, e in places if e > s).replace(" ", "") == caption.replace(" ", "")
-    slots = SlotModel(model)
-    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("plain", ())] * len(c))
-    sounds = noise(2)
-    ours = slots.logit_scale * slots.encode_text(captions) @ slots.encode_audio(sounds).T
-    base = model.logit_scale * model.encode_text(captions) @ model.encode_audio(sounds).T
-    torch.testing.assert_close(ours, base, atol=1e-4, rtol=1e-4)
