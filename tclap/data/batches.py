@@ -25,9 +25,9 @@ from tclap.progress import progress
 Mel = Callable[[Tensor], Tensor]
 GAIN_DB = 6.0
 LONGEST = 4  # segments of a clip that are kept, around its most energetic part
-MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest share of the axis that SpecAugment blanks
+MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest fraction of the axis that SpecAugment blanks
 BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
-# Shares of the kinds of items that a base model is trained on: one sound, two at once, two in any order.
+# Proportions of the kinds of items that a base model is trained on: one sound, two at once, two in any order.
 BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
 
 
@@ -81,11 +81,11 @@ class SegmentBank:
         return power * (level * torch.from_numpy(gain).float())[:, None, None]
 
 
-def _loud_starts(energy: np.ndarray, frames: int, share: float) -> np.ndarray:
-    """Starts of the segments of ``frames`` with at least ``share`` of the loudest one's energy."""
+def _loud_starts(energy: np.ndarray, frames: int, fraction: float) -> np.ndarray:
+    """Starts of the segments of ``frames`` with at least ``fraction`` of the loudest one's energy."""
     sums = np.concatenate([[0.0], np.cumsum(energy)])
     window = sums[frames:] - sums[:-frames]
-    return np.flatnonzero(window >= share * window.max())
+    return np.flatnonzero(window >= fraction * window.max())
 
 
 def compose_power(first: Tensor, second: Tensor, view: str) -> Tensor:
@@ -100,9 +100,9 @@ def mask_bands(log_mel: Tensor, generator: np.random.Generator) -> Tensor:
     """SpecAugment: blank one range of frames and one of bands in each item ``[N, frames, mels]``."""
     masked = log_mel.clone()
     size = len(masked)
-    for axis, share in ((1, MASKED_FRAMES), (2, MASKED_BANDS)):
+    for axis, fraction in ((1, MASKED_FRAMES), (2, MASKED_BANDS)):
         length = masked.shape[axis]
-        width = generator.integers(int(share * length) + 1, size=size)
+        width = generator.integers(int(fraction * length) + 1, size=size)
         start = generator.integers(length - width + 1)
         position = np.arange(length)
         blank = (position >= start[:, None]) & (position < (start + width)[:, None])
@@ -122,7 +122,7 @@ class Batch:
 def draw_base_items(
     clips: pd.DataFrame, size: int, generator: np.random.Generator, mix: Mapping[str, float] = BASE_MIX
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kinds (in the shares of ``mix``) and the two clips' rows of ``size`` items that a CLAP is trained on.
+    """Kinds (in the proportions ``mix``) and the two clips' rows of ``size`` items that a CLAP is trained on.
 
     Raises ValueError when all clips have one label.
     """

@@ -28,6 +28,7 @@ def pairs():
 
 
 def test_vocabulary_of_two_labels_by_hand():
+    assert vocabulary(LABELS) == vocabulary(LABELS[::-1])
     sound = "this is a sound of {}"
     slot = "In this concatenated sound, the {} sound is {}"
     expected = {slot.format(n, x) for n in ("first", "second") for x in ("dog", "rain")}
@@ -38,13 +39,6 @@ def test_vocabulary_of_two_labels_by_hand():
             expected |= {words, sound.format(words)}
         expected |= {f"{a} followed by {b}", f"first {a}, then {b}"}
     assert vocabulary(["dog", "rain"]) == sorted(expected)
-
-
-def test_vocabulary_does_not_depend_on_the_order_of_labels_and_repeats_nothing():
-    words = vocabulary(LABELS)
-    assert words == vocabulary(LABELS[::-1]) and len(set(words)) == len(words)
-    # 7 templates of one label; of two: before, after, while and and, bare or prompted, and two wordings more.
-    assert len(words) == 7 * 8 + (2 * 4 + 2) * 8 * 7
 
 
 def test_vocabulary_has_what_training_asks_for(pairs):
@@ -61,7 +55,7 @@ def test_vocabulary_has_what_training_asks_for(pairs):
     assert set(batch.captions) <= known and len(set(batch.captions)) == 5 * 8 + 2 * 56
 
 
-def test_vocabulary_has_what_the_lesson_asks_for():
+def test_vocabulary_has_what_the_text_only_loss_asks_for():
     asked = set()
     generator = torch.Generator().manual_seed(0)
 
@@ -70,24 +64,13 @@ def test_vocabulary_has_what_the_lesson_asks_for():
         return len(words)
 
     model = SimpleNamespace(embed_text=lambda size: torch.randn(size, 8, generator=generator))
-    lesson = TextOnlyLoss(model, text, LABELS, seed=0)
+    loss = TextOnlyLoss(model, text, LABELS, seed=0)
     for step in range(30):
-        lesson.losses(step, 32)
-    lesson.accuracy()
+        loss.losses(step, 32)
+    loss.accuracy()
     assert asked <= set(vocabulary(LABELS))
     # Six wordings of an order, two of both at once, five of one sound and two slots: all come up.
     assert len(asked) == 8 * 56 + 7 * 8
-    for word in (
-        "before",
-        "after",
-        "followed by",
-        "then",
-        "while",
-        "first sound",
-        "second sound",
-        "i can hear",
-    ):
-        assert any(word in caption for caption in asked)
 
 
 def test_vocabulary_has_what_the_evaluation_asks_for(pairs):
@@ -97,33 +80,19 @@ def test_vocabulary_has_what_the_evaluation_asks_for(pairs):
     assert {c for candidates in items["candidates"] for c in candidates} <= set(vocabulary(LABELS))
 
 
-def test_view_captions_by_hand():
-    pairs = pd.DataFrame(
-        {"label_i": ["dog", "dog"], "label_j": ["rain"] * 2, "sigma": ["preceding", "succeeding"]}
-    )
-    sound = "this is a sound of "
-    assert view_captions(pairs) == [
-        [sound + "dog before rain", sound + "rain after dog"],
-        [sound + "rain before dog", sound + "dog after rain"],
-        [sound + "dog while rain"] * 2,
-    ]
-    assert view_events(pairs) == [["dog > rain"] * 2, ["rain > dog"] * 2, ["dog & rain"] * 2]
-
-
 def test_captions_use_the_clips_texts_and_events_their_labels():
     pairs = pd.DataFrame(
         {"label_i": ["c7", "c7"], "label_j": ["c2"] * 2, "sigma": ["preceding", "succeeding"]}
     )
-    pairs["text_i"], pairs["text_j"] = ["A dog barks", "Dogs"], ["rain falls", "it rains"]
     sound = "this is a sound of "
+    assert view_captions(pairs)[0] == [sound + "c7 before c2", sound + "c2 after c7"]
+    pairs["text_i"], pairs["text_j"] = ["A dog barks", "Dogs"], ["rain falls", "it rains"]
     assert view_captions(pairs) == [
         [sound + "A dog barks before rain falls", sound + "it rains after Dogs"],
         [sound + "rain falls before A dog barks", sound + "Dogs after it rains"],
         [sound + "A dog barks while rain falls", sound + "Dogs while it rains"],
     ]
     assert view_events(pairs) == [["c7 > c2"] * 2, ["c2 > c7"] * 2, ["c2 & c7"] * 2]
-    bare = {c.removeprefix(sound) for view in view_captions(pairs, np.random.default_rng(0)) for c in view}
-    assert bare == {c.removeprefix(sound) for view in view_captions(pairs) for c in view}
 
 
 def test_prompted_or_bare_is_drawn_for_a_pair_and_alike_in_its_views(pairs):
@@ -131,16 +100,12 @@ def test_prompted_or_bare_is_drawn_for_a_pair_and_alike_in_its_views(pairs):
     is_prompted = np.array([[c.startswith("this is a sound of ") for c in view] for view in views])
     assert (is_prompted == is_prompted[0]).all()
     assert 0.3 < is_prompted[0].mean() < 0.7
-    assert (
-        views
-        == view_captions(pairs, np.random.default_rng(0))
-        != view_captions(pairs, np.random.default_rng(1))
-    )
+    assert views == view_captions(pairs, np.random.default_rng(0))
+    assert views != view_captions(pairs, np.random.default_rng(1))
 
 
 def test_conjunction_has_no_order_and_is_no_overlap():
-    assert conjunction_events("rain", "dog") == conjunction_events("dog", "rain")
-    assert conjunction_events("dog", "rain") not in {"dog & rain", "dog > rain", "rain > dog"}
+    assert conjunction_events("rain", "dog") == conjunction_events("dog", "rain") == "dog + rain"
 
 
 def test_event_ids_are_equal_exactly_where_the_events_are():

@@ -80,18 +80,6 @@ def test_what_is_heard_when(clips, changes, expected):
     assert runs(heard(waveform)) == expected
 
 
-def test_a_cross_fade_holds_both_at_once(clips):
-    waveform = played(clips, gap=-0.25)
-    assert len(waveform) == WINDOW * RATE
-    middle = waveform[int(0.99 * RATE) : int(1.01 * RATE)].astype(np.float64)
-    time = np.arange(len(middle)) / RATE
-    low, high = (np.abs(middle @ np.exp(-2j * np.pi * HERTZ[n] * time)) for n in ("low", "high"))
-    assert low == pytest.approx(high, rel=0.25) and min(low, high) > 0
-    # Half a second before and after, each is alone.
-    blocks = heard(waveform)
-    assert set(blocks[:37]) == {"low"} and set(blocks[63:]) == {"high"}
-
-
 @pytest.mark.parametrize("db", [-20, -3, 3, 10])
 def test_levels_in_decibels(clips, db):
     waveform = played(clips, first_db=db)
@@ -106,7 +94,7 @@ def test_noise_has_the_level_that_is_asked_for_and_comes_from_the_seed(clips, sn
     noisy = played(clips, snr_db=snr, seed=(1, 2)).astype(np.float64)
     assert audio.rms(noisy) == pytest.approx(TARGET_RMS, rel=1e-5)
     noise = pink_noise(len(clean), np.random.default_rng((1, 2))).astype(np.float64)
-    # The share of each in the mixture, by least squares.
+    # The part of each in the mixture, by least squares.
     (signal, floor), *_ = np.linalg.lstsq(np.stack([clean, noise], axis=1), noisy, rcond=None)
     assert 20 * np.log10(signal * TARGET_RMS / floor) == pytest.approx(snr, abs=0.01)
     np.testing.assert_allclose(noisy, signal * clean + floor * noise, atol=1e-6)
@@ -138,15 +126,6 @@ def test_silence_stays_silence(tmp_path):
     silent = ClipAudio(pd.DataFrame([{"clip_id": "n", "path": str(tmp_path / "nothing.wav")}]), RATE)
     waveform = arrange("n", "n", Condition(snr_db=10), silent, WINDOW).render(silent)
     assert not waveform.any()
-
-
-def test_what_decides_the_sound_is_described(clips):
-    arranged = arrange("low", "high", Condition(snr_db=5), clips, WINDOW, (3,))
-    described = arranged.described()
-    assert "low" not in str(described)  # the files' contents stand for the clips
-    assert described["snr_db"] == 5 and described["seed"] == (3,)
-    other = arrange("low", "high", Condition(boundary=0.4, snr_db=5), clips, WINDOW, (3,))
-    assert other.described() != described
 
 
 def test_events_backwards_are_the_inversion_backwards(clips):

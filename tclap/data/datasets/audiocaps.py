@@ -32,12 +32,10 @@ STEMS = ("{clip_id}", "{source}", "Y{source}")
 def load(root: str | Path | None = None, *, download: bool = False) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`; an id is ``<youtube_id>_<start_time>``, the source the video.
 
-    ``root``: the folder; None: the environment variable ``AUDIOCAPS_ROOT``, else the folder ``audiocaps`` in
-    the data folder. ``download``: fetch the csv files that are absent. A part without its csv is left out,
-    and so are clips without audio, which are logged.
-
-    Raises FileNotFoundError where there is no csv or no audio at all, ValueError for a broken csv, and with
-    ``download`` the errors of :func:`tclap.data.download.fetch`.
+    ``root``: the folder; None: the variable ``AUDIOCAPS_ROOT``, else ``audiocaps`` in the data folder.
+    ``download``: fetch the csv files that are absent. A part without its csv is left out, and so are clips
+    without audio, which are logged. Raises FileNotFoundError where there is no csv or no audio at all,
+    ValueError for a broken csv, and with ``download`` the errors of :func:`tclap.data.download.fetch`.
     """
     captions = read_captions(root, download=download)
     return tables.captioned_clips(captions, tables.locate(root, "audiocaps"), FOLDERS, STEMS)

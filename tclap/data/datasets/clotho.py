@@ -35,12 +35,10 @@ FOLDERS = ("{part}", "audio/{part}", "clotho_audio_files/{part}")
 def load(root: str | Path | None = None, *, download: bool = False) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`; an id is the file's stem.
 
-    ``root``: the folder; None: the environment variable ``CLOTHO_ROOT``, else the folder ``clotho`` in the
-    data folder. ``download``: fetch the csv files that are absent. A part without its csv is left out, and so
-    are clips without audio, which are logged.
-
-    Raises FileNotFoundError where there is no csv or no audio at all, ValueError for a broken csv, and with
-    ``download`` the errors of :func:`tclap.data.download.fetch`.
+    ``root``: the folder; None: the variable ``CLOTHO_ROOT``, else ``clotho`` in the data folder.
+    ``download``: fetch the csv files that are absent. A part without its csv is left out, and so are clips
+    without audio, which are logged. Raises FileNotFoundError where there is no csv or no audio at all,
+    ValueError for a broken csv, and with ``download`` the errors of :func:`tclap.data.download.fetch`.
     """
     captions = read_captions(root, download=download)
     return tables.captioned_clips(captions, tables.locate(root, "clotho"), FOLDERS, ["{clip_id}"])

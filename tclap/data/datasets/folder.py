@@ -1,4 +1,4 @@
-"""Own recordings: a folder of audio files and a csv that says what is heard in them.
+"""Your own recordings: a folder of audio files and a csv that describes them.
 
 The csv has a column ``file`` (path relative to the folder) and ``caption``, ``label`` or both; several
 rows of one file are several captions of it. Optional columns: ``split`` (one of
@@ -29,7 +29,7 @@ def load(
     Without captions a clip's label is its caption; without labels a clip is its own label, or that of the
     first clip with the same captions. A clip's id is its path relative to ``root``.
 
-    Without a column ``split``, the shares ``validation`` and ``test`` (each at least 0, below 1 together)
+    Without a column ``split``, the fractions ``validation`` and ``test`` (each at least 0, below 1 together)
     of the sources are drawn from ``seed``, label by label, and the others are for training. A label with
     more sources than there are splits to fill is in every split; one with fewer is in training only, which
     is logged. Clips without labels are at least two in each split. The order of the rows does not matter.
@@ -81,10 +81,10 @@ def _by_clip(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
     return clips
 
 
-def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: Path) -> pd.Series:
-    if min(shares.values()) < 0 or not sum(shares.values()) < 1:
-        raise ValueError(f"the shares are {shares}; expected each at least 0 and their sum below 1")
-    shares = {split: share for split, share in shares.items() if share > 0}
+def _draw_splits(clips: pd.DataFrame, fractions: dict[str, float], seed: int, csv: Path) -> pd.Series:
+    if min(fractions.values()) < 0 or not sum(fractions.values()) < 1:
+        raise ValueError(f"the fractions are {fractions}; expected each at least 0 and their sum below 1")
+    fractions = {split: fraction for split, fraction in fractions.items() if fraction > 0}
     # A source stays together, under one of its labels: the first in the alphabet.
     labels = clips.assign(label=clips.get("label", "")).groupby("source")["label"].min()
     # Clips without labels need two sources in a split, or they make no pair.
@@ -93,17 +93,17 @@ def _draw_splits(clips: pd.DataFrame, shares: dict[str, float], seed: int, csv: 
     drawn, scarce = {}, []
     for label, sources in labels.groupby(labels):
         order = rng.permutation(sources.index)
-        if len(order) < least * (len(shares) + 1):
+        if len(order) < least * (len(fractions) + 1):
             scarce.append(label)
             continue
-        counts = {split: max(least, round(share * len(order))) for split, share in shares.items()}
+        counts = {split: max(least, round(fraction * len(order))) for split, fraction in fractions.items()}
         while sum(counts.values()) > len(order) - least:
             counts[max(counts, key=counts.get)] -= 1
         splits = np.repeat(list(counts), list(counts.values()))
         drawn |= dict(zip(order, splits.tolist(), strict=False))
-    if shares and not drawn:
+    if fractions and not drawn:
         found = f"{len(labels)} source(s) of {labels.nunique()} label(s)"
         raise ValueError(f"{csv} has too few clips to split: {found}; expected more, or a column split")
-    if shares and scarce:
+    if fractions and scarce:
         log.warning("%s: too few sources to hold any out, in training only: %s", csv, listing(scarce))
     return clips["source"].map(drawn).fillna("train")

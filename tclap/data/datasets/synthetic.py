@@ -3,13 +3,12 @@
 Twenty classes named as in ESC-50, made from a seed by :mod:`tclap.data.sounds` and then "recorded":
 reverberation, equalisation, background noise and gain are drawn for every clip, so that clips of a class
 differ and classes overlap a little. A small network trained from scratch on 60 clips per class should name
-about 90 to 95 % of unseen clips; ``SNR_DB`` and its neighbours set how hard it is.
+about 90 to 95 % of unseen clips; ``SNR_DB`` and its neighbours set how hard it is. Licence: generated data,
+nobody holds rights in it; use it as you like.
 
-Licence: generated data, nobody holds rights in it; use it as you like.
-
-It stands for ESC-50 where the question is how training on composites changes what a model knows of
-temporal order. It does not stand for real recordings: absolute accuracies say nothing about ESC-50, a
-model trained on it recognises no real sounds, and each class varies only in what its generator draws.
+It stands for ESC-50 where the question is how training on composites changes a model's knowledge of
+temporal order. It does not stand for real recordings: absolute accuracies say nothing about ESC-50, and a
+model trained on it recognises no real sounds.
 """
 
 from __future__ import annotations

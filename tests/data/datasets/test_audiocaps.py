@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from tclap.data.clips import COLUMNS, load_clips
-from tclap.data.datasets import audiocaps, tables
+from tclap.data.datasets import audiocaps
 
 # Ids that a spreadsheet or pandas would take for numbers, formulas or missing values.
 ROWS = {
@@ -83,10 +83,7 @@ def test_captions_need_no_audio(tmp_path, monkeypatch):
         "A dog, barking",
     ]
     assert captions["number"].tolist() == ["1", "2", "20", "21", "22", "23", "24", "30"]
-    test = audiocaps.read_captions(part="test")
-    assert test["caption"].tolist() == captions["caption"].tolist()[2:]
-    with pytest.raises(FileNotFoundError, match="val"):
-        audiocaps.read_captions(part="val")
+    assert audiocaps.read_captions(part="test")["number"].tolist() == captions["number"].tolist()[2:]
 
 
 def test_a_missing_or_broken_csv_is_told(tmp_path):
@@ -98,20 +95,6 @@ def test_a_missing_or_broken_csv_is_told(tmp_path):
     (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,caption\n1,abc,rain\n")
     with pytest.raises(ValueError, match=r"val.csv .* start_time"):
         audiocaps.read_captions(tmp_path)
-
-
-def test_only_absent_csv_files_are_downloaded(tmp_path, monkeypatch):
-    write_csv(tmp_path, ["val"])
-    asked = []
-
-    def fetch(url, path, known_hash):
-        asked.append((url, path, known_hash))
-        write_csv(path.parent, [path.stem])
-
-    monkeypatch.setattr(tables, "fetch", fetch)
-    assert len(audiocaps.read_captions(tmp_path, download=True)) == 13
-    address = "https://raw.githubusercontent.com/cdjkim/audiocaps/master/dataset/"
-    assert asked == [(f"{address}{part}.csv", tmp_path / f"{part}.csv", None) for part in ("train", "test")]
 
 
 def test_official_captions(audiocaps_root):

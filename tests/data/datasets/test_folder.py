@@ -66,7 +66,7 @@ def test_with_captions_only_a_clip_is_its_own_label(tmp_path):
     assert clips["captions"].tolist() == [["A dog", "Barking"], ["A dog"]]
 
 
-def test_shares_are_held_out_label_by_label(tmp_path):
+def test_fractions_are_held_out_label_by_label(tmp_path):
     write(tmp_path, labelled({"dog": 20, "hen": 5, "crow": 3}))
     assert counts(load_clips("folder", tmp_path)) == {
         ("dog", "train"): 16, ("dog", "validation"): 2, ("dog", "test"): 2,
@@ -79,7 +79,7 @@ def test_shares_are_held_out_label_by_label(tmp_path):
         ("crow", "train"): 2, ("crow", "test"): 1,
     }  # fmt: skip
     assert set(folder.load(tmp_path, validation=0.0, test=0.0)["split"]) == {"train"}
-    # The largest share gives way, so that each label has something to train on.
+    # The largest fraction gives way, so that each label has something to train on.
     assert counts(folder.load(tmp_path, validation=0.05, test=0.9))["crow", "train"] == 1
 
 
