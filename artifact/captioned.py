@@ -23,13 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class CaptionedSet:
-    """The test clips of a captioned data set and their trunk outputs, shared by a run's models.
-
-    Args:
-        experiment: the run.
-        name: ``clotho`` or ``audiocaps``.
-        clips: its clips table (the test split is used).
-    """
+    """The test clips of a captioned data set and their trunk outputs, shared by a run's models."""
 
     def __init__(self, experiment: Experiment, name: str, clips: pd.DataFrame) -> None:
         self.experiment, self.name, self.clips = experiment, name, for_stage(clips, "test")

@@ -48,6 +48,10 @@ class TestAudio:
         """Names and trunk outputs of all the controls' audio."""
         return self.arranged(set(self.experiment.table("data/controls.parquet")["task"]))
 
+    def embeddings(self, model: AudioTextModel) -> RunEmbeddings:
+        """A model's embeddings of this audio and the run's captions."""
+        return RunEmbeddings(self.experiment, model, self.names, self.features)
+
     def arranged(self, tasks: set[str]) -> tuple[list[str], Features]:
         """Names and trunk outputs of the audio of some controls."""
         experiment, model = self.experiment, self.model

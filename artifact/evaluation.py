@@ -58,7 +58,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
         model = experiment.load(seed, name)
         if files.hash_state(model.audio_trunk.state_dict()) != trunk:
             raise ValueError(f"{name}, seed {seed}: its audio trunk is not the base model's; train it again.")
-        embeddings = RunEmbeddings(experiment, model, test.names, test.features)
+        embeddings = test.embeddings(model)
         results.append(score_items(items, embeddings).assign(model=name))
         if name not in readouts:
             queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name))
@@ -100,7 +100,7 @@ def quick_evaluate(
     items = experiment.table("data/items.parquet")
     answers, similarities = [], []
     for name in names:
-        embeddings = RunEmbeddings(experiment, experiment.load(seed, name), test.names, test.features)
+        embeddings = test.embeddings(experiment.load(seed, name))
         answers.append(score_items(items, embeddings).assign(model=name, seed=seed))
         similarities.append(similarity_rows(embeddings, test.pairs).assign(model=name, seed=seed))
     return pd.concat(answers, ignore_index=True), pd.concat(similarities, ignore_index=True)
@@ -124,17 +124,15 @@ def policy_features(test: TestAudio, items: pd.DataFrame) -> dict[str, dict[str,
     wanted = set(items.loc[items["task"].isin(POLICY_TASKS), "audio"])
     found: dict[str, dict[str, Tensor]] = {}
     for policy in (policy for policy in config.window_policies if policy != "fit"):
-        placed = {"policy": policy, "gap_ms": tuple(config.gap_ms), "seed": config.data_seed}
+        placed = {"policy": policy, "gap_ms": config.gap_ms, "seed": config.data_seed}
         sounds = views_of(place(test.pairs, audio, model.window, **placed), VIEWS[:2])
-        # Whole clips differ in length, so that each is a batch of its own.
-        with torch.inference_mode():
-            found[policy] = {
-                name: model.audio_trunk(
-                    torch.from_numpy(render(*sound, audio))[None].to(device_of(model))
-                ).cpu()
-                for name, sound in progress(list(sounds.items()), f"window policy {policy}")
-                if name in wanted
-            }
+        sounds = [(name, sound) for name, sound in sounds.items() if name in wanted]
+        found[policy] = {}
+        for name, sound in progress(sounds, f"window policy {policy}"):
+            # Whole clips differ in length, so that each is a batch of its own.
+            waveform = torch.from_numpy(render(*sound, audio))[None].to(device_of(model))
+            with torch.inference_mode():
+                found[policy][name] = model.audio_trunk(waveform).cpu()
     return found
 
 

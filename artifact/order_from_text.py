@@ -80,7 +80,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     items = experiment.table("data/items.parquet")
     answers, queries = [], []
     for name, model in progress(list(models.items()), "evaluation of slots"):
-        embeddings = RunEmbeddings(experiment, model, test.names, test.features)
+        embeddings = test.embeddings(model)
         rows = [score_items(items, embeddings)]
         queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name, seed=seed))
         if len(test.control_pairs):

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from artifact.embeddings import RunEmbeddings, TestAudio
+from artifact.embeddings import TestAudio
 from artifact.experiment import Experiment
 from artifact.order_from_text import train_slots
 from artifact.summary import SLOT_ABLATION
@@ -74,7 +74,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         if test is None or test.model is not change.base:
             test = TestAudio(experiment, change.base)
             names, features = test.arranged(arranged) if arranged else ([], None)
-        embeddings = RunEmbeddings(experiment, change.model, test.names, test.features)
+        embeddings = test.embeddings(change.model)
         if arranged:
             embeddings.add_sounds(names, embeddings.embed_audio(features))
         found = score_items(items, embeddings)

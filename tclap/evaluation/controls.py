@@ -94,23 +94,16 @@ def build_items(clips: pd.DataFrame, pairs: pd.DataFrame, *, seed: int) -> pd.Da
     items = []
     for index, pair in enumerate(pairs.to_dict("records")):
         items += _order_items(pair, np.random.default_rng([seed, WORDS, index]))
-        if _has_three(clips):
-            items += _three_items(pair, clips, seed, index)
-        items += _same_items(pair, clips, seed, index)
-    if not has_labels(clips):
-        return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
-    labels = sorted(set(clips["label"]))
-    for index, clip in enumerate(clips.to_dict("records")):
+        items += _three_items(pair, _third(pair, clips, seed, index))
+        if second := _second(pair, clips, seed, index):
+            sources = (pair["source_i"], second["source"])
+            items += _one_class_items("same", pair["pair_id"], pair["label_i"], pair["label_j"], sources)
+    labels = sorted(set(clips["label"])) if has_labels(clips) else []
+    for index, clip in enumerate(clips.to_dict("records") if labels else ()):
         others = [label for label in labels if label != clip["label"]]
-        drawn = np.random.default_rng([seed, OTHER, index])
-        other = others[drawn.integers(len(others))]
-        name, sources = clip["clip_id"], (clip["source"], None)
-        items += _one_class_items("single", name, name, clip["label"], other, sources)
+        other = others[np.random.default_rng([seed, OTHER, index]).integers(len(others))]
+        items += _one_class_items("single", clip["clip_id"], clip["label"], other, (clip["source"], None))
     return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
-
-
-def _has_three(clips: pd.DataFrame) -> bool:
-    return has_labels(clips) and clips["label"].nunique() > 2
 
 
 def _order_items(pair: Mapping, generator: np.random.Generator) -> list[dict]:
@@ -127,47 +120,39 @@ def _order_items(pair: Mapping, generator: np.random.Generator) -> list[dict]:
     return pair_items(pair, questions + [(c, c, before, correct) for c in CONDITIONS])
 
 
-def _third(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> tuple[dict, tuple[int, ...]]:
-    """A clip of a third label, and the order in which the three are played."""
+def _third(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> tuple[dict, tuple[int, ...]] | None:
+    """A clip of a third label, and the order in which the three are played; None where there is none."""
+    others = clips[~clips["label"].isin([pair["label_i"], pair["label_j"]])]
+    if not has_labels(clips) or others.empty:
+        return None
     generator = np.random.default_rng([seed, THIRD, index])
-    rows = np.flatnonzero(~clips["label"].isin([pair["label_i"], pair["label_j"]]))
-    clip = clips.iloc[rows[generator.integers(len(rows))]].to_dict()
+    clip = others.iloc[generator.integers(len(others))].to_dict()
     return clip, tuple(int(n) for n in generator.permutation(3))
 
 
-def _three_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> list[dict]:
-    third, played = _third(pair, clips, seed, index)
-    names = [pair["label_i"], pair["label_j"], third["label"]]
-    orders = list(permutations(range(3)))
-    correct = [orders.index(played)]
+def _three_items(pair: Mapping, third: tuple[dict, tuple[int, ...]] | None) -> list[dict]:
+    if third is None:
+        return []
+    names, orders = [pair["label_i"], pair["label_j"], third[0]["label"]], list(permutations(range(3)))
     candidates = {t: [words.format(*(names[k] for k in o)) for o in orders] for t, words in THREE.items()}
-    return pair_items(pair, [(task, "three", captions, correct) for task, captions in candidates.items()])
+    return pair_items(
+        pair, [(t, "three", asked, [orders.index(third[1])]) for t, asked in candidates.items()]
+    )
 
 
 def _second(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> dict | None:
     """Another clip of the first clip's label; None where there is none."""
-    if not has_labels(clips):
+    others = clips[(clips["label"] == pair["label_i"]) & (clips["clip_id"] != pair["clip_i"])]
+    if others.empty:
         return None
-    rows = np.flatnonzero((clips["label"] == pair["label_i"]) & (clips["clip_id"] != pair["clip_i"]))
-    if not len(rows):
-        return None
-    return clips.iloc[rows[np.random.default_rng([seed, SAME, index]).integers(len(rows))]].to_dict()
+    return others.iloc[np.random.default_rng([seed, SAME, index]).integers(len(others))].to_dict()
 
 
-def _same_items(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> list[dict]:
-    second, name = _second(pair, clips, seed, index), pair["pair_id"]
-    if second is None:
-        return []
-    sources = (pair["source_i"], second["source"])
-    return _one_class_items("same", name, f"{name}/same", pair["label_i"], pair["label_j"], sources)
-
-
-def _one_class_items(
-    group: str, name: str, played: str, label: str, other: str, sources: tuple[str, str | None]
-) -> list[dict]:
+def _one_class_items(group: str, name: str, label: str, other: str, sources: tuple) -> list[dict]:
     """The items about a sound that does not contain ``other``."""
     both = [Phrase(label, "before", other).text(), Phrase(other, "before", label).text()]
     plain = [PROMPT.format(label), *both, Phrase(label, "while", other).text()]
+    played = f"{name}/same" if group == "same" else name
     return [
         item_of(f"{group}: {question}", name, played, candidates, [0], *sources)
         for question, candidates in (("plain", plain), ("says first", both))
@@ -185,9 +170,8 @@ def arrangements(
         for task, condition in CONDITIONS.items():
             drawn = (seed, NOISE, index)
             sounds[f"{pair['pair_id']}/{task}"] = arrange(*played, condition, clip_audio, window, drawn)
-        if _has_three(clips):
-            third, order = _third(pair, clips, seed, index)
-            three = [(*ends, third["clip_id"])[k] for k in order]
+        if third := _third(pair, clips, seed, index):
+            three = [(*ends, third[0]["clip_id"])[k] for k in third[1]]
             sounds[f"{pair['pair_id']}/three"] = sequence(three, clip_audio, window)
         if second := _second(pair, clips, seed, index):
             both = [pair["clip_i"], second["clip_id"]]

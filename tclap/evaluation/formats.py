@@ -91,8 +91,8 @@ def evaluate(model: Any, items: pd.DataFrame, *, name: str = "model", seed: int 
     """
     if items.empty:
         raise ValueError("there are no items; expected at least one.")
-    embeddings = ModelEmbeddings(model, list(dict.fromkeys(items["files"].explode())), str)
-    embeddings.captions(list(items["captions"].explode()))
+    embeddings = ModelEmbeddings(model, list(items["files"].explode().unique()), str)
+    embeddings.add_captions(items["captions"].explode())
     rows = []
     for item in items.to_dict("records"):
         words, sounds = embeddings.captions(item["captions"]), embeddings.sounds(item["files"])

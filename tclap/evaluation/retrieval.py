@@ -7,13 +7,14 @@ clips to a caption; the matrix of all similarities is never held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tclap.data.composites import PROMPT, phrases
@@ -22,7 +23,7 @@ from tclap.evaluation.tasks import TIE_TOLERANCE
 
 KS = (1, 5, 10)  # of recall
 DEPTH = 10  # of average precision, mAP@10
-QUERY_BLOCK, GALLERY_BLOCK = 1024, 8192
+HELD = 8_000_000
 
 
 class Found(NamedTuple):
@@ -34,19 +35,18 @@ class Found(NamedTuple):
 
 
 def search(
-    queries: np.ndarray | Tensor,
-    gallery: np.ndarray | Tensor,
-    query_events: Sequence | np.ndarray,
-    gallery_events: Sequence | np.ndarray,
+    queries: ArrayLike | Tensor,
+    gallery: ArrayLike | Tensor,
+    query_events: ArrayLike,
+    gallery_events: ArrayLike,
     *,
     depth: int = DEPTH,
     tolerance: float = TIE_TOLERANCE,
-    blocks: tuple[int, int] = (QUERY_BLOCK, GALLERY_BLOCK),
+    held: int = HELD,
 ) -> Found:
-    """Search a gallery exactly, in blocks: memory is that of the embeddings and of one block of scores.
+    """Search a gallery exactly; scores are dot products in float64.
 
-    Scores are dot products in float64. All irrelevant items that score at least as high (less
-    ``tolerance``) as a relevant one are ahead of it.
+    All irrelevant items that score at least as high (less ``tolerance``) as a relevant one are ahead of it.
 
     Args:
         queries, gallery: ``[Q, d]`` and ``[G, d]``.
@@ -54,7 +54,7 @@ def search(
         depth: k of average precision at k: the mean, over a query's ``min(k, relevant)`` best relevant
             items, of the precision at their ranks, 0 for those beyond rank k.
         tolerance: scores that differ by no more are ties.
-        blocks: number of queries and of gallery items whose scores are held at a time.
+        held: number of scores that are held at a time.
 
     Returns:
         For each query the rank (from 1) of its best relevant item, its average precision in [0, 1] and its
@@ -63,47 +63,31 @@ def search(
     Raises:
         ValueError: on wrong shapes, embeddings that are not finite, or a query without a relevant item.
     """
-    queries, gallery = _matrix(queries, "query"), _matrix(gallery, "gallery")
-    if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"queries are {queries.shape[1]}-, gallery items {gallery.shape[1]}-dimensional embeddings."
-        )
-    query_codes, gallery_codes = _event_codes(query_events, gallery_events, len(queries), len(gallery))
-    # In the order of events, what is relevant to a block of queries lies side by side.
-    query_order, order = (np.argsort(codes, kind="stable") for codes in (query_codes, gallery_codes))
-    codes = torch.from_numpy(gallery_codes[order])
-    start = np.searchsorted(gallery_codes[order], query_codes[query_order], side="left")
-    stop = np.searchsorted(gallery_codes[order], query_codes[query_order], side="right")
-    rank, precision = np.empty(len(queries), np.int64), np.empty(len(queries))
-    for first in range(0, len(queries), blocks[0]):
-        rows = query_order[first : first + blocks[0]]
-        block, wanted = queries[rows].double(), torch.from_numpy(query_codes[rows])[:, None]
-
-        def scores(low: int, high: int, relevant: bool, block=block, wanted=wanted) -> Tensor:
-            found = block @ gallery[order[low:high]].double().T
-            return found.masked_fill_((codes[None, low:high] == wanted) != relevant, -torch.inf)
-
-        near = range(int(start[first]), int(stop[first : first + blocks[0]].max()), blocks[1])
-        hits = block.new_empty(len(rows), 0)
-        for low in near:
-            hits = _best(hits, scores(low, min(low + blocks[1], near.stop), relevant=True), depth)
-        bound = hits[:, :1] - tolerance
-        ahead, misses = torch.zeros(len(rows), dtype=torch.int64), block.new_empty(len(rows), 0)
-        for low in range(0, len(gallery), blocks[1]):
-            others = scores(low, low + blocks[1], relevant=False)
-            ahead += (others >= bound).sum(dim=1)
-            misses = _best(misses, others, depth)
-        rank[rows] = 1 + ahead.numpy()
-        precision[rows] = _average_precision(hits, misses, depth, tolerance).numpy()
-    relevant = np.empty(len(queries), np.int64)
-    relevant[query_order] = stop - start
-    return Found(rank, precision, relevant)
-
-
-def _best(kept: Tensor, scores: Tensor, depth: int) -> Tensor:
-    """The ``depth`` highest of both ``[n, ...]``, descending."""
-    joined = torch.cat([kept, scores.topk(min(depth, scores.shape[1])).values], dim=1)
-    return joined.topk(min(depth, joined.shape[1])).values
+    queries, gallery = (torch.as_tensor(x).detach().cpu() for x in (queries, gallery))
+    shapes = [tuple(queries.shape), tuple(gallery.shape), len(query_events), len(gallery_events)]
+    expected = [(len(queries), *gallery.shape[1:]), tuple(gallery.shape), len(queries), len(gallery)]
+    if gallery.ndim != 2 or shapes != expected:
+        raise ValueError(f"queries, gallery and their events are {shapes}; expected [Q, d], [G, d], Q and G")
+    if not (queries.isfinite().all() and gallery.isfinite().all()):
+        raise ValueError("embeddings of queries or gallery are not finite")
+    ids = [np.asarray(events, dtype=object) for events in (query_events, gallery_events)]
+    codes = torch.from_numpy(pd.factorize(np.concatenate(ids))[0])
+    wanted, events = codes[: len(queries)], codes[len(queries) :]
+    unanswerable = torch.nonzero(~torch.isin(wanted, events))
+    if len(unanswerable):
+        raise ValueError(f"{len(unanswerable)} queries have no relevant item, first {int(unanswerable[0])}")
+    step, items = max(held // len(gallery), 1), gallery.double().T
+    found = []
+    for first in range(0, len(queries), step):
+        scores = queries[first : first + step].double() @ items
+        relevant = wanted[first : first + step, None] == events
+        hits = scores.masked_fill(~relevant, -torch.inf).topk(min(depth, len(gallery))).values
+        misses = scores.masked_fill_(relevant, -torch.inf)
+        ahead = (misses >= hits[:, :1] - tolerance).sum(dim=1)
+        misses = misses.topk(hits.shape[1]).values
+        precision = _average_precision(hits, misses, depth, tolerance)
+        found.append((1 + ahead, precision, relevant.sum(dim=1)))
+    return Found(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
 
 
 def _average_precision(hits: Tensor, misses: Tensor, depth: int, tolerance: float) -> Tensor:
@@ -115,39 +99,15 @@ def _average_precision(hits: Tensor, misses: Tensor, depth: int, tolerance: floa
     return gains.sum(dim=1) / (~absent).sum(dim=1)
 
 
-def _event_codes(
-    query_events: Sequence | np.ndarray, gallery_events: Sequence | np.ndarray, queries: int, gallery: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Integers, equal where the ids are equal."""
-    ids = [np.asarray(events, dtype=object) for events in (query_events, gallery_events)]
-    for events, count, name in zip(ids, (queries, gallery), ("query", "gallery"), strict=True):
-        if events.shape != (count,):
-            raise ValueError(f"{name} events have shape {events.shape}; expected ({count},)")
-    codes = pd.factorize(np.concatenate(ids))[0]
-    unanswerable = np.flatnonzero(~np.isin(codes[:queries], codes[queries:]))
-    if len(unanswerable):
-        raise ValueError(
-            f"{len(unanswerable)} queries have no relevant item, the first is query {unanswerable[0]}"
-        )
-    return codes[:queries], codes[queries:]
-
-
-def _matrix(embeddings: np.ndarray | Tensor, name: str) -> Tensor:
-    matrix = torch.as_tensor(embeddings).detach().cpu()
-    if matrix.ndim != 2 or not matrix.isfinite().all():
-        raise ValueError(f"{name} embeddings have shape {tuple(matrix.shape)}; expected [n, d], all finite")
-    return matrix
-
-
 def query_rows(
-    text: np.ndarray | Tensor,
-    audio: np.ndarray | Tensor,
-    text_events: Sequence | np.ndarray,
-    audio_events: Sequence | np.ndarray,
+    text: ArrayLike | Tensor,
+    audio: ArrayLike | Tensor,
+    text_events: ArrayLike,
+    audio_events: ArrayLike,
     *,
     gallery: str,
-    text_sources: Sequence | np.ndarray | None = None,
-    audio_sources: Sequence | np.ndarray | None = None,
+    text_sources: ArrayLike | None = None,
+    audio_sources: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """One tidy row per query, in both directions.
 

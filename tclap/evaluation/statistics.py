@@ -6,12 +6,12 @@ source is the same source in whichever position of a composite it stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
 from scipy.stats import binom, binomtest
@@ -21,8 +21,8 @@ CHUNK = 2_000_000  # numbers held at a time while resampling
 
 
 def bootstrap_interval(
-    scores: Sequence[float] | np.ndarray,
-    sources: Sequence | np.ndarray,
+    scores: ArrayLike,
+    sources: ArrayLike,
     *,
     level: float = 0.95,
     resamples: int = 2000,
@@ -30,22 +30,19 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of ``scores``, resampling source clips.
 
-    Each resample draws as many sources as there are, with replacement. An item weighs the product of the
-    counts of its distinct sources, and the resampled statistic is the weighted mean (Owen 2007, "The
-    pigeonhole bootstrap", Ann. Appl. Stat. 1(2); with one pool of sources for all positions as in Davezies
-    et al. 2021, Ann. Statist. 49(2)). With one source per item this is the cluster bootstrap; with two it
-    is conservative: where the sources explain none of the variance the interval is up to sqrt(3) times too
-    wide (``benchmarks/interval_coverage.py``). Resamples in which no item keeps a weight are ignored.
+    An item weighs the product of the resampled counts of its distinct sources (Owen 2007, "The pigeonhole
+    bootstrap", Ann. Appl. Stat. 1(2); with one pool of sources for all positions as in Davezies et al. 2021,
+    Ann. Statist. 49(2)). With one source per item this is the cluster bootstrap; with two it is conservative,
+    at most sqrt(3) times too wide (``benchmarks/interval_coverage.py``). Resamples in which no item keeps a
+    weight are ignored.
 
     Args:
         scores: ``[n]`` floats, 0/1 or averages over seeds.
         sources: ``[n]`` or ``[n, k]`` ids of each item's source clips; None or NaN where it has fewer.
-        level: of confidence.
-        resamples: their number.
-        seed: of the resampling.
+        level, resamples, seed: of the interval.
 
     Returns:
-        The two ends, in the unit of the scores; one point where all scores are equal.
+        Both ends, in the unit of the scores.
 
     Raises:
         ValueError: on wrong shapes, scores that are not finite, an item without a source, or one source.
@@ -75,9 +72,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _checked(
-    scores: Sequence[float] | np.ndarray, sources: Sequence | np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _checked(scores: ArrayLike, sources: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
     """Scores ``[n]``, codes of the sources ``[n, k]`` (-1 where absent or repeated), number of sources."""
     scores, table = np.asarray(scores, dtype=np.float64), np.asarray(sources, dtype=object)
     table = table[:, None] if table.ndim == 1 else table
@@ -90,21 +85,15 @@ def _checked(
     for position in range(1, codes.shape[1]):
         repeated = (codes[:, :position] == codes[:, [position]]).any(axis=1)
         codes[repeated, position] = -1
-    without = int((codes < 0).all(axis=1).sum())
-    if without:
-        raise ValueError(f"{without} of {len(codes)} items have no source clip")
-    if len(distinct) < 2:
-        raise ValueError("one source clip cannot be resampled; expected at least two")
+    if (codes < 0).all(axis=1).any() or len(distinct) < 2:
+        raise ValueError(f"{len(distinct)} source clip(s); expected one per item and at least two in all")
     return scores, codes, len(distinct)
 
 
 def paired_difference(
-    a: Sequence[float] | np.ndarray,
-    b: Sequence[float] | np.ndarray,
-    sources: Sequence | np.ndarray,
-    **options: Any,
+    a: ArrayLike, b: ArrayLike, sources: ArrayLike, **options: Any
 ) -> tuple[float, float, float]:
-    """Mean of ``b - a`` over the same items (positive where ``b`` scores higher), and its interval's ends.
+    """Mean of ``b - a`` over the same items ``[n]``, and the ends of its interval.
 
     Sources, options and errors as of :func:`bootstrap_interval`.
     """
@@ -112,11 +101,13 @@ def paired_difference(
     return float(np.mean(b - a)), *bootstrap_interval(b - a, sources, **options)
 
 
-def mcnemar_exact(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray) -> float:
+def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
     """Two-sided p-value of McNemar's exact test that two models are correct equally often.
 
-    ``a``, ``b``: ``[n]`` booleans or 0/1 on the same items; 1.0 when no item separates the models. It takes
-    items as independent; for items that share clips read it beside :func:`paired_difference`.
+    It takes items as independent: where they share clips, read it beside :func:`paired_difference`.
+
+    Args:
+        a, b: ``[n]`` booleans or 0/1 on the same items.
 
     Raises:
         ValueError: on other lengths or values.
@@ -128,18 +119,17 @@ def mcnemar_exact(a: Sequence[bool] | np.ndarray, b: Sequence[bool] | np.ndarray
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
 
 
-def _paired(a: Sequence | np.ndarray, b: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _paired(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"paired scores have shapes {a.shape} and {b.shape}; expected [n] twice")
     return a, b
 
 
-def design_effect(scores: Sequence[float] | np.ndarray, sources: Sequence | np.ndarray) -> float:
-    """How many times fewer independent items would give the mean of ``scores`` its variance.
+def design_effect(scores: ArrayLike, sources: ArrayLike) -> float:
+    """The variance of the mean of ``scores`` over that of as many independent items.
 
-    The variance robust to items that share any source (Aronow, Samii and Assenova 2015, Polit. Anal. 23(4))
-    over that of independent items; unlike the bootstrap it is not conservative for two sources. At least 1;
+    Robust to items that share any source (Aronow, Samii and Assenova 2015, Polit. Anal. 23(4)). At least 1;
     NaN where all scores are equal. Arguments and errors as of :func:`bootstrap_interval`.
     """
     scores, codes, n_sources = _checked(scores, sources)
@@ -156,19 +146,16 @@ def design_effect(scores: Sequence[float] | np.ndarray, sources: Sequence | np.n
 def detectable_difference(
     n: int, discordance: float, *, power: float = 0.8, design_effect: float = 1.0
 ) -> float:
-    """The smallest difference in accuracy that ``n`` items show at p <= 0.05 with probability ``power``.
+    """The smallest difference in accuracy that ``n`` items show with a given power, as a fraction.
 
-    The test is :func:`mcnemar_exact`, in the right direction; the power is exact and unconditional (Duffy
-    1984, Biometrics 40(4)).
+    To show it is p <= 0.05 by :func:`mcnemar_exact`, in the right direction; the power is exact and
+    unconditional (Duffy 1984, Biometrics 40(4)). NaN where no difference would show.
 
     Args:
         n: number of items.
-        discordance: fraction of the items on which one model is correct and the other is not.
+        discordance: fraction of the items on which one model alone is correct.
         power: between 0.05 and 1.
-        design_effect: at least 1; divides ``n`` for items that share clips.
-
-    Returns:
-        A fraction; NaN where not even a difference of the whole discordance would show.
+        design_effect: divides ``n`` for items that share clips.
 
     Raises:
         ValueError: on arguments out of range, and for less than one independent item.
@@ -197,16 +184,16 @@ def summarise(rows: pd.DataFrame, **options: Any) -> pd.DataFrame:
         options: of :func:`bootstrap_interval`.
 
     Returns:
-        ``model, task, accuracy`` (mean over seeds), ``low, high`` (interval of the seed-averaged scores),
-        ``chance, n`` (items per seed), ``per_seed`` (list, by ascending seed), ``spread`` (their sample
-        standard deviation, NaN for one seed); all but n in percent.
+        ``model, task, accuracy`` (mean over seeds), ``low, high`` (interval of seed-averaged scores),
+        ``chance, n`` (items per seed), ``per_seed`` (by ascending seed), ``spread`` (its standard
+        deviation, NaN for one seed); all but n in percent.
 
     Raises:
         ValueError: on missing columns, values or rows, and where seeds differ in their items.
     """
     missing = [column for column in NEEDED if column not in rows.columns]
     if missing or rows.empty:
-        raise ValueError(f"{len(rows)} item rows lack the column(s) {missing}; expected one row per item")
+        raise ValueError(f"{len(rows)} item rows lack the column(s) {missing}; expected rows with {NEEDED}")
     if "source_b" not in rows.columns:
         rows = rows.assign(source_b=None)
     summaries = []

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 
 from tclap.evaluation.statistics import (
     bootstrap_interval,
@@ -66,28 +65,6 @@ def test_a_second_source_that_is_the_first_or_absent_changes_nothing(second):
     assert bootstrap_interval(scores, sources) == bootstrap_interval(scores, np.arange(50))
 
 
-def simulated_coverage(two_sources):
-    rng = np.random.default_rng(8)
-    hits = 0
-    for trial in range(300):
-        effects = rng.normal(size=40)
-        if two_sources:
-            pairs = np.array([rng.choice(40, 2, replace=False) for _ in range(150)])
-            scores = effects[pairs].sum(axis=1) + rng.normal(size=150)
-        else:
-            pairs = np.repeat(np.arange(40), 4)
-            scores = effects[pairs] + rng.normal(size=160)
-        low, high = bootstrap_interval(scores, pairs, level=0.9, resamples=300, seed=trial)
-        hits += low <= 0 <= high
-    return hits / 300
-
-
-def test_coverage_with_shared_sources():
-    # Sampling error of 300 trials at 0.9: 0.017; two sources per item are conservative.
-    assert 0.83 <= simulated_coverage(False) <= 0.95
-    assert 0.86 <= simulated_coverage(True) <= 0.99
-
-
 @pytest.mark.parametrize("score", [0.0, 1.0, 2 / 3])
 def test_equal_scores_give_a_point(score):
     sources = two_source_items(np.random.default_rng(10))
@@ -130,7 +107,7 @@ def test_resamples_without_any_item_are_ignored():
         ([1], [["a", None]], {}, "at least two"),
         ([1, 0, 1], ["a", "b"], {}, "shape"),
         ([1, np.nan], ["a", "b"], {}, "1 of 2 scores"),
-        ([1, 0, 1], ["a", "b", None], {}, "no source"),
+        ([1, 0, 1], ["a", "b", None], {}, "one per item"),
         ([], [], {}, "shape"),
         ([1, 0], ["a", "b"], {"level": 95}, "level=95"),
         ([1, 0], ["a", "b"], {"resamples": 0}, "resamples=0"),
@@ -179,13 +156,6 @@ def test_mcnemar_by_hand(only_a, only_b, p):
     assert mcnemar_exact(b, a) == pytest.approx(p)
 
 
-@pytest.mark.parametrize(("n", "better"), [(60, 0.7), (60, 0.5), (13, 0.9), (400, 0.55)])
-def test_mcnemar_against_statsmodels(n, better):
-    a, b = np.random.default_rng(14).random((2, n)) < np.array([[0.5], [better]])
-    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
-    assert mcnemar_exact(a, b) == pytest.approx(mcnemar(table, exact=True).pvalue)
-
-
 def test_mcnemar_refuses_other_lengths_and_values():
     for a, b in (([1, 0], [1, 0, 1]), ([0.5, 1.0], [0.0, 1.0])):
         with pytest.raises(ValueError, match="expected|takes"):
@@ -219,25 +189,13 @@ def test_design_effect_by_hand():
     assert design_effect(scores, sources) == pytest.approx((6 + 6) / 6)
 
 
-def test_design_effect_is_the_ratio_of_bootstrap_variances():
-    rng = np.random.default_rng(31)
-    sources = np.repeat(np.arange(60), rng.integers(1, 8, size=60))
-    scores = rng.normal(size=60)[sources] + rng.normal(size=len(sources))
-    # A normal interval's width is in proportion to the standard error.
-    clustered, naive = (
-        np.ptp(bootstrap_interval(scores, s, level=0.68, resamples=20000))
-        for s in (sources, np.arange(len(sources)))
-    )
-    assert design_effect(scores, sources) == pytest.approx((clustered / naive) ** 2, rel=0.06)
-
-
 def test_design_effect_without_effect_or_variation():
     rng = np.random.default_rng(32)
     sources = two_source_items(rng, n_sources=100, n=300)
     effects = [design_effect(rng.normal(size=300), sources) for _ in range(100)]
     assert 1 <= np.mean(effects) < 1.15 and np.median(effects) < 1.1
     assert np.isnan(design_effect(np.ones(300), sources))
-    with pytest.raises(ValueError, match="cannot be resampled"):
+    with pytest.raises(ValueError, match="at least two"):
         design_effect([1, 0], ["a", "a"])
 
 
@@ -264,13 +222,6 @@ def test_simulated_power_at_the_detectable_difference(n, discordance, power):
     shown = [wins > losses and p[wins, losses] <= 0.05 for wins, losses in counts.tolist()]
     # Three standard errors of 3000 simulations at a power of 0.8 are 0.022.
     assert np.mean(shown) == pytest.approx(power, abs=0.022)
-
-
-def test_detectable_difference_is_near_connors_approximation():
-    # Connor 1987: n = (z_level sqrt(psi) + z_power sqrt(psi - d^2))^2 / d^2, a little optimistic.
-    psi, d = 0.2, 0.05
-    n = int((1.959964 * np.sqrt(psi) + 0.841621 * np.sqrt(psi - d**2)) ** 2 / d**2)
-    assert d < detectable_difference(n, psi) < 1.05 * d
 
 
 @pytest.mark.parametrize(

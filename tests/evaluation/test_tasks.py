@@ -231,17 +231,6 @@ def test_a_model_without_order_or_of_inverted_sounds_fails_where_order_matters(i
     assert two_way["tied"].all() if kind == "blind" else (two_way["margin"] < 0).all()
 
 
-def test_a_model_that_always_says_while_is_correct_on_overlaps_alone(items):
-    sounds = {}
-    for name, content in said(items, make_pairs(LABELS)).items():
-        labels = sorted(s[1] for s in content if s[0] == "single")
-        sounds[name] = {s: w for s, w in content.items() if s[0] != "order"}
-        sounds[name] |= {("both", *labels): 1.0} if len(labels) == 2 else {}
-    scored = accuracies(answer(items, sounds))
-    assert scored["overlap"] == 100
-    assert all(scored[task] == 0 for task in ("3", "3_after", "4", "2way_after"))
-
-
 def test_random_embeddings_are_at_chance():
     items = build_items(make_clips(LABELS, 60), make_pairs(LABELS, copies=8), LABELS, seed=0)
     rows = score_items(items, Random(items["audio"].unique()))
