@@ -187,13 +187,10 @@ def test_write_wav(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["x.wav"]
 
 
-def test_rms():
+def test_level():
     assert audio.rms(np.array([3.0, -4.0], np.float32)) == pytest.approx(np.sqrt(12.5), rel=1e-12)
     # A float32 sum of this many equal squares would stop growing.
     assert audio.rms(np.full(2**22, 0.1, np.float32)) == pytest.approx(np.float32(0.1), rel=1e-9)
-
-
-def test_scale_to_rms():
     x = audio.scale_to_rms(noise(1000), 0.25)
     assert x.dtype == np.float32
     assert audio.rms(x) == pytest.approx(0.25, rel=1e-6)
@@ -224,10 +221,7 @@ def test_most_energetic_start_equals_brute_force(values, n):
     assert audio.most_energetic_start(x, n) == energies.index(max(energies))
     # Squares that are no binary fractions: ties must survive the rounding of a running sum.
     assert audio.most_energetic_start(x * np.float32(0.1), n) == energies.index(max(energies))
-
-
-def test_most_energetic_start_of_a_constant_is_the_earliest():
-    assert audio.most_energetic_start(np.full(160000, 0.1, np.float32), 32000) == 0
+    assert audio.most_energetic_start(np.full(100000, x[0] * np.float32(0.1)), n) == 0
 
 
 def test_concatenate():
@@ -250,8 +244,8 @@ def test_crossfade_keeps_the_power():
     assert gains_first[0] > 0.999 and gains_first[-1] < 0.001 and (np.diff(gains_first) < 0).all()
 
 
-def test_waveforms_are_one_dimensional():
-    for x in (np.zeros((2, 3)), np.zeros(0)):
-        for function in (audio.rms, lambda y: audio.concatenate(y, y), lambda y: audio.repeat_to(y, 3)):
-            with pytest.raises(ValueError, match="one-dimensional"):
-                function(x)
+@pytest.mark.parametrize("shape", [(2, 3), (0,)])
+def test_waveforms_are_one_dimensional_and_not_empty(shape):
+    for function in (audio.rms, lambda x: audio.concatenate(x, x), lambda x: audio.repeat_to(x, 3)):
+        with pytest.raises(ValueError, match="one-dimensional"):
+            function(np.zeros(shape))

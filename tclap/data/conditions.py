@@ -15,7 +15,7 @@ import numpy as np
 
 from tclap import audio
 from tclap.data.composites import TARGET_RMS, ClipAudio, cut_event
-from tclap.data.synthesis import coloured_noise
+from tclap.data.synthesis import Synth
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Arrangement:
 
 def pink_noise(samples: int, generator: np.random.Generator) -> np.ndarray:
     """Noise of equal power in every octave, float32 ``[samples]``, RMS 1, mean 0."""
-    noise = coloured_noise(generator, samples, 1.0, lowest=1)
+    noise = Synth(generator, 1).noise(samples, 1.0, lowest=1)
     noise -= noise.mean()
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 

@@ -15,18 +15,6 @@ from scipy import signal
 FADE_SECONDS = 0.02
 
 
-def coloured_noise(rng: np.random.Generator, n: int, slope: float, lowest: int | None = None) -> np.ndarray:
-    """Gaussian noise ``[n]`` of RMS 1 whose power falls as 1/f^slope (0 white, 1 pink, 2 brown).
-
-    Below the bin ``lowest`` of the spectrum (default: 1/300 of the band) it is level, or brown noise would be
-    mostly infrasound.
-    """
-    spectrum = np.fft.rfft(rng.standard_normal(n))
-    frequency = np.maximum(np.arange(len(spectrum)), lowest or max(1, n // 600))
-    x = np.fft.irfft(spectrum * frequency ** (-slope / 2), n)
-    return x / np.sqrt(np.mean(x**2))
-
-
 def contour(points: Sequence[float], n: int) -> np.ndarray:
     """Straight lines through evenly spaced ``points``, as ``n`` samples."""
     return np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(points)), points)
@@ -54,9 +42,16 @@ class Synth:
         """Numbers between ``low`` and ``high`` whose logarithm is uniform."""
         return np.exp(self.uniform(np.log(low), np.log(high), size))
 
-    def noise(self, n: int, slope: float) -> np.ndarray:
-        """See :func:`coloured_noise`."""
-        return coloured_noise(self.rng, n, slope)
+    def noise(self, n: int, slope: float, lowest: int | None = None) -> np.ndarray:
+        """Gaussian noise ``[n]`` of RMS 1 whose power falls as 1/f^slope (0 white, 1 pink, 2 brown).
+
+        Below the spectrum's bin ``lowest`` (default: 1/300 of the band) it is level, or brown noise would be
+        mostly infrasound.
+        """
+        spectrum = np.fft.rfft(self.normal(n))
+        frequency = np.maximum(np.arange(len(spectrum)), lowest or max(1, n // 600))
+        x = np.fft.irfft(spectrum * frequency ** (-slope / 2), n)
+        return x / np.sqrt(np.mean(x**2))
 
     def wander(self, n: int, hertz: float) -> np.ndarray:
         """Slow random curve of about unit variance with ``hertz`` knots per second."""

@@ -30,7 +30,7 @@ from scipy import signal
 from tclap import audio, files
 from tclap.data.clips import STAGES, listing
 from tclap.data.sounds import CONTINUOUS, SOUNDS
-from tclap.data.synthesis import Synth, coloured_noise
+from tclap.data.synthesis import Synth
 from tclap.progress import log_reused, progress
 
 LABELS: tuple[str, ...] = tuple(SOUNDS)
@@ -150,7 +150,7 @@ def _record(dry: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
     gain += rng.uniform(*PEAK_DB) * np.exp(-(((octave - rng.uniform(-3, 2.5)) / 0.5) ** 2))
     x = np.fft.irfft(np.fft.rfft(x) * 10 ** (gain / 20), n)
 
-    noise = coloured_noise(rng, n, rng.uniform(*NOISE_SLOPE))
+    noise = Synth(rng, rate).noise(n, rng.uniform(*NOISE_SLOPE))
     x = x / _level(x) + 10 ** (-rng.uniform(*SNR_DB) / 20) * noise
     x *= 10 ** (rng.uniform(*LEVEL_DBFS) / 20) / _level(x)
     return (x * min(1, PEAK_LIMIT / np.abs(x).max())).astype(np.float32)

@@ -14,7 +14,7 @@ from artifact import paths
 from tclap import audio, load_clips
 from tclap.data.datasets import synthetic
 from tclap.data.sounds import CONTINUOUS, SOUNDS
-from tclap.data.synthesis import Synth, coloured_noise
+from tclap.data.synthesis import Synth
 
 RATE = 8000
 SMALL = {"duration": 1.0, "sample_rate": RATE, "workers": 1}
@@ -206,7 +206,7 @@ def test_building_blocks():
     np.testing.assert_allclose(synth.tone(np.full(400, 3000.0), [0, 1]), 0)
 
     for slope in (0.0, 1.0, 2.0):
-        x = coloured_noise(rng(5), 2**18, slope)
+        x = Synth(rng(5), RATE).noise(2**18, slope)
         assert audio.rms(x) == pytest.approx(1, rel=1e-4)
         power = np.abs(np.fft.rfft(x)) ** 2
         octave = power[2**14 : 2**15].mean() / power[2**15 : 2**16].mean()
