@@ -17,7 +17,7 @@ from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import ClipAudio
 from tclap.evaluation.retrieval import query_rows
 from tclap.models.base import AudioTextModel
-from tclap.training.audio_features import AudioFeatures, Whole
+from tclap.training.features import AudioFeatures, Whole
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class CaptionedSet:
     def query_rows(self, model: AudioTextModel) -> pd.DataFrame:
         """Rows of :func:`tclap.evaluation.retrieval.query_rows` for one model of the run."""
         texts = self.clips[["clip_id", "source", "captions"]].explode("captions")
+        self.experiment.text.add(texts["captions"])
         embeddings = RunEmbeddings(self.experiment, model, self.clips["clip_id"], self.features)
         return query_rows(
             embeddings.embed_captions(list(texts["captions"])),

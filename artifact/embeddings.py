@@ -20,7 +20,6 @@ from tclap.evaluation import controls
 from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.embeddings import Embeddings
 from tclap.models.base import AudioTextModel
-from tclap.training.audio_features import Features
 
 BLOCK = 256
 
@@ -44,7 +43,7 @@ class TestAudio:
         return self.pairs.head(self.experiment.config.control_pairs)
 
     @cached_property
-    def controls(self) -> tuple[list[str], Features]:
+    def controls(self) -> tuple[list[str], Tensor]:
         """Names and trunk outputs of all the controls' audio."""
         return self.arranged(set(self.experiment.table("data/controls.parquet")["task"]))
 
@@ -52,7 +51,7 @@ class TestAudio:
         """A model's embeddings of this audio and the run's captions."""
         return RunEmbeddings(self.experiment, model, self.names, self.features)
 
-    def arranged(self, tasks: set[str]) -> tuple[list[str], Features]:
+    def arranged(self, tasks: set[str]) -> tuple[list[str], Tensor]:
         """Names and trunk outputs of the audio of some controls."""
         experiment, model = self.experiment, self.model
         seed, audio = experiment.config.data_seed, experiment.audio
@@ -68,12 +67,12 @@ class RunEmbeddings(Embeddings):
     """One model's embeddings of the run's captions and of sounds, from their trunk outputs."""
 
     def __init__(
-        self, experiment: Experiment, model: AudioTextModel, names: Sequence[str], features: Features
+        self, experiment: Experiment, model: AudioTextModel, names: Sequence[str], features: Tensor
     ) -> None:
         self.experiment, self.model = experiment, model
         super().__init__(names, self.embed_audio(features))
 
-    def embed_audio(self, features: Features) -> Tensor:
+    def embed_audio(self, features: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU, from trunk outputs."""
         starts, device = range(0, len(features), BLOCK), device_of(self.model)
         with torch.inference_mode():

@@ -2,7 +2,7 @@
 
 Artefacts of a run lie in ``runs/<profile>/<base>/``::
 
-    data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, text-*.safetensors
+    data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, features-*.safetensors
     seed<k>/clap/   weights.safetensors, weights.json, history.parquet      (the base model)
     seed<k>/<variant>/                                                      (likewise)
     seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
@@ -34,10 +34,8 @@ from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model, read_checkpoint
 from tclap.progress import without_traceback
 from tclap.slots.model import SlotModel
-from tclap.training.audio_features import AudioFeatures
 from tclap.training.distributed import current
-from tclap.training.store import FeatureStore
-from tclap.training.text_features import StoredText, TextFeatures
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.variants import BASE
 
 # A trained model is a function of these, beside its inputs.
@@ -126,13 +124,14 @@ class Experiment:
         return FeatureStore(paths.features(), getattr(torch, self.config.features))
 
     @cached_property
-    def text(self) -> TextFeatures | StoredText:
+    def text(self) -> TextFeatures:
         """The text trunk's outputs for the captions of the run."""
-        trunk = self.reference.text_trunk
+        trunk, device = self.reference.text_trunk, self.reference.log_scale.device
         if self.store is None:
-            return TextFeatures(trunk, vocabulary(self.labels), self.folder / "data")
+            store = FeatureStore(self.folder / "data", torch.float32)
+            return TextFeatures(trunk, vocabulary(self.labels), store, device=device)
         asked = {c for candidates in self.table("data/items.parquet")["candidates"] for c in candidates}
-        return StoredText(trunk, self.store, sorted(asked))
+        return TextFeatures(trunk, asked, self.store, device=device)
 
     def audio_features(self, model: AudioTextModel) -> AudioFeatures:
         """The outputs of a model's audio trunk for the run's sounds."""

@@ -21,7 +21,7 @@ from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
 from tclap.training.base import train_base, warm_up_text
 from tclap.training.batch_embedding import BatchEmbedder
-from tclap.training.pool import Pool, make_pool, make_waveform_pool
+from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import BASE, READOUT_PREFIX, Variant, variant
@@ -188,14 +188,13 @@ def _pools(experiment: Experiment, model: AudioTextModel, seed: int, settings: V
             "seed": config.data_seed,
         },
     }
-    if not model.is_published:
-        return tuple(
-            make_pool(model, experiment.bank(stage), stage=stage, augment=stage == "post", **size, **shared)
-            for stage, size in sizes.items()
-        )
-    features = experiment.audio_features(model)
+
+    def source(stage: str) -> MelSource | WaveformSource:
+        if model.is_published:
+            return WaveformSource(experiment.audio_features(model), experiment.clips)
+        return MelSource(model, experiment.bank(stage), augment=stage == "post")
+
     with experiment.processes.main_first():  # the others find in the store what it has made
-        return tuple(
-            make_waveform_pool(features, experiment.clips, stage=stage, **size, **shared)
-            for stage, size in sizes.items()
-        )
+        pools = [make_pool(source(stage), stage=stage, **size, **shared) for stage, size in sizes.items()]
+        experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))
+    return tuple(pools)

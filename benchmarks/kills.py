@@ -26,10 +26,10 @@ from tclap.data.captions import vocabulary
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
 from tclap.training.checkpoints import Checkpoints
-from tclap.training.pool import make_pool
+from tclap.training.features import TextFeatures
+from tclap.training.pool import MelSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
-from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import variant
 
@@ -49,8 +49,9 @@ class Training:
         audio = ClipAudio(clips, model.sample_rate)
         self.pools = [
             make_pool(
-                model,
-                SegmentBank(for_stage(clips, stage), audio, model.audio_trunk.mel, model.window),
+                MelSource(
+                    model, SegmentBank(for_stage(clips, stage), audio, model.audio_trunk.mel, model.window)
+                ),
                 pairs=pairs,
                 base_items=2 * pairs,
                 seed=0,

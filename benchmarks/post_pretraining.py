@@ -14,6 +14,7 @@ is that of a few steps, scaled, and it is spared the validations.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import sys
 import time
@@ -45,11 +46,11 @@ from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training import post_pretraining
 from tclap.training import text_loss as language
+from tclap.training.features import TextFeatures
 from tclap.training.loop import optimise
-from tclap.training.pool import Pool, batch_rows, make_pool
+from tclap.training.pool import MelSource, Pool, batch_rows, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
-from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import variant
 
@@ -209,7 +210,10 @@ def prepare(model: AudioTextModel, clips: pd.DataFrame, clip_audio: ClipAudio, c
     pool_seconds, pools = timed(
         lambda: {
             stage: make_pool(
-                model, banks[stage], stage=stage, seed=SEED, augment=stage == "post", **sizes[stage]
+                MelSource(model, banks[stage], augment=stage == "post"),
+                stage=stage,
+                seed=SEED,
+                **sizes[stage],
             )
             for stage in STAGES
         }
@@ -342,8 +346,8 @@ class Stopwatch:
                     self._open[-1][1] += total
                 # Validation, in evaluation mode, is told apart by what the history leaves out.
                 if self._model.training:
-                    in_lesson = any(outer == "lesson" for outer, _ in self._open)
-                    self.seconds[f"text_loss: {name}" if in_lesson else name] += total - within
+                    in_text_loss = any(outer == "text loss" for outer, _ in self._open)
+                    self.seconds[f"text loss: {name}" if in_text_loss else name] += total - within
 
         return timed_function
 
@@ -352,11 +356,8 @@ class TimedRows:
     """Rows of a pool, timed."""
 
     def __init__(self, rows: torch.Tensor, stopwatch: Stopwatch) -> None:
-        self._rows = rows
+        self.shape = rows.shape
         self._get = stopwatch.wrap("gather trunk outputs", rows.__getitem__)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __getitem__(self, index: np.ndarray) -> torch.Tensor:
         return self._get(index)
@@ -371,7 +372,7 @@ def step_listener(stopwatch: Stopwatch, model: AudioTextModel) -> Iterator[None]
         (post_pretraining, "temporal_nce", "temporal loss"),
         (post_pretraining, "clip_loss", "replay loss"),
         (language, "temporal_nce", "temporal loss"),
-        (TextOnlyLoss, "losses", "lesson"),
+        (TextOnlyLoss, "losses", "text loss"),
         (model, "embed_audio", "audio head"),
         (model, "embed_text", "text head"),
         (torch.Tensor, "backward", "backward"),
@@ -389,10 +390,9 @@ def profile(model: AudioTextModel, prepared: Prepared, config: Config) -> pd.Ser
     """Milliseconds a step by part, largest first."""
     model = model.with_own_heads()
     stopwatch = Stopwatch(model)
-    post = prepared.pools["post"]
-    post = dataclasses.replace(
-        post, composites=TimedRows(post.composites, stopwatch), base=TimedRows(post.base, stopwatch)
-    )
+    post = copy.deepcopy(prepared.pools["post"])
+    for items in (post.composites, post.base):
+        items.features = TimedRows(items.features, stopwatch)
     prepared = dataclasses.replace(
         prepared,
         pools=prepared.pools | {"post": post},

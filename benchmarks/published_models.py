@@ -35,14 +35,12 @@ from tclap.data.captions import event_ids, view_captions, view_events
 from tclap.data.composites import PROMPT, VIEWS, ClipAudio, draw_pairs, place, render
 from tclap.losses import temporal_nce
 from tclap.models.base import AudioTextModel
-from tclap.training.audio_features import AudioFeatures
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise
 from tclap.training.pool import PAIRS as CAPTION_PART
-from tclap.training.pool import batch_rows, make_waveform_pool
+from tclap.training.pool import WaveformSource, batch_rows, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
-from tclap.training.store import FeatureStore
-from tclap.training.text_features import StoredText
 from tclap.training.variants import variant
 
 CAPTIONS, TIMED_CAPTIONS = 500, 40
@@ -150,10 +148,10 @@ def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
         store = FeatureStore(Path(folder), torch.float32)
         features = AudioFeatures(model, clips, clip_audio, store)
         pools = [
-            make_waveform_pool(features, clips, pairs=n, base_items=4, seed=0, stage=stage)
+            make_pool(WaveformSource(features, clips), pairs=n, base_items=4, seed=0, stage=stage)
             for stage, n in (("post", PAIRS), ("validation", 8))
         ]
-        text = StoredText(model.text_trunk, store)
+        text = TextFeatures(model.text_trunk, pools[0].vocabulary | pools[1].vocabulary, store)
         return post_pretrain(ours, settings, text, *pools, schedule, batch=BATCH, replay_batch=4, seed=0)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -28,13 +28,11 @@ from tclap.data.captions import vocabulary
 from tclap.data.composites import ClipAudio
 from tclap.models.compact import TextHead, TextTrunk
 from tclap.models.msclap import Msclap2022
-from tclap.training.audio_features import AudioFeatures
 from tclap.training.base import warm_up_text
-from tclap.training.pool import make_waveform_pool
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
+from tclap.training.pool import WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
-from tclap.training.store import FeatureStore
-from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import variant
 
@@ -53,10 +51,9 @@ def train(model, seed: int, options: argparse.Namespace, clips: pd.DataFrame) ->
     warm_up_text(text_loss, Schedule(steps=250, lr=3e-3), batch=32)
     store = FeatureStore(paths.features())
     features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate), store)
-    pool = make_waveform_pool(features, clips, pairs=options.pairs, base_items=options.pairs, seed=0)
-    validation = make_waveform_pool(
-        features, clips, pairs=VALIDATION_PAIRS, base_items=64, seed=0, stage="validation"
-    )
+    source = WaveformSource(features, clips)
+    pool = make_pool(source, pairs=options.pairs, base_items=options.pairs, seed=0)
+    validation = make_pool(source, pairs=VALIDATION_PAIRS, base_items=64, seed=0, stage="validation")
     schedule = Schedule(steps=options.steps, lr=1e-3, validate_every=10)
     histories = []
     for readout in READOUTS:

@@ -15,7 +15,7 @@ _HOMES = {
     "add_slots": "tclap.slots.training",
     "clip_loss": "tclap.losses",
     "evaluate": "tclap.evaluation.benchmark",
-    "fine_tune": "tclap.training.fine_tuning",
+    "fine_tune": "tclap.training.post_pretraining",
     "temporal_nce": "tclap.losses",
     "load_clips": "tclap.data.clips",
     "load_model": "tclap.models.registry",

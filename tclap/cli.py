@@ -66,7 +66,7 @@ def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, 
 
 
 def _features(*, action) -> None:
-    from tclap.training.store import report
+    from tclap.training.features import report
 
     sys.stdout.write(report(clear=action == "clear"))
 

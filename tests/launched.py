@@ -22,7 +22,7 @@ from tclap.models.registry import load_model
 from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes, current
-from tclap.training.pool import Pool
+from tclap.training.pool import Items, Pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
 from tclap.training.text_loss import TextOnlyLoss
@@ -80,19 +80,16 @@ def made_pool(size: int, dtype: torch.dtype, seed: int) -> Pool:
     """Random trunk outputs under captions of few labels, so that many mean the same."""
     rng = np.random.default_rng(seed)
     pairs = [rng.choice(LABELS, 2, replace=False) for _ in range(size)]
-    singles = list(rng.choice(LABELS, 2 * size))
+    singles = [[label] for label in rng.choice(LABELS, 2 * size)]
 
     def values(*shape: int) -> Tensor:
         return torch.from_numpy(rng.standard_normal(shape)).to(dtype)
 
+    captions = [[f"{a} before {b}", f"{a} after {b}", f"{a} while {b}"] for a, b in pairs]
+    events = [[f"{a}>{b}", f"{b}>{a}", "+".join(sorted((a, b)))] for a, b in pairs]
     return Pool(
-        values(size, 3, FRAMES, WIDTH),
-        [[f"{a} before {b}", f"{a} after {b}", f"{a} while {b}"] for a, b in pairs],
-        [[f"{a}>{b}", f"{b}>{a}", "+".join(sorted((a, b)))] for a, b in pairs],
-        values(2 * size, FRAMES, WIDTH),
-        singles,
-        singles,
-        None,
+        Items(values(size, 3, FRAMES, WIDTH), captions, events),
+        Items(values(2 * size, 1, FRAMES, WIDTH), singles, singles),
     )
 
 

@@ -26,7 +26,7 @@ def test_public_names_are_what_their_modules_hold():
         ("load_clips", "data.clips"),
         ("load_model", "models.registry"),
         ("evaluate", "evaluation.benchmark"),
-        ("fine_tune", "training.fine_tuning"),
+        ("fine_tune", "training.post_pretraining"),
     ):
         assert getattr(tclap, name) is getattr(importlib.import_module(f"tclap.{home}"), name)
         assert name in dir(tclap)

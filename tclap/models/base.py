@@ -103,8 +103,11 @@ class AudioTextModel(nn.Module):
             self.log_scale.clamp_(max=self.max_log_scale)
 
     def embed_audio(self, features: Tensor) -> Tensor:
-        """Embeddings ``[N, d]``, L2-normalised, float32 at least, from trunk outputs ``[N, T, D]``."""
-        return _normalised(self.audio_head(features))
+        """Embeddings ``[N, d]``, L2-normalised, float32 at least, from trunk outputs ``[N, T, D]``.
+
+        Kept outputs may be in half precision and on the CPU.
+        """
+        return _normalised(self.audio_head(features.to(self.log_scale)))
 
     def embed_text(self, tokens: Tokens) -> Tensor:
         """Embeddings ``[N, d]``, L2-normalised, float32 at least, from text trunk outputs."""

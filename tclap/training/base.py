@@ -24,9 +24,9 @@ from tclap.models.base import AudioTextModel
 from tclap.training.batch_embedding import BatchEmbedder, Embed
 from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes
+from tclap.training.features import TextFeatures
 from tclap.training.loop import optimise, order_metrics
 from tclap.training.schedule import Schedule
-from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 
 # RNG streams of this phase; those of post-pretraining are 2 to 4.

@@ -2,39 +2,56 @@
 
 A step takes composites in three views with :func:`tclap.losses.temporal_nce`, mixed with replay of
 base-type items and a few captions so that prior capability is kept. The trunks are frozen: what they
-make of a sound or a caption is computed once (:mod:`tclap.training.pool`).
+make of a sound or a caption is computed once (:mod:`tclap.training.features`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from tclap import files
 from tclap.data.captions import event_ids
+from tclap.data.clips import for_stage
+from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
-from tclap.training.batch_embedding import BatchEmbedder, drawing_from
+from tclap.training.batch_embedding import BatchEmbedder, Embed, drawing_from
 from tclap.training.checkpoints import Checkpoints
+from tclap.training.distributed import Processes, current
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise, order_metrics
-from tclap.training.pool import Pool, batch_rows
+from tclap.training.pool import Items, Pool, WaveformSource, batch_rows, make_pool
 from tclap.training.schedule import Schedule
-from tclap.training.text_features import StoredText, TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import Variant
+from tclap.training.variants import variant as variant_of
 
-# Parts of a draw's seed, after those of training.
-DROPOUT, REPLAY_DROPOUT, TEXT_LOSS_DROPOUT = 2, 3, 4
+DROPOUT, REPLAY_DROPOUT, TEXT_LOSS_DROPOUT = 2, 3, 4  # RNG streams, after those of base training
 NAMED = 3  # items that a message names at most
+PAIRS_PER_CLIP, MOST_PAIRS, VALIDATION_PAIRS = 10, 3200, 128
+
+
+class _Term(NamedTuple):
+    """A loss of the sum that is minimised."""
+
+    items: str  # "composites" or "base"
+    size: int  # items per step
+    dropout: int  # its RNG stream
+    weight: float
+    loss: Callable[[Tensor, Tensor, Tensor, Processes | None], Tensor]
 
 
 def post_pretrain(
     model: AudioTextModel,
     variant: Variant,
-    text: TextFeatures | StoredText,
+    text: TextFeatures,
     pool: Pool,
     validation: Pool,
     schedule: Schedule,
@@ -52,16 +69,16 @@ def post_pretrain(
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
 
     A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and
-    ``text_loss_batch`` pairs of captions. The control (``loss="clip"``) takes as many items a step,
+    ``text_loss_batch`` pairs of captions. The control (``loss="clip"``) takes as many items per step,
     all of them base-type, with CLAP's own loss, and the same captions. The weights of the lowest
-    validation loss are kept. Trunk outputs and embeddings of captions go to the model's device.
+    validation loss are kept. Trunk outputs go to the model's device.
 
     Args:
         model: is changed.
         variant: the loss.
-        text: the text trunk's outputs.
+        text: the text trunk's outputs, on the model's device.
         pool, validation: what is trained and validated on.
-        schedule: how long and how fast.
+        schedule: number of steps, learning rate and optimiser.
         batch, replay_batch, text_loss_batch: see above; of all processes together.
         seed: of the batches and the dropout.
         text_loss: of the words for order.
@@ -72,41 +89,15 @@ def post_pretrain(
 
     Returns:
         The history, see :func:`tclap.training.loop.optimise`; ``cosine_batch_audio`` and
-        ``cosine_batch_text`` are cosine(forward, reversed) in the batch (of the main process's share).
+        ``cosine_batch_text`` are cosine(forward, reversed) in the main process's part of the batch.
 
     Raises:
         FloatingPointError: on a loss or gradient that is not finite.
     """
-    control = variant.loss == "clip"
-    base_items = 3 * batch + replay_batch if control else replay_batch
-    base_name = "loss_clip" if control else "loss_replay"
-    size, whole = pool.group or batch, pool.group is not None
     embedding = embedding or BatchEmbedder()
     processes, device = embedding.processes, model.log_scale.device
 
-    def composites_of(pool: Pool):
-        def embed(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            audio = model.embed_audio(pool.composites[rows].transpose(0, 1).flatten(0, 1).to(device))
-            words = model.embed_text(text([pool.captions[r][v] for v in range(3) for r in rows]))
-            return audio.unflatten(0, (3, -1)), words.unflatten(0, (3, -1))
-
-        return embed
-
-    def base_of(pool: Pool):
-        def embed(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            words = model.embed_text(text([pool.base_captions[r] for r in rows]))
-            return model.embed_audio(pool.base[rows].to(device)), words
-
-        return embed
-
-    def composite_ids(pool: Pool, rows: Sequence[int]) -> Tensor:
-        ids = event_ids([pool.events[r][v] for v in range(3) for r in rows])
-        return torch.from_numpy(ids).to(device).reshape(3, -1)
-
-    def base_ids(pool: Pool, rows: Sequence[int]) -> Tensor:
-        return torch.from_numpy(event_ids([pool.base_events[r] for r in rows])).to(device)
-
-    def temporal(audio: Tensor, words: Tensor, ids: Tensor, **options) -> Tensor:
+    def temporal(audio: Tensor, words: Tensor, ids: Tensor, group: Processes | None = None) -> Tensor:
         return temporal_nce(
             audio,
             words,
@@ -118,85 +109,100 @@ def post_pretrain(
             view_weights=variant.view_weights,
             events=ids,
             chunk_size=chunk_size,
-            **options,
+            processes=group,
         )
 
-    def base(audio: Tensor, words: Tensor, ids: Tensor, **options) -> Tensor:
-        return clip_loss(audio, words, model.logit_scale, ids, chunk_size=chunk_size, **options)
+    def clip(audio: Tensor, words: Tensor, ids: Tensor, group: Processes | None = None) -> Tensor:
+        scale, options = model.logit_scale, {"chunk_size": chunk_size, "processes": group}
+        return clip_loss(audio[0], words[0], scale, ids[0], **options)
 
-    def drawn(step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the composites and of the base items."""
-        return (
-            batch_rows(len(pool.composites), size, step, seed, whole),
-            batch_rows(len(pool.base), base_items, step, seed),
-        )
+    terms: dict[str, _Term] = {}
+    if variant.loss == "clip":
+        terms["loss_clip"] = _Term("base", 3 * batch + replay_batch, REPLAY_DROPOUT, 1.0, clip)
+    else:
+        terms["loss_temporal"] = _Term("composites", pool.group or batch, DROPOUT, 1.0, temporal)
+        if variant.replay:
+            terms["loss_replay"] = _Term("base", replay_batch, REPLAY_DROPOUT, variant.replay, clip)
+
+    def drawn(term: _Term, step: int) -> tuple[Items, np.ndarray]:
+        """The items of a term, and the rows of them that a step takes."""
+        items = getattr(pool, term.items)
+        whole = term.items == "composites" and pool.group is not None
+        return items, batch_rows(len(items), term.size, step, seed, whole)
+
+    def embed(items: Items) -> Embed:
+        def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+            tokens = text(by_view(items.captions, rows))
+            features = items.features[rows].transpose(0, 1).flatten(0, 1)
+            if items.features.shape[1] == 1:  # the order in which dropout draws is part of the numbers
+                words, audio = model.embed_text(tokens), model.embed_audio(features)
+            else:
+                audio, words = model.embed_audio(features), model.embed_text(tokens)
+            return audio.unflatten(0, (-1, len(rows))), words.unflatten(0, (-1, len(rows)))
+
+        return of
+
+    def ids_of(items: Items, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(event_ids(by_view(items.events, rows))).to(device).reshape(-1, len(rows))
+
+    def total(found: dict[str, Tensor]) -> Tensor:
+        return sum((terms[name].weight if name in terms else 1.0) * term for name, term in found.items())
 
     def losses(step: int) -> dict[str, Tensor]:
         model.train()
-        composites, items = drawn(step)
-        terms, facts = {}, {}
-        if not control:
-            nothing = model.log_scale.new_zeros(3, 0, model.dim)
-            seeds = (seed, DROPOUT, step)
-            audio, words = embedding.embed_local(composites_of(pool), composites, nothing, seeds)
-            ids = composite_ids(pool, composites)[:, processes.local_slice(len(composites))]
-            terms["loss_temporal"] = temporal(audio, words, ids, processes=processes)
-            facts = {
-                "cosine_batch_audio": (audio[0] * audio[1]).sum(-1).mean(),
-                "cosine_batch_text": (words[0] * words[1]).sum(-1).mean(),
-            }
-        if control or variant.replay:
-            nothing = model.log_scale.new_zeros(0, model.dim)
-            seeds = (seed, REPLAY_DROPOUT, step)
-            audio, words = embedding.embed_local(base_of(pool), items, nothing, seeds)
-            ids = base_ids(pool, items)[processes.local_slice(len(items))]
-            terms[base_name] = base(audio, words, ids, processes=processes)
+        found, metrics = {}, {}
+        for name, term in terms.items():
+            items, rows = drawn(term, step)
+            nothing = model.log_scale.new_zeros(items.features.shape[1], 0, model.dim)
+            audio, words = embedding.embed_local(embed(items), rows, nothing, (seed, term.dropout, step))
+            ids = ids_of(items, rows)[:, processes.local_slice(len(rows))]
+            found[name] = term.loss(audio, words, ids, processes)
+            if term.items == "composites":
+                metrics = {
+                    "cosine_batch_audio": (audio[0] * audio[1]).sum(-1).mean(),
+                    "cosine_batch_text": (words[0] * words[1]).sum(-1).mean(),
+                }
         if text_loss_batch and processes.is_main:
             with drawing_from((seed, TEXT_LOSS_DROPOUT, step), device):
-                terms["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values())
-        return {"loss": total(terms)} | terms | {"logit_scale": model.logit_scale} | facts
-
-    def total(terms: dict[str, Tensor]) -> Tensor:
-        weights = {"loss_replay": variant.replay}
-        return sum(weights.get(name, 1.0) * term for name, term in terms.items())
+                found["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values())
+        return {"loss": total(found)} | found | {"logit_scale": model.logit_scale} | metrics
 
     def validate() -> dict[str, float]:
         model.eval()
         rows = np.arange(len(validation.composites))
-        audio, words = embedding.embed_all(composites_of(validation), rows, device)
-        facts = order_metrics(audio, words)
-        terms = {}
-        if not control:
-            ids = composite_ids(validation, rows)
-            step = min(size, len(rows))
-            blocks = [slice(n, n + step) for n in range(0, len(rows) - step + 1, step)]
-            terms["loss_temporal"] = torch.stack(
-                [temporal(audio[:, b], words[:, b], ids[:, b]) for b in blocks]
-            ).mean()
-        if control or variant.replay:
-            rows = np.arange(min(base_items, len(validation.base)))
-            embedded = embedding.embed_all(base_of(validation), rows, device)
-            terms[base_name] = base(*embedded, base_ids(validation, rows))
-        return {"validation_loss": float(total(terms))} | facts
+        audio, words = embedding.embed_all(embed(validation.composites), rows, device)
+        metrics, found = order_metrics(audio, words), {}
+        for name, term in terms.items():
+            items = getattr(validation, term.items)
+            size = min(term.size, len(items))
+            if term.items == "base":
+                rows = np.arange(size)
+                audio, words = embedding.embed_all(embed(items), rows, device)
+            ids = ids_of(items, rows)
+            starts = range(0, len(rows) - size + 1, size)
+            blocks = [term.loss(*(x[:, n : n + size] for x in (audio, words, ids))) for n in starts]
+            found[name] = torch.stack(blocks).mean()
+        return {"validation_loss": float(total(found))} | metrics
 
     def items_of(step: int) -> str:
         """The captions whose embeddings are not finite, else those of the batch."""
         model.eval()
-        composites, items = drawn(step)
-        suspects = []
-        if not control:
-            found = embedding.embed_all(composites_of(pool), composites, device)
-            captions = [[pool.captions[r][v] for r in composites] for v in range(3)]
-            suspects += [
-                (captions[v][n], broken(found, (v, n))) for v in range(3) for n in range(len(composites))
-            ]
-        if control or variant.replay:
-            found = embedding.embed_all(base_of(pool), items, device)
-            suspects += [(pool.base_captions[r], broken(found, n)) for n, r in enumerate(items)]
-        bad = [f"{caption!r} ({side})" for caption, side in suspects if side]
+        captions, bad = [], []
+        for term in terms.values():
+            items, rows = drawn(term, step)
+            named = by_view(items.captions, rows)
+            sides = [side.flatten(0, 1) for side in embedding.embed_all(embed(items), rows, device)]
+            for n, caption in enumerate(named):
+                broken = [
+                    k
+                    for k, side in zip(("audio", "text"), sides, strict=True)
+                    if not side[n].isfinite().all()
+                ]
+                bad += [f"{caption!r} ({' and '.join(broken)})"] if broken else []
+            captions += map(repr, named)
         if bad:
             return f"{len(bad)} item(s) without a finite embedding: {_some(bad)}"
-        return f"all embeddings are finite; items {_some([repr(caption) for caption, _ in suspects])}"
+        return f"all embeddings are finite; items {_some(captions)}"
 
     heads = nn.ModuleList([model.audio_head, model.text_head])
     heads.register_parameter("log_scale", model.log_scale)
@@ -209,7 +215,7 @@ def post_pretrain(
         validate=validate,
         keep_best=True,
         after_step=model.clamp_scale,
-        items=base_items if control else 3 * size + (base_items if variant.replay else 0),
+        items=sum(term.size * (3 if term.items == "composites" else 1) for term in terms.values()),
         items_of=items_of,
         checkpoints=checkpoints,
         processes=processes,
@@ -218,15 +224,110 @@ def post_pretrain(
     return history
 
 
-def broken(embedded: Sequence[Tensor], index: int | tuple[int, int]) -> str:
-    """Which of an item's audio and text embeddings are not finite."""
-    sides = [
-        side
-        for side, found in zip(("audio", "text"), embedded, strict=True)
-        if not torch.isfinite(found[index]).all()
-    ]
-    return " and ".join(sides)
+def by_view(texts: Sequence[Sequence[str]], rows: np.ndarray) -> list[str]:
+    """Texts of items, all of the first view, then all of the second and so on."""
+    return [text for view in zip(*(texts[row] for row in rows), strict=True) for text in view]
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def fine_tune(
+    model: AudioTextModel,
+    clips: pd.DataFrame,
+    *,
+    variant: str = "t-clap",
+    preset: str = "published",
+    epochs: int = 10,
+    lr: float = 1e-3,
+    batch: int = 32,
+    pairs: int | None = None,
+    seed: int = 0,
+    store: FeatureStore | None = None,
+    micro_batch: int | None = None,
+    chunk_size: int | None = None,
+    precision: str = "fp32",
+    checkpoints: str | Path | None = None,
+) -> pd.DataFrame:
+    """Post-pretrain a model's heads on composites of clips.
+
+    The trunks stay as they are, so each composite and caption goes through them once. The model ends
+    with the heads of the lowest validation loss. Processes started by ``accelerate launch`` share each
+    batch, and then the folder of the checkpoints and the store as well.
+
+    Args:
+        model: is changed.
+        clips: the clips table; its training clips (split ``train`` or ``post``) are composed, and its
+            validation clips decide which epoch is kept.
+        variant: what is trained: ``t-clap``, or a name of :data:`tclap.training.variants.VARIANTS`.
+        preset: ``published`` (T-CLAP's authors': Adam, the learning rate times 0.95 per epoch) or
+            ``cosine`` (AdamW, see :data:`tclap.training.schedule.PRESETS`).
+        epochs: passes over the composites.
+        lr: largest learning rate.
+        batch: composites per step (in three views each), and replayed items.
+        pairs: number of composites; None: ten per clip, at most 3200 and as many as there are.
+        seed: of composites, batches and dropout.
+        store: keeps trunk outputs between calls; None: they are held in memory.
+        micro_batch: composites that go through the heads at a time, for a batch larger than memory
+            allows; None: all. The loss is that of the whole batch.
+        chunk_size: see :func:`tclap.losses.temporal_nce`.
+        precision: of the heads, ``fp32`` or ``bf16``.
+        checkpoints: a folder in which the state is kept after every epoch; called again with the same
+            arguments and model, the training continues from there. None: nothing is kept.
+
+    Returns:
+        The history, one row per step.
+
+    Raises:
+        ValueError: on an unknown variant, preset or precision, clips that make no pair of different
+            label, or checkpoints of another training.
+        FloatingPointError: on a loss that is not finite.
+    """
+    settings = variant_of(variant)
+    Schedule.of(preset, 1, lr)  # an unknown preset is refused before any work
+    processes = current()
+    embedding = BatchEmbedder(processes, micro_batch, precision)
+    counts = {}
+    for stage, wanted in (("post", pairs), ("validation", VALIDATION_PAIRS)):
+        chosen = for_stage(clips, stage)
+        most = possible_pairs(chosen)
+        counts[stage] = min(wanted or min(PAIRS_PER_CLIP * len(chosen), MOST_PAIRS), most)
+        if most == 0:
+            raise ValueError(f"the {stage} clips have one label only, and pairs need two.")
+    batch = min(batch, counts["post"])
+    arguments = (variant, preset, epochs, lr, batch, counts, seed, precision)
+    identity = files.hash_json([*arguments, files.hash_state(model.own_state()), clips["clip_id"].tolist()])
+    kept = None if checkpoints is None else Checkpoints(Path(checkpoints), identity)
+    features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate, keep=200), store)
+    with processes.main_first():  # the others find in the store what it has made
+        pools = {
+            stage: make_pool(
+                WaveformSource(features, clips),
+                pairs=count,
+                base_items=count if stage == "post" else 4 * batch,
+                seed=seed,
+                distinct=settings.distinct,
+                largest=batch,
+                stage=stage,
+            )
+            for stage, count in counts.items()
+        }
+        captions = pools["post"].vocabulary | pools["validation"].vocabulary
+        text = TextFeatures(model.text_trunk, captions, store, device=model.log_scale.device)
+    epoch = max(len(pools["post"].composites) // (pools["post"].group or batch), 1)
+    return post_pretrain(
+        model,
+        settings,
+        text,
+        pools["post"],
+        pools["validation"],
+        Schedule.of(preset, epochs * epoch, lr, epoch=epoch, validate_every=epoch),
+        batch=batch,
+        replay_batch=batch,
+        seed=seed,
+        chunk_size=chunk_size,
+        embedding=embedding,
+        checkpoints=kept,
+        what=variant,
+    )

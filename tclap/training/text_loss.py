@@ -16,7 +16,7 @@ from tclap.data.captions import FIRST_SLOT, ORDERED, SECOND_SLOT, SIMULTANEOUS, 
 from tclap.data.composites import Phrase
 from tclap.losses import temporal_nce
 from tclap.models.base import AudioTextModel
-from tclap.training.text_features import TextFeatures
+from tclap.training.features import TextFeatures
 
 STREAM = 1000  # part of a draw's seed, apart from the phases of training
 SCALE = 20.0

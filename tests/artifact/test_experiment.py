@@ -49,7 +49,7 @@ def test_what_preparing_leaves(experiment, run_root, options, monkeypatch):
 
 def test_preparing_again_changes_nothing(experiment, run_root, options):
     folder = run_root / "runs/smoke/compact/data"
-    kept = [*sorted((run_root / "data").rglob("*.wav")), *folder.glob("text-*")]
+    kept = [*sorted((run_root / "data").rglob("*.wav")), *folder.glob("features-*")]
     before = {path.name: files.sha256_file(path) for path in folder.iterdir()}
     stamps = [path.stat().st_mtime_ns for path in kept]
     prepare("smoke", "compact", dataset_options=options)

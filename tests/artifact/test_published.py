@@ -91,8 +91,8 @@ def test_what_a_run_says_it_rests_on(run, root):
     run.reference.origin = {"path": None, "revision": "abc", "sha256": sha256, "random_weights": False}
     assert run.description.endswith(f"weights sha256 {sha256[:12]} from the hub, revision abc")
     # Captions are in the store, and no list of the run's own is kept beside it.
-    assert not list((run.folder / "data").glob("text-*"))
-    assert list((root / "data" / "features" / "float32").iterdir())
+    assert not list((run.folder / "data").glob("features-*"))
+    assert list((root / "data" / "features").glob("features-*"))
 
 
 def test_of_a_published_base_the_heads_alone_are_kept_and_nothing_is_trained(run):

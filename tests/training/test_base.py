@@ -14,15 +14,15 @@ import torch
 from tclap.data.batches import base_batch
 from tclap.data.composites import draw_pairs
 from tclap.training.base import BASE_ITEMS, train_base, warm_up_text
+from tclap.training.features import TextFeatures
 from tclap.training.schedule import Schedule
-from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 
 LABELS = ["crow", "dog", "rain"]
 
 
 def train(model, banks, seed: int = 3, steps: int = 3) -> pd.DataFrame:
-    text = TextFeatures(model.text_trunk, [])
+    text = TextFeatures(model.text_trunk)
     pairs = draw_pairs(banks["validation"].clips, "validation", 6, seed=0)
     schedule = Schedule(steps, 0.01, validate_every=1)
     history = train_base(model, text, banks["base"], banks["validation"], pairs, schedule, batch=5, seed=seed)
@@ -30,7 +30,7 @@ def train(model, banks, seed: int = 3, steps: int = 3) -> pd.DataFrame:
 
 
 def warm_up(model, banks, steps: int = 2) -> pd.DataFrame:
-    loss = TextOnlyLoss(model, TextFeatures(model.text_trunk, []), LABELS, seed=0)
+    loss = TextOnlyLoss(model, TextFeatures(model.text_trunk), LABELS, seed=0)
     return warm_up_text(loss, Schedule(steps, 0.02, validate_every=30), batch=8)
 
 

@@ -1,40 +1,28 @@
-"""The pool of trunk outputs, recomputed one item at a time."""
+"""The pool of trunk outputs, recomputed one item at a time, and the rows that a step takes of it."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from tclap.data.batches import SegmentBank, base_batch, composite_batch
-from tclap.data.composites import draw_pairs, render_single
+from tclap.data.batches import base_batch, composite_batch
+from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
 from tclap.training import pool as module
-from tclap.training.pool import Pool, batch_rows, make_pool
+from tclap.training.features import AudioFeatures
+from tclap.training.pool import MelSource, Pool, WaveformSource, batch_rows, make_pool
 
-FRAMES, WIDTH = 7, 8  # 50 frames of mel, 8 to one
-
-
-@pytest.fixture
-def bank(tiny_model, tiny_clips, tiny_audio) -> SegmentBank:
-    clips = tiny_clips[tiny_clips["split"] == "post"]
-    return SegmentBank(clips, tiny_audio, tiny_model.audio_trunk.mel, tiny_model.window)
-
-
-def same(one: Pool, other: Pool) -> bool:
-    lists = ("captions", "events", "base_captions", "base_events", "group")
-    tensors = ("composites", "base")
-    return all(getattr(one, n) == getattr(other, n) for n in lists) and all(
-        torch.equal(getattr(one, n), getattr(other, n)) for n in tensors
-    )
+LABELS = ["bell", "crow", "dog", "rain"]
 
 
 # Rows of a step
 
 
 @pytest.mark.parametrize(("size", "batch"), [(12, 4), (12, 5), (7, 3), (5, 5)])
-def test_every_row_once_an_epoch(size, batch):
+def test_every_row_once_per_epoch(size, batch):
     drawn = np.concatenate([batch_rows(size, batch, step, seed=3) for step in range(size)])  # `batch` epochs
     assert all(len(batch_rows(size, batch, step, seed=3)) == batch for step in range(size))
     epochs = drawn.reshape(batch, size)
@@ -62,16 +50,98 @@ def test_rows_depend_on_seed_and_step_alone():
     assert (batch_rows(50, 8, 3, seed=0) != batch_rows(50, 8, 4, seed=0)).any()
 
 
-# The pool
+# Both sources
 
 
-def test_composites_are_what_the_trunk_makes_of_each(tiny_model, tiny_audio, bank, monkeypatch):
+@pytest.fixture
+def mel(tiny_model, banks) -> MelSource:
+    return MelSource(tiny_model, banks["post"])
+
+
+@pytest.fixture
+def waveforms(tiny_published, recorded) -> WaveformSource:
+    features = AudioFeatures(tiny_published, recorded, ClipAudio(recorded, 8000))
+    return WaveformSource(features, recorded)
+
+
+@pytest.fixture(params=["mel", "waveforms"])
+def source(request) -> MelSource | WaveformSource:
+    return request.getfixturevalue(request.param)
+
+
+def pool_of(
+    source: MelSource | WaveformSource, pairs: int = 9, base_items: int = 10, seed: int = 7, **options
+):
+    return make_pool(source, pairs=pairs, base_items=base_items, seed=seed, **options)
+
+
+def same(one: Pool, other: Pool) -> bool:
+    return one.group == other.group and all(
+        torch.equal(a.features, b.features) and (a.captions, a.events) == (b.captions, b.events)
+        for a, b in ((one.composites, other.composites), (one.base, other.base))
+    )
+
+
+def heard(events: list[list[str]]) -> set[str]:
+    return {label for views in events for label in views[0].replace(" > ", " + ").split(" + ")}
+
+
+def assert_worded(made: Pool, pairs: pd.DataFrame) -> None:
+    """Each composite's captions, bare or prompted, and events are those of its pair."""
+    prompted = set()
+    for n, pair in enumerate(pairs.to_dict("records")):
+        a, b = pair["label_i"], pair["label_j"]
+        words = {
+            "preceding": [f"{a} before {b}", f"{b} before {a}", f"{a} while {b}"],
+            "succeeding": [f"{b} after {a}", f"{a} after {b}", f"{a} while {b}"],
+        }[pair["sigma"]]
+        prompt = "this is a sound of " if made.composites.captions[n][0].startswith("this") else ""
+        prompted.add(prompt)
+        assert made.composites.captions[n] == [prompt + text for text in words]
+        assert made.composites.events[n] == [f"{a} > {b}", f"{b} > {a}", " & ".join(sorted([a, b]))]
+    assert len(prompted) == 2
+
+
+def test_distinct_groups_hold_every_class_once(source):
+    made = pool_of(source, pairs=13, distinct=True)
+    assert made.group == 2  # four classes make two pairs
+    assert len(made.composites) == len(made.composites.features) == 12
+    for n in range(0, 12, 2):
+        labels = sum((events[0].split(" > ") for events in made.composites.events[n : n + 2]), [])
+        assert sorted(labels) == LABELS
+    assert pool_of(source, distinct=True, largest=1).group == 1
+
+
+def test_composites_of_some_labels_and_replay_of_all(source):
+    made = pool_of(source, pairs=1000, base_items=60, labels=["crow", "rain"])
+    assert heard(made.composites.events) == {"crow", "rain"}
+    assert len(made.composites) == 18  # three clips of each make 18 ordered pairs
+    assert heard(made.base.events) == set(LABELS)
+
+
+def test_the_pool_is_a_function_of_the_seed(source):
+    one = pool_of(source, seed=1)
+    assert same(one, pool_of(source, seed=1)) and not same(one, pool_of(source, seed=2))
+    assert one.vocabulary == {
+        text for items in (one.composites, one.base) for c in items.captions for text in c
+    }
+
+
+def test_the_outputs_can_be_trained_on(mel, tiny_model):
+    made = pool_of(mel)
+    for items in (made.base, made.composites):
+        assert not items.features.is_inference() and not items.features.requires_grad
+        tiny_model.embed_audio(items.features.flatten(0, 1)).sum().backward()
+    assert tiny_model.audio_trunk.project.weight.grad is None
+
+
+# Mel power
+
+
+def test_composites_are_what_the_trunk_makes_of_each(tiny_model, tiny_audio, banks, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 5)  # 12 pairs in chunks of 5, 5 and 2
-    made = make_pool(tiny_model, bank, pairs=12, base_items=3, seed=7, augment=False)
-    assert made.composites.shape == (12, 3, FRAMES, WIDTH)
-    assert made.group is None
-    mel = tiny_model.audio_trunk.mel
-    pairs = draw_pairs(bank.clips, "post", 12, seed=7)
+    made = pool_of(MelSource(tiny_model, banks["post"], augment=False), pairs=12)
+    mel, pairs = tiny_model.audio_trunk.mel, draw_pairs(banks["post"].clips, "post", 12, seed=7)
 
     def power(clip_id: str) -> torch.Tensor:
         waveform = render_single(tiny_audio(clip_id), tiny_model.window, 8000)[:2000]  # half a window
@@ -83,83 +153,85 @@ def test_composites_are_what_the_trunk_makes_of_each(tiny_model, tiny_audio, ban
         views = torch.cat([torch.cat(parts, dim=1) for parts in ((i, j), (j, i), (mixed, mixed))])
         with torch.no_grad():
             expected = tiny_model.audio_trunk.from_log_mel(mel.log(views))
-        torch.testing.assert_close(made.composites[n], expected, atol=1e-5, rtol=0)
-        a, b = pair["label_i"], pair["label_j"]
-        words = {
-            "preceding": [f"{a} before {b}", f"{b} before {a}", f"{a} while {b}"],
-            "succeeding": [f"{b} after {a}", f"{a} after {b}", f"{a} while {b}"],
-        }[pair["sigma"]]
-        assert made.captions[n] == [f"this is a sound of {text}" for text in words]
-        assert made.events[n] == [f"{a} > {b}", f"{b} > {a}", " & ".join(sorted([a, b]))]
+        torch.testing.assert_close(made.composites.features[n], expected, atol=1e-5, rtol=0)
 
 
-def test_augmented_items_come_from_the_chunks_own_generator(tiny_model, bank, monkeypatch):
+def test_augmented_items_come_from_the_chunks_own_generator(tiny_model, banks, mel, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 8)
-    made = make_pool(tiny_model, bank, pairs=16, base_items=20, seed=7)
+    made = pool_of(mel, pairs=16, base_items=20)
     log, trunk = tiny_model.audio_trunk.mel.log, tiny_model.audio_trunk.from_log_mel
-    pairs = draw_pairs(bank.clips, "post", 16, seed=7).iloc[8:]
-    items = composite_batch(bank, pairs, log, np.random.default_rng([7, module.PAIRS, 8]))
+    pairs = draw_pairs(banks["post"].clips, "post", 16, seed=7)
+    assert_worded(made, pairs)
+    batch = composite_batch(banks["post"], pairs.iloc[8:], log, np.random.default_rng([7, module.PAIRS, 8]))
+    last = base_batch(banks["post"], 4, log, np.random.default_rng([7, module.BASE_ITEMS, 16]))
     with torch.no_grad():
-        expected = trunk(items.log_mel)
-    for k in range(8):
-        for view in range(3):
-            torch.testing.assert_close(
-                made.composites[8 + k, view], expected[8 * view + k], atol=1e-5, rtol=0
-            )
-            assert made.captions[8 + k][view] == items.captions[8 * view + k]
-            assert made.events[8 + k][view] == items.events[8 * view + k]
-    last = base_batch(bank, 4, log, np.random.default_rng([7, module.BASE_ITEMS, 16]))
+        expected, expected_last = trunk(batch.log_mel).unflatten(0, (3, 8)), trunk(last.log_mel)
+    found = made.composites.features[8:].transpose(0, 1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(made.base.features[16:, 0], expected_last, atol=1e-5, rtol=0)
+    assert sum(made.base.captions[16:], []) == last.captions and sum(made.base.events[16:], []) == last.events
+    assert len(made.base) == len(made.base.features) == 20
+
+
+def test_another_stage(tiny_model, banks):
+    source = MelSource(tiny_model, banks["validation"])
+    assert len(pool_of(source, pairs=4, stage="validation").composites) == 4
+    with pytest.raises(ValueError, match="no clips for stage 'post'"):
+        pool_of(source)
+
+
+# Waveforms
+
+
+def rendered(model, row: dict, view: str, clips: pd.DataFrame) -> torch.Tensor:
     with torch.no_grad():
-        torch.testing.assert_close(made.base[16:], trunk(last.log_mel), atol=1e-5, rtol=0)
-    assert (made.base_captions[16:], made.base_events[16:]) == (last.captions, last.events)
-    assert made.base.shape == (20, FRAMES, WIDTH)
-    assert len(made.base_captions) == len(made.base_events) == 20
+        return model.audio_trunk(torch.from_numpy(render(row, view, ClipAudio(clips, 8000)))[None])[0]
 
 
-def test_distinct_groups_hold_every_class_once(tiny_model, bank):
-    made = make_pool(tiny_model, bank, pairs=13, base_items=4, seed=0, distinct=True)
-    assert made.group == 2  # four classes make two pairs
-    assert len(made.composites) == len(made.events) == 12
-    for n in range(0, 12, 2):
-        labels = sum((events[0].split(" > ") for events in made.events[n : n + 2]), [])
-        assert sorted(labels) == ["bell", "crow", "dog", "rain"]
+@pytest.mark.parametrize("distinct", [False, True])
+def test_composites_are_the_trunks_output_of_their_manifest_row(
+    waveforms, tiny_published, recorded, distinct
+):
+    made = pool_of(waveforms, distinct=distinct)
+    pairs = draw_pairs(recorded, "post", len(made.composites), seed=7, distinct=distinct)
+    manifest = place(pairs, ClipAudio(recorded, 8000), tiny_published.window)
+    assert_worded(made, manifest)
+    for n, row in enumerate(manifest.to_dict("records")):
+        expected = torch.stack([rendered(tiny_published, row, view, recorded) for view in VIEWS])
+        torch.testing.assert_close(made.composites.features[n], expected, atol=1e-5, rtol=0)
 
 
-def test_composites_of_some_labels_and_replay_of_all(tiny_model, bank):
-    made = make_pool(tiny_model, bank, pairs=1000, base_items=60, seed=0, labels=["crow", "rain"])
-    heard = {label for events in made.events for label in events[0].split(" > ")}
-    assert heard == {"crow", "rain"}
-    # Three clips of each make 18 ordered pairs; there are no more.
-    assert len(made.composites) == 18
-    replayed = {label for events in made.base_events for label in events.split(" + ")}
-    assert replayed == {"bell", "crow", "dog", "rain"}
+def test_base_items_sound_as_they_are_captioned(waveforms, tiny_published, recorded):
+    """Every item is one clip, or two in one of two ways, of the labels that its events name."""
+    made, train = pool_of(waveforms, pairs=1, base_items=30), recorded[recorded["split"] == "train"]
+    ids, label = list(train["clip_id"]), dict(zip(train["clip_id"], train["label"], strict=True))
+    both = pd.DataFrame([{"clip_i": i, "clip_j": j} for i in ids for j in ids if label[i] != label[j]])
+    manifest = place(both, ClipAudio(recorded, 8000), tiny_published.window).to_dict("records")
+    known = {
+        view: torch.stack([rendered(tiny_published, row, view, recorded) for row in manifest])
+        for view in ("first", "overlap", "forward")
+    }
+    kinds = Counter()
+    for output, (caption,), (events,) in zip(
+        made.base.features[:, 0], made.base.captions, made.base.events, strict=True
+    ):
+        # An overlap of two clips is that of the two the other way round.
+        matches = {
+            (view, frozenset(label[manifest[n]["clip_" + end]] for end in ("i" if view == "first" else "ij")))
+            for view, outputs in known.items()
+            for n in torch.isclose(outputs, output, atol=1e-5).all((1, 2)).nonzero()[:, 0].tolist()
+        }
+        ((view, labels),) = matches
+        kinds[view] += 1
+        assert events == " + ".join(sorted(labels))
+        assert {name for name in LABELS if name in caption} == labels
+        assert (" and " in caption) == (view != "first")
+    assert len(kinds) == 3 and min(kinds.values()) >= 4  # of 30, about 9, 10 and 10
 
 
-def test_the_pool_is_a_function_of_the_seed(tiny_model, bank):
-    def made(seed: int) -> Pool:
-        return make_pool(tiny_model, bank, pairs=6, base_items=6, seed=seed)
-
-    one = made(1)
-    assert same(one, made(1))
-    assert not torch.equal(one.composites, made(2).composites)
-    assert not torch.equal(one.base, made(2).base)
-    assert not torch.equal(
-        one.composites, make_pool(tiny_model, bank, pairs=6, base_items=6, seed=1, augment=False).composites
-    )
-
-
-def test_the_outputs_can_be_trained_on(tiny_model, bank):
-    made = make_pool(tiny_model, bank, pairs=2, base_items=2, seed=0)
-    for features in (made.base, made.composites.flatten(0, 1)):
-        assert not features.is_inference() and not features.requires_grad
-        tiny_model.embed_audio(features).sum().backward()
-    assert tiny_model.audio_trunk.project.weight.grad is None
-
-
-def test_another_stage(tiny_model, tiny_clips, tiny_audio, bank):
-    clips = tiny_clips[tiny_clips["split"] == "validation"]
-    other = SegmentBank(clips, tiny_audio, tiny_model.audio_trunk.mel, tiny_model.window)
-    made = make_pool(tiny_model, other, pairs=4, base_items=4, seed=0, stage="validation")
-    assert made.composites.shape[0] == 4
-    with pytest.raises(ValueError, match="no clips for stage 'validation'"):
-        make_pool(tiny_model, bank, pairs=4, base_items=4, seed=0, stage="validation")
+@pytest.mark.parametrize(("stage", "split"), [("post", "train"), ("validation", "validation")])
+def test_a_stage_reads_its_own_clips_only(tiny_published, recorded, stage, split):
+    own = recorded[recorded["split"] == split]  # others may not even be there
+    alone = WaveformSource(AudioFeatures(tiny_published, own, ClipAudio(own, 8000)), own)
+    every = WaveformSource(AudioFeatures(tiny_published, recorded, ClipAudio(recorded, 8000)), recorded)
+    assert same(pool_of(every, stage=stage), pool_of(alone, stage=stage))

@@ -1,9 +1,10 @@
-"""What post-pretraining trains on, and what of."""
+"""What post-pretraining trains, and on what; fine-tuning in one call on recordings in a folder."""
 
 from __future__ import annotations
 
 import copy
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tclap import files
+import tclap
+from artifact import paths
+from tclap import audio, files
+from tclap.data.composites import ClipAudio
 from tclap.models.compact import Compact
 from tclap.training import post_pretraining
-from tclap.training.pool import Pool, batch_rows, make_pool
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
+from tclap.training.loop import order_metrics
+from tclap.training.pool import Items, MelSource, Pool, WaveformSource, batch_rows, make_pool
 from tclap.training.post_pretraining import DROPOUT, post_pretrain
 from tclap.training.schedule import Schedule
-from tclap.training.text_features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import VARIANTS, Variant, variant
 
@@ -49,10 +54,10 @@ def slow_loss(
     return total
 
 
-def slow_temporal(
-    model, text: TextFeatures, pool: Pool, rows, alphas: tuple, view_weights: list[float]
+def slow_loss_of(
+    model, text: TextFeatures, items: Items, rows, alphas=(1.0,) * 4, view_weights=(1.0,) * 3
 ) -> float:
-    """TNCE of a pool's rows; ``alphas`` are same, cross, same_overlap, cross_overlap."""
+    """TNCE or, of items in one view, CLAP's loss; ``alphas`` are same, cross, same_overlap, cross_overlap."""
 
     def weight(u: int, v: int, same_pair: bool) -> float:
         if u == v:
@@ -60,23 +65,12 @@ def slow_temporal(
         same, cross = alphas[2:] if 2 in (u, v) else alphas[:2]
         return same if same_pair else cross
 
+    views = range(items.features.shape[1])
     with torch.no_grad():
-        audio = torch.stack([model.embed_audio(pool.composites[rows, v]) for v in range(3)])
-        words = [model.embed_text(text([pool.captions[r][v] for r in rows])) for v in range(3)]
-    events = [[pool.events[r][v] for r in rows] for v in range(3)]
-    return slow_loss(audio, torch.stack(words), model.logit_scale.item(), events, weight, view_weights)
-
-
-def slow_clip(model, text: TextFeatures, features: Tensor, captions: list[str], events: list[str]) -> float:
-    with torch.no_grad():
-        audio, words = model.embed_audio(features), model.embed_text(text(captions))
-    scale = model.logit_scale.item()
-    return slow_loss(audio[None], words[None], scale, [events], lambda *_: 1.0, [1.0])
-
-
-def slow_base(model, text: TextFeatures, pool: Pool, rows) -> float:
-    captions, events = ([getattr(pool, f"base_{name}")[r] for r in rows] for name in ("captions", "events"))
-    return slow_clip(model, text, pool.base[rows], captions, events)
+        audio = torch.stack([model.embed_audio(items.features[rows, v]) for v in views])
+        words = torch.stack([model.embed_text(text([items.captions[r][v] for r in rows])) for v in views])
+    events = [[items.events[r][v] for r in rows] for v in views]
+    return slow_loss(audio, words, model.logit_scale.item(), events, weight, view_weights[: len(views)])
 
 
 # Post-pretraining
@@ -84,7 +78,7 @@ def slow_base(model, text: TextFeatures, pool: Pool, rows) -> float:
 
 @dataclass
 class Setting:
-    """What post-pretraining is given; ``start`` is the model before it."""
+    """What post-pretraining is given; ``start`` is the model before it, ``pools`` are by ``distinct``."""
 
     model: Compact
     start: Compact
@@ -98,12 +92,12 @@ class Setting:
         pool, validation = self.pools[settings.distinct]
         history = post_pretrain(
             self.model, settings, self.text, pool, validation, Schedule(steps, lr, validate_every=1),
-            **{"batch": 3, "replay_batch": 4, "text_loss": self.lesson(), "text_loss_batch": 2} | options,
+            **{"batch": 3, "replay_batch": 4, "text_loss": self.text_loss(), "text_loss_batch": 2} | options,
             seed=seed,
         )  # fmt: skip
         return history.drop(columns="items_per_second")  # the clock's, not the seed's
 
-    def lesson(self) -> TextOnlyLoss:
+    def text_loss(self) -> TextOnlyLoss:
         return TextOnlyLoss(self.model, self.text, ["bell", "crow", "dog", "rain"], seed=2)
 
 
@@ -111,10 +105,12 @@ class Setting:
 def setting(tiny_model, banks) -> Setting:
     pools = {}
     for distinct in (False, True):
-        pool = make_pool(tiny_model, banks["post"], pairs=14, base_items=20, seed=1, distinct=distinct)
-        options = {"seed": 0, "distinct": distinct, "augment": False, "stage": "validation"}
-        pools[distinct] = (pool, make_pool(tiny_model, banks["validation"], pairs=7, base_items=9, **options))
-    return Setting(tiny_model, copy.deepcopy(tiny_model), TextFeatures(tiny_model.text_trunk, []), pools)
+        post, check = MelSource(tiny_model, banks["post"]), MelSource(tiny_model, banks["validation"], False)
+        pools[distinct] = (
+            make_pool(post, pairs=14, base_items=20, seed=1, distinct=distinct),
+            make_pool(check, pairs=7, base_items=9, seed=0, distinct=distinct, stage="validation"),
+        )
+    return Setting(tiny_model, copy.deepcopy(tiny_model), TextFeatures(tiny_model.text_trunk), pools)
 
 
 EVERY, NONE = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 0.0)
@@ -138,19 +134,19 @@ def test_the_first_step_of_each_variant_by_hand(setting, name, alphas, view_weig
     row = setting.run(settings, batch=8).iloc[0]
     size = 2 if settings.distinct else 8  # the four classes make groups of two pairs
     rows = batch_rows(len(pool.composites), size, 0, 5, whole=settings.distinct)
-    ordered = [events for r in rows for events in pool.events[r][:2]]
+    ordered = [events for r in rows for events in pool.composites.events[r][:2]]
     assert settings.distinct == (len(set(ordered)) == len(ordered))  # else some mean the same: no negatives
-    temporal = slow_temporal(setting.start, setting.text, pool, rows, alphas, view_weights)
+    temporal = slow_loss_of(setting.start, setting.text, pool.composites, rows, alphas, view_weights)
     assert row["loss_temporal"] == pytest.approx(temporal, abs=1e-5)
     total = temporal
     if name == "t-clap-no-replay":
         assert "loss_replay" not in row
     else:
-        replay = slow_base(setting.start, setting.text, pool, batch_rows(20, 4, 0, 5))
+        replay = slow_loss_of(setting.start, setting.text, pool.base, batch_rows(20, 4, 0, 5))
         assert row["loss_replay"] == pytest.approx(replay, abs=1e-5)
         total += replay
     setting.model.load_state_dict(setting.start.state_dict())
-    text_loss = sum(term.item() for term in setting.lesson().losses(0, 2).values())
+    text_loss = sum(term.item() for term in setting.text_loss().losses(0, 2).values())
     assert row["loss_text"] == pytest.approx(text_loss, abs=1e-5)
     assert row["loss"] == pytest.approx(total + text_loss, abs=1e-4)
     assert row["logit_scale"] == pytest.approx(1 / 0.07, rel=1e-5)
@@ -179,10 +175,10 @@ def test_the_control_has_claps_own_loss_on_as_many_items(setting):
     history = setting.run(settings, text_loss_batch=0)
     assert "loss_temporal" not in history and "loss_replay" not in history
     rows = batch_rows(20, 3 * 3 + 4, 0, 5)
-    expected = slow_base(setting.start, setting.text, pool, rows)
+    expected = slow_loss_of(setting.start, setting.text, pool.base, rows)
     assert history.iloc[0]["loss"] == pytest.approx(expected, abs=1e-5)
     # Of 13 items asked for, the validation pool has 9.
-    expected = slow_base(setting.model, setting.text, validation, np.arange(9))
+    expected = slow_loss_of(setting.model, setting.text, validation.base, np.arange(9))
     assert history.iloc[0]["validation_loss"] == pytest.approx(expected, abs=1e-5)
 
 
@@ -196,21 +192,22 @@ def test_the_model_ends_with_the_lowest_validation_loss(setting, name):
     batches = (
         [np.arange(n, n + size) for n in (0, 2, 4) if n + size <= 6] if size == 2 else [[0, 1, 2], [3, 4, 5]]
     )
-    temporal = [slow_temporal(setting.model, setting.text, validation, b, EVERY, [1.0] * 3) for b in batches]
-    expected = float(np.mean(temporal)) + slow_base(setting.model, setting.text, validation, np.arange(4))
+    temporal = [slow_loss_of(setting.model, setting.text, validation.composites, b) for b in batches]
+    expected = float(np.mean(temporal)) + slow_loss_of(
+        setting.model, setting.text, validation.base, np.arange(4)
+    )
     losses = history["validation_loss"]
     assert losses.min() == pytest.approx(expected, abs=1e-4)
     assert losses.min() < losses.iloc[-1]
 
 
-def test_the_order_facts_are_of_all_validation_pairs(setting):
+def test_the_order_metrics_are_of_all_validation_pairs(setting):
     row = setting.run(variant("t-clap")).iloc[0]
     _, validation = setting.pools[False]
+    items = validation.composites
     with torch.no_grad():
-        audio = [setting.model.embed_audio(validation.composites[:, v]) for v in range(3)]
-        words = [
-            setting.model.embed_text(setting.text([c[v] for c in validation.captions])) for v in range(3)
-        ]
+        audio = [setting.model.embed_audio(items.features[:, v]) for v in range(3)]
+        words = [setting.model.embed_text(setting.text([c[v] for c in items.captions])) for v in range(3)]
     right = sum(
         float(audio[u][n] @ words[u][n]) > float(audio[u][n] @ words[1 - u][n])
         for u in (0, 1)
@@ -256,12 +253,13 @@ def test_the_same_seed_the_same_history(setting):
 def test_items_that_are_not_finite_are_named(setting):
     pool, _ = setting.pools[False]
     rows = batch_rows(len(pool.composites), 3, 2, 5)
-    pool.composites = pool.composites.clone()
-    pool.composites[rows[1], 2, 0, 0] = math.nan  # the overlap view of a pair that the third step takes first
+    pool.composites.features[rows[1], 2, 0, 0] = (
+        math.nan
+    )  # the overlap view of a pair that the third step takes first
     with pytest.raises(FloatingPointError) as caught:
         setting.run(variant("t-clap-no-replay"), steps=4)
     drawn = [step for step in range(3) if rows[1] in batch_rows(len(pool.composites), 3, step, 5)]
-    caption = pool.captions[rows[1]][2]
+    caption = pool.composites.captions[rows[1]][2]
     assert f"at step {drawn[0]} (1 item(s) without a finite embedding: {caption!r} (audio))" in str(
         caught.value
     )
@@ -286,7 +284,7 @@ def test_captions_that_are_not_finite_are_named(setting):
 def test_when_only_the_loss_is_not_finite_the_batch_is_named(setting, monkeypatch):
     pool, _ = setting.pools[False]
     monkeypatch.setattr(post_pretraining, "temporal_nce", lambda audio, *_, **__: audio.sum() * math.nan)
-    caption = pool.captions[batch_rows(len(pool.composites), 3, 0, 5)[0]][0]
+    caption = pool.composites.captions[batch_rows(len(pool.composites), 3, 0, 5)[0]][0]
     with pytest.raises(FloatingPointError) as caught:
         setting.run(variant("t-clap-no-replay"))
     assert f"(all embeddings are finite; items {caption!r}, " in str(caught.value)
@@ -332,7 +330,7 @@ def test_a_steps_dropout_is_drawn_from_its_seed_and_number(dropping):
     first = drawn(steps=4, lr=0.01)
     for step, mask in enumerate(first):
         rows = batch_rows(len(pool.composites), 3, step, 5)
-        values = pool.composites[rows].transpose(0, 1).flatten(0, 1)
+        values = pool.composites.features[rows].transpose(0, 1).flatten(0, 1)
         with torch.random.fork_rng():
             torch.manual_seed(int(np.random.default_rng([5, DROPOUT, step]).integers(2**62)))
             expected = nn.functional.dropout(values, 0.5) != 0
@@ -362,22 +360,12 @@ def test_validation_is_without_dropout(dropping):
     row = dropping.run(variant("t-clap-no-replay"), batch=7).iloc[0]
     _, validation = dropping.pools[False]
     dropping.model.eval()
-    temporal = slow_temporal(dropping.model, dropping.text, validation, np.arange(7), EVERY, [1.0] * 3)
+    temporal = slow_loss_of(dropping.model, dropping.text, validation.composites, np.arange(7))
     assert row["validation_loss"] == pytest.approx(temporal, abs=1e-5)
     dropping.start.eval()
     rows = batch_rows(len(dropping.pools[False][0].composites), 7, 0, 5)
-    plain = slow_temporal(dropping.start, dropping.text, dropping.pools[False][0], rows, EVERY, [1.0] * 3)
+    plain = slow_loss_of(dropping.start, dropping.text, dropping.pools[False][0].composites, rows)
     assert abs(row["loss_temporal"] - plain) > 1e-3  # the training loss is with it
-
-
-class OnDevice:
-    """Captions' features where the model is."""
-
-    def __init__(self, text: TextFeatures, device: str) -> None:
-        self.text, self.device = text, device
-
-    def __call__(self, captions):
-        return type(found := self.text(captions))(*(tensor.to(self.device) for tensor in found))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -386,9 +374,176 @@ def test_a_model_on_another_device_trains_on_features_from_the_cpu(setting, name
     expected = setting.run(variant(name), steps=3, text_loss_batch=0)
     for model in (setting.model, setting.start):
         model.to("cuda")
-    setting.text = OnDevice(setting.text, "cuda")
+    setting.text = TextFeatures(setting.model.text_trunk, device="cuda")
     before = torch.cuda.get_rng_state()
     found = setting.run(variant(name), steps=3, text_loss_batch=0)
     assert torch.equal(torch.cuda.get_rng_state(), before)
-    assert setting.model.log_scale.is_cuda and not setting.pools[False][0].base.is_cuda
+    assert setting.model.log_scale.is_cuda and not setting.pools[False][0].base.features.is_cuda
     pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-3)
+
+
+# Published models
+
+
+def test_published_weights_are_left_alone(tiny_published, recorded):
+    base = tiny_published
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    source = WaveformSource(AudioFeatures(base, recorded, ClipAudio(recorded, 8000)), recorded)
+    pools = (make_pool(source, pairs=6, base_items=12, seed=7, stage=s) for s in ("post", "validation"))
+    trained = base.with_readout("residual-segments")
+    schedule = Schedule.of("published", 6, 0.01, epoch=3, validate_every=3)
+    post_pretrain(
+        trained, variant("t-clap"), base.text_trunk, *pools, schedule, batch=4, replay_batch=4, seed=0
+    )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+    assert trained.audio_trunk is base.audio_trunk and not trained.training
+    own = trained.own_state()
+    assert not any(name.startswith(("audio_trunk.", "text_trunk.")) for name in own)
+    changed = {name for name in own if name in before and not torch.equal(own[name], before[name])}
+    assert changed >= {"audio_head.inner.weight", "text_head.project.weight"}
+    assert own["audio_head.order.outer.weight"].any()  # it was zero
+    assert own["logit_scale"] != before["log_scale"]
+
+
+# Fine-tuning
+
+RATE = 8000
+PITCHES = {"low hum": 200, "flute": 700, "whistle": 1900}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Ten tones of each of three pitches, with labels and a caption each."""
+    folder, rows = tmp_path_factory.mktemp("recordings"), []
+    for number, (label, pitch) in enumerate(PITCHES.items()):
+        for n in range(10):
+            rng = np.random.default_rng([number, n])
+            tone = 0.2 * np.sin(2 * np.pi * pitch * rng.uniform(0.95, 1.05) * np.arange(3000) / RATE)
+            audio.write_wav(folder / f"{label} {n}.wav", tone + 0.01 * rng.standard_normal(3000), RATE)
+            rows.append({"file": f"{label} {n}.wav", "label": label, "caption": f"A {label}, take {n}."})
+    table = pd.DataFrame(rows)
+    table.drop(columns="caption").to_csv(folder / "clips.csv", index=False)
+    table.drop(columns="label").to_csv(folder / "captions.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def clips(recordings) -> pd.DataFrame:
+    return tclap.load_clips("folder", recordings)
+
+
+def tune(model, clips, **options) -> tuple[str, pd.DataFrame]:
+    model = copy.deepcopy(model)
+    history = tclap.fine_tune(model, clips, **{"epochs": 2, "batch": 8, "pairs": 20} | options)
+    return files.hash_state(model.state_dict()), history.drop(columns="items_per_second")
+
+
+@pytest.mark.parametrize(
+    ("preset", "rates"), [("published", (1, 1, 0.95, 0.95)), ("cosine", (1, 1, 0.75, 0.25))]
+)
+def test_the_schedule_of_fine_tuning(tiny_model, clips, preset, rates):
+    _, history = tune(tiny_model, clips, lr=3e-3, preset=preset)
+    assert history["step"].tolist() == [0, 1, 2, 3]  # 20 pairs make two whole batches of 8 per epoch
+    assert history["lr"].tolist() == pytest.approx([3e-3 * rate for rate in rates])
+    assert history["validation_loss"].notna().tolist() == [False, True, False, True]
+
+
+def test_a_store_changes_nothing_and_makes_nothing_twice(tiny_published, recorded, tmp_path):
+    plain = tune(tiny_published, recorded)
+    for n in range(2):
+        model, store = copy.deepcopy(tiny_published), FeatureStore(tmp_path, torch.float32)
+        model.audio_trunk.seen = model.text_trunk.seen = 0
+        history = tclap.fine_tune(model, recorded, epochs=2, batch=8, pairs=20, store=store)
+        assert (model.audio_trunk.seen == model.text_trunk.seen == 0) == (n == 1)
+        pd.testing.assert_frame_equal(history.drop(columns="items_per_second"), plain[1], check_exact=True)
+        assert files.hash_state(model.state_dict()) == plain[0]
+
+
+def test_a_run_that_was_cut_off_continues(tiny_model, clips, tmp_path, monkeypatch):
+    weights, history = tune(tiny_model, clips)
+    validated = []
+
+    def cut_off(*embeddings) -> dict[str, float]:
+        validated.append(1)
+        if len(validated) == 2:
+            raise KeyboardInterrupt
+        return order_metrics(*embeddings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(post_pretraining, "order_metrics", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tune(tiny_model, clips, checkpoints=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002.pt"]
+    resumed, again = tune(tiny_model, clips, checkpoints=str(tmp_path))
+    pd.testing.assert_frame_equal(again, history)
+    assert resumed == weights
+    with pytest.raises(ValueError, match="choose another folder or remove it"):
+        tune(tiny_model, clips, checkpoints=tmp_path, lr=0.1)
+
+
+def test_micro_batches_and_chunks_give_the_same_training(tiny_model, clips):
+    _, history = tune(tiny_model, clips)
+    _, pieces = tune(tiny_model, clips, micro_batch=3, chunk_size=5)
+    pd.testing.assert_frame_equal(pieces, history, rtol=1e-3, atol=1e-4)
+    assert pieces["loss"].iloc[0] == pytest.approx(history["loss"].iloc[0], abs=1e-5)
+
+
+def test_half_precision_learns_as_well(tiny_model, clips):
+    _, history = tune(tiny_model, clips, lr=3e-3, epochs=6, precision="bf16")
+    _, full = tune(tiny_model, clips, lr=3e-3, epochs=6)
+    last, first = history["loss"].iloc[-2:].mean(), history["loss"].iloc[:2].mean()
+    assert last < first - 0.1
+    assert last == pytest.approx(full["loss"].iloc[-2:].mean(), abs=0.1)
+    assert history["loss"].iloc[0] != full["loss"].iloc[0]
+
+
+@pytest.mark.parametrize("limit", [8, 1])
+def test_a_distinct_batch_holds_no_class_twice_nor_more_than_asked_for(
+    tiny_model, clips, recordings, monkeypatch, limit
+):
+    seen = []
+    monkeypatch.setattr(
+        post_pretraining, "post_pretrain", lambda *args, **options: seen.append(args[3].group)
+    )
+    tclap.fine_tune(tiny_model, clips, variant="t-clap-distinct", batch=limit, pairs=12)
+    many = tclap.load_clips("folder", recordings, csv="captions.csv")  # each clip a class of its own
+    tclap.fine_tune(tiny_model, many, variant="t-clap-distinct", batch=limit, pairs=12)
+    assert seen == [1, min(limit, len(many[many["split"] == "train"]) // 2)]
+
+
+def test_captioned_clips_and_few_of_them(tiny_model, recordings):
+    clips = tclap.load_clips("folder", recordings, csv="captions.csv")
+    assert (clips["label"] == clips["clip_id"]).all()
+    _, history = tune(tiny_model, clips, variant="t-clap-no-replay")
+    assert np.isfinite(history["loss"]).all()
+    few = pd.concat([part.head(2) for _, part in clips.groupby("split")])
+    assert len(tune(tiny_model, few, epochs=1, pairs=None)[1]) == 1  # two clips make two pairs: one batch
+
+
+@pytest.mark.parametrize(
+    ("options", "word"), [({"preset": "paper"}, "preset"), ({"variant": "t-clop"}, "variant")]
+)
+def test_unknown_names_are_refused_before_any_work(tiny_model, clips, options, word):
+    with pytest.raises(ValueError, match=word):
+        tclap.fine_tune(tiny_model, clips.assign(path="nowhere"), **options)
+
+
+def test_one_label_is_refused(tiny_model, clips):
+    one = clips.assign(label=clips["label"].where(clips["split"] != "validation", "flute"))
+    with pytest.raises(ValueError, match="validation clips have one label only"):
+        tclap.fine_tune(tiny_model, one)
+
+
+def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_path):
+    readme = (paths.CHECKOUT / "docs" / "library.md").read_text(encoding="utf-8")
+    blocks = [b for b in re.findall(r"(?:^    .*\n|^\n)+", readme, re.M) if "fine_tune(" in b]
+    assert len(blocks) == 2
+    code = re.sub("^    ", "", "".join(blocks), flags=re.M).replace('"recordings"', repr(str(recordings)))
+    exported = []
+    monkeypatch.setattr(type(tiny_model), "export", lambda self, path: exported.append(path), raising=False)
+    monkeypatch.setattr(tclap, "load_model", lambda name: tiny_model, raising=False)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "library.md", "exec"), {})
+    assert "2way_before" in capsys.readouterr().out
+    assert (tmp_path / "mine.safetensors").is_file() and exported == ["mine.pth"]
+    assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 2

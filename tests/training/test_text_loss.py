@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tclap.training.text_features import TextFeatures
+from tclap.training.features import TextFeatures
 from tclap.training.text_loss import TextOnlyLoss
 
 LABELS = ["crow", "dog", "rain"]
 
 
 def lesson(model, seed: int = 0) -> TextOnlyLoss:
-    return TextOnlyLoss(model, TextFeatures(model.text_trunk, []), LABELS, seed)
+    return TextOnlyLoss(model, TextFeatures(model.text_trunk), LABELS, seed)
 
 
 def reading(read) -> TextOnlyLoss:

@@ -1,0 +1,267 @@
+"""What frozen trunks make of audio and captions, computed once and kept in memory or on disk.
+
+Trunks are frozen in post-pretraining, so their outputs change neither from step to step nor from variant
+to variant. On disk a list of items is one file, named by the hash of all that its outputs are made of: the
+trunk's weights, the code, the items. It is written aside and renamed, and mapped into memory when read.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from tclap import files
+from tclap.data.composites import ClipAudio, render, render_single
+from tclap.data.conditions import Arrangement
+from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.windows import Windows
+from tclap.progress import progress
+
+log = logging.getLogger(__name__)
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+PLACEMENT = ("policy", "window", "sample_rate", "gap", "cut")
+ENDS = tuple(f"{name}_{end}" for name in ("start", "length", "gain") for end in ("i", "j"))
+
+
+class FeatureStore:
+    """Trunk outputs on disk. Any number of processes may use a folder at once.
+
+    Args:
+        folder: where the files lie.
+        dtype: what outputs are rounded to: float16, bfloat16 or float32.
+
+    Raises:
+        ValueError: on any other dtype.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"features are kept in {', '.join(map(str, DTYPES))}, not in {dtype}.")
+        self.folder, self.dtype = Path(folder), dtype
+
+    def fetch(
+        self, made_of: Sequence[Any], count: int, make: Callable[[], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs of ``count`` items one after the other ``[T, D]``, and each one's number of rows.
+
+        They are mapped from the file of ``made_of`` (plain values), which is made first unless it is there
+        and whole.
+
+        Raises:
+            OSError: when the file cannot be written.
+        """
+        name = files.hash_json([*made_of, str(self.dtype)])
+        path = self.folder / f"features-{name[:32]}.safetensors"
+        if path.is_file():
+            try:
+                found = load_file(path)
+                if len(found["lengths"]) == count and found["lengths"].sum() == len(found["values"]):
+                    return found["values"], found["lengths"]
+                problem: Any = f"expected {count} items"
+            except (SafetensorError, KeyError) as error:
+                problem = error
+            log.warning("%s is damaged (%s) and made again", path, problem)
+        values, lengths = make()
+        try:
+            with files.replacing(path) as temporary:
+                save_file({"values": values.contiguous(), "lengths": lengths}, temporary)
+        except (OSError, SafetensorError) as error:
+            raise OSError(f"{self.folder} did not take the {values.nbytes} bytes needed: {error}") from error
+        found = load_file(path)
+        return found["values"], found["lengths"]
+
+    def kept(self) -> Iterator[Path]:
+        """The files that stores have written here, with those of writers that were killed."""
+        for path in self.folder.glob("*.safetensors"):
+            if re.fullmatch(r"\.?features-[0-9a-f]{32}(\.\w+)?\.safetensors", path.name):
+                yield path
+
+
+def report(*, clear: bool = False) -> str:
+    """How much the store in the data folder holds, in a line; with ``clear`` it is deleted."""
+    store = FeatureStore(files.data_folder() / "features")
+    paths = list(store.kept())
+    size = sum(path.stat().st_size for path in paths)
+    if clear:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    return f"{size / 1e6:.1f} MB in {len(paths)} files {'deleted from' if clear else 'in'} {store.folder}\n"
+
+
+def rounded(outputs: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy on the CPU in a dtype; ValueError where a value is too large for it."""
+    outputs = outputs.detach().cpu()
+    found = outputs.to(dtype, copy=True)
+    if found.isinf().any() and not outputs.isinf().any():
+        largest = outputs.abs().max().item()
+        raise ValueError(f"a trunk output of {largest:g} is too large for {dtype}, use another dtype.")
+    return found
+
+
+class Whole(NamedTuple):
+    """A clip that is no part of a composite, such as a captioned one that retrieval looks for."""
+
+    clip_id: str
+
+
+Item = str | tuple[Mapping, str] | Whole | Arrangement
+
+
+class AudioFeatures:
+    """Outputs of a model's audio trunk, of waveforms as the evaluation plays them, without augmentation.
+
+    Args:
+        model: whose audio trunk is used; it must not change.
+        clips: the clips table, for the files.
+        clip_audio: reads the clips at the model's sample rate.
+        store: keeps the outputs; None: they are held in memory.
+    """
+
+    def __init__(
+        self,
+        model: AudioTextModel,
+        clips: pd.DataFrame,
+        clip_audio: ClipAudio,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.model, self.clip_audio, self.store = model, clip_audio, store
+        self._code = files.hash_code("audio.py", "data/composites.py", "data/conditions.py", "models")
+        self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
+        self._file_hash = lru_cache(maxsize=None)(lambda clip_id: files.sha256_file(self._files[clip_id]))
+
+    def outputs(self, items: Sequence[Item], what: str) -> Tensor:
+        """Outputs ``[n, T, D]`` of items, in order, on the CPU, in the store's dtype or float32.
+
+        Args:
+            items: a clip id is that clip as :func:`tclap.data.composites.render_single` plays it;
+                a row of a placed manifest with the name of a view is that composite; a
+                :class:`Whole` is a clip as it is, of which one window is taken; an
+                :class:`~tclap.data.conditions.Arrangement` is itself. Fewer than a batch are not stored.
+            what: shown beside the progress.
+
+        Raises:
+            ValueError: when waveforms of one batch differ in length.
+        """
+        if self.store is None or len(items) < self.model.batch_size:
+            return self._outputs(items, what, torch.float32)
+
+        def make() -> tuple[Tensor, Tensor]:
+            made = self._outputs(items, what, self.store.dtype)
+            return made.flatten(0, 1), torch.full((len(items),), made.shape[1])
+
+        played = (self.model.window, self.model.sample_rate)
+        made_of = [self._code, self.model.audio_trunk.fingerprint, played, *map(self._described, items)]
+        values, _ = self.store.fetch(made_of, len(items), make)
+        return values.unflatten(0, (len(items), -1))
+
+    def _outputs(self, items: Sequence[Item], what: str, dtype: torch.dtype) -> Tensor:
+        self.model.eval()
+        batch, rows = self.model.batch_size, torch.empty(0)
+        for n in progress(range(0, len(items), batch), what, quiet=len(items) < 512):
+            waveforms = torch.from_numpy(np.stack([self._waveform(item) for item in items[n : n + batch]]))
+            with torch.inference_mode():
+                block = self.model.audio_trunk(waveforms.to(self.model.log_scale.device))
+            if n == 0:
+                # Filled in place: joining blocks at the end would take the memory twice.
+                rows = torch.empty(len(items), *block.shape[1:], dtype=dtype)
+            rows[n : n + batch] = rounded(block, dtype)
+        return rows
+
+    def _waveform(self, item: Item) -> np.ndarray:
+        if isinstance(item, str):
+            return render_single(self.clip_audio(item), self.model.window, self.model.sample_rate)
+        if isinstance(item, Whole):
+            return Windows(self.model.sample_rate, self.model.window).fitted(self.clip_audio(item.clip_id))
+        if isinstance(item, Arrangement):
+            return item.render(self.clip_audio)
+        return render(*item, self.clip_audio)
+
+    def _described(self, item: Item) -> list:
+        """All that decides what is heard of an item, whatever its clips are called."""
+        if isinstance(item, str):
+            return ["single", self._file_hash(item)]
+        if isinstance(item, Whole):
+            return ["whole", self._file_hash(item.clip_id)]
+        if isinstance(item, Arrangement):
+            return ["arrangement", *map(self._file_hash, item.clip_ids), item.described()]
+        row, view = item
+        clips = [self._file_hash(row[f"clip_{end}"]) for end in "ij"]
+        return [view, *clips, *(row[name] for name in (*PLACEMENT, *ENDS))]
+
+
+class TextFeatures:
+    """A text trunk's outputs by caption.
+
+    A list of captions is encoded in one fixed way, so that the same list gives the same bits whichever
+    process does it: a trunk's last bits depend on what shares the batch.
+
+    Args:
+        text_trunk: captions to :class:`Tokens`, with a ``fingerprint`` of its weights.
+        captions: those that will be asked for, see :meth:`add`.
+        store: keeps the outputs of lists that are added; None: they are held in memory.
+        device: where :class:`Tokens` are returned; what is kept stays on the CPU.
+    """
+
+    BATCH = 128
+
+    def __init__(
+        self,
+        text_trunk: nn.Module,
+        captions: Iterable[str] = (),
+        store: FeatureStore | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._trunk, self._store, self._device = text_trunk, store, device
+        self._rows: dict[str, Tensor] = {}
+        self.add(captions)
+
+    def add(self, captions: Iterable[str]) -> None:
+        """Encode, or read from the store, the captions of a list that are not there yet."""
+        self._learn(captions, self._store)
+
+    def __call__(self, captions: Sequence[str]) -> Tokens:
+        """Right-padded trunk outputs of captions, float32; those not added are encoded and held in memory."""
+        self._learn(captions, None)
+        rows = [self._rows[caption] for caption in captions]
+        lengths = torch.tensor([len(row) for row in rows])
+        return Tokens(pad_sequence(rows, True).to(self._device).float(), lengths.to(self._device))
+
+    def _learn(self, captions: Iterable[str], store: FeatureStore | None) -> None:
+        new = sorted(set(captions) - self._rows.keys())
+        if not new:
+            return
+        if store is None:
+            values, lengths = self._encoded(new)
+        else:
+            made_of = [files.hash_code("models"), self._trunk.fingerprint, *new]
+            values, lengths = store.fetch(made_of, len(new), lambda: self._encoded(new))
+        self._rows |= zip(new, values.split(lengths.tolist()), strict=True)
+
+    @torch.no_grad()
+    def _encoded(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Rows ``[T, D]`` of captions one after the other, and how many each has."""
+        rows, dtype = {}, torch.float32 if self._store is None else self._store.dtype
+        # Neighbours in length share a batch: little padding.
+        ordered = sorted(captions, key=lambda caption: (len(caption.split()), caption))
+        starts = range(0, len(ordered), self.BATCH)
+        for start in progress(starts, "captions through the text trunk", quiet=len(starts) < 8):
+            batch = ordered[start : start + self.BATCH]
+            values, lengths = self._trunk(batch)
+            for caption, row, length in zip(batch, values, lengths.tolist(), strict=True):
+                rows[caption] = rounded(row[:length], dtype)
+        parts = [rows[caption] for caption in captions]
+        return torch.cat(parts), torch.tensor([len(part) for part in parts])

@@ -1,0 +1,341 @@
+"""Trunk outputs of waveforms and captions: what is computed, what is kept, what is made again."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from tiny import TinyPublished
+from torch import Tensor
+
+from tclap import audio, files
+from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
+from tclap.data.conditions import Condition, arrange
+from tclap.training import features as module
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures, Whole, report
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+# The store: items of 1, 2 and 3 rows
+
+
+def make() -> tuple[Tensor, Tensor]:
+    return torch.arange(12.0).reshape(6, 2) / 7, torch.tensor([1, 2, 3])
+
+
+def never():
+    pytest.fail("made again")
+
+
+def stored(folder: Path) -> Path:
+    """The one file of a store."""
+    FeatureStore(folder, torch.float32).fetch(["a"], 3, make)
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_what_is_kept_is_not_made_again(tmp_path):
+    stored(tmp_path)
+    values, lengths = FeatureStore(tmp_path, torch.float32).fetch(["a"], 3, never)
+    assert torch.equal(values, make()[0]) and torch.equal(lengths, make()[1])
+    values.zero_()  # what is returned belongs to the caller
+    assert torch.equal(FeatureStore(tmp_path, torch.float32).fetch(["a"], 3, never)[0], make()[0])
+
+
+@pytest.mark.parametrize(("made_of", "dtype"), [(["b"], torch.float32), (["a"], torch.float16)])
+def test_something_else_has_a_file_of_its_own(tmp_path, made_of, dtype):
+    stored(tmp_path)
+    FeatureStore(tmp_path, dtype).fetch(made_of, 3, make)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+DAMAGES = {
+    "truncated": lambda content: content[:-1],
+    "header only": lambda content: content[: 8 + int.from_bytes(content[:8], "little")],
+    "half a header": lambda content: content[:5],
+    "empty": lambda content: b"",
+    "longer": lambda content: content + b"x",
+    "garbage": lambda content: b"x" * 500,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_made_again(tmp_path, caplog, damage):
+    path = stored(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](whole))
+    values, _ = FeatureStore(tmp_path, torch.float32).fetch(["a"], 3, make)
+    assert torch.equal(values, make()[0]) and path.read_bytes() == whole
+    assert f"{path} is damaged" in caplog.text
+
+
+def test_a_file_of_another_shape_is_made_again(tmp_path, caplog):
+    path = stored(tmp_path)
+    FeatureStore(tmp_path, torch.float32).fetch(["a"], 2, lambda: (torch.zeros(2, 2), torch.ones(2).long()))
+    assert "expected 2 items" in caplog.text and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(tensors, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match=f"{tmp_path} did not take the 48 bytes.*No space left"):
+        FeatureStore(tmp_path, torch.float32).fetch(["a"], 3, make)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_make_the_same_file_at_once(tmp_path):
+    code = f"""
+import sys, torch
+from tclap.training.features import FeatureStore
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(40):
+    make = lambda: (torch.full((2000, 3), float(n)), torch.full((1000,), 2))
+    assert (FeatureStore({str(tmp_path)!r}).fetch([n], 1000, make)[0] == n).all()
+"""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code]
+    children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    assert all(child.stdout.readline() == "ready\n" for child in children)
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode == 0 and "damaged" not in errors, errors
+    assert len(list(tmp_path.iterdir())) == 40
+
+
+def test_the_command_line_tells_and_deletes_its_own_files_only(project_root):
+    folder = project_root / "data" / "features"
+    path = stored(folder)
+    note, own = folder / "note.safetensors", folder / f".{path.stem}.ab12cd.safetensors"
+    for other in (note, own):  # somebody's, and a writer's that was killed
+        other.write_bytes(b"12345")
+    size = path.stat().st_size + 5
+    assert report() == f"{size / 1e6:.1f} MB in 2 files in {folder}\n"
+    assert report(clear=True) == f"{size / 1e6:.1f} MB in 2 files deleted from {folder}\n"
+    assert list(folder.iterdir()) == [note]
+    assert report() == f"0.0 MB in 0 files in {folder}\n"
+
+
+def test_dtypes(tmp_path):
+    with pytest.raises(ValueError, match="int8"):
+        FeatureStore(tmp_path, torch.int8)
+    with pytest.raises(ValueError, match="70000 is too large"):
+        module.rounded(torch.tensor([7e4]), torch.float16)
+    assert module.rounded(torch.tensor([7e4, torch.inf]), torch.bfloat16).isinf().tolist() == [False, True]
+
+
+# Audio
+
+
+def features_of(model: TinyPublished, clips: pd.DataFrame, store: FeatureStore | None = None):
+    return AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate), store)
+
+
+def placed(clips: pd.DataFrame, count: int = 5) -> list[dict]:
+    pairs = draw_pairs(clips, "post", count, seed=0)
+    return place(pairs, ClipAudio(clips, 8000), 0.5).to_dict("records")
+
+
+def every_kind(clips: pd.DataFrame) -> list:
+    """Clips as they are played alone, composites in all views, whole clips and arrangements."""
+    items = [*clips["clip_id"][:3], *((row, view) for row in placed(clips) for view in (*VIEWS, "first"))]
+    ends, reader = clips["clip_id"].iloc[[0, 5]], ClipAudio(clips, 8000)
+    arranged = [arrange(*ends, Condition(**c), reader, 0.5, (1,)) for c in ({}, {"snr_db": 10})]
+    return [*items, *map(Whole, clips["clip_id"][:6]), *arranged]
+
+
+def played(item, clips: pd.DataFrame) -> np.ndarray:
+    reader = ClipAudio(clips, 8000)
+    if isinstance(item, str):
+        return render_single(reader(item), 0.5, 8000)
+    if isinstance(item, Whole):
+        clip = reader(item.clip_id)
+        if len(clip) <= 4000:
+            return np.tile(clip, 4)[:4000]
+        return audio.crop(clip, audio.most_energetic_start(clip, 4000), 4000)
+    return render(*item, reader) if isinstance(item, tuple) else item.render(reader)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, *HALF])
+def test_each_row_is_the_trunks_output_of_that_item(tiny_published, recorded, tmp_path, dtype):
+    items = every_kind(recorded)
+    with torch.no_grad():
+        waveforms = [torch.from_numpy(played(item, recorded))[None] for item in items]
+        expected = torch.cat([tiny_published.audio_trunk(waveform) for waveform in waveforms])
+    assert expected.std(0).mean() > 0.05  # the trunk tells items apart
+    held = features_of(tiny_published, recorded).outputs(items, "test")
+    torch.testing.assert_close(held, expected, atol=1e-5, rtol=0)
+    for _ in range(2):  # made, then read
+        store = None if dtype is None else FeatureStore(tmp_path, dtype)
+        found = features_of(tiny_published, recorded, store).outputs(items, "test")
+        assert torch.equal(found, held.to(dtype)) and found.dtype == (dtype or torch.float32)
+    # Heads take it as it is, and it can be trained on.
+    assert not found.is_inference() and not found.requires_grad
+    tiny_published.embed_audio(found[[7, 2, 7]]).sum().backward()
+    assert tiny_published.audio_trunk.conv.weight.grad is None
+
+
+def test_the_trunk_is_in_evaluation_mode(tiny_published, recorded):
+    modes = []
+    tiny_published.audio_trunk.train()  # a norm of a trunk in training would see the batch
+    tiny_published.audio_trunk.register_forward_pre_hook(lambda trunk, _: modes.append(trunk.training))
+    features_of(tiny_published, recorded).outputs(every_kind(recorded), "test")
+    assert modes and not any(modes)
+
+
+def test_waveforms_of_two_lengths_in_a_batch_are_refused(tiny_published, recorded):
+    rows = placed(recorded, 1) + [row | {"window": 3000, "length_j": 1000} for row in placed(recorded, 1)]
+    with pytest.raises(ValueError, match="same shape"):
+        features_of(tiny_published, recorded).outputs([(row, "forward") for row in rows], "test")
+
+
+def is_made(model: TinyPublished, clips: pd.DataFrame, folder: Path, items: list) -> bool:
+    """Whether a list goes through the trunk, all of it or nothing."""
+    model.batch_size, before = 1, model.audio_trunk.seen
+    features_of(model, clips, FeatureStore(folder)).outputs(items, "test")
+    assert model.audio_trunk.seen - before in (0, len(items))
+    return model.audio_trunk.seen > before
+
+
+def test_lists_are_known_by_what_is_heard_and_by_the_trunk(tiny_published, recorded, tmp_path):
+    original = Path(recorded["path"].iloc[0]).parent
+    shutil.copytree(original, tmp_path / "clips")
+    clips = recorded.assign(path=recorded["path"].str.replace(str(original), str(tmp_path / "clips")))
+    model, folder, row = tiny_published, tmp_path / "store", placed(clips, 1)[0]
+    clip = row["clip_i"]
+    items = [(row, view) for view in (*VIEWS, "first", "second")] + [clip, Whole(clip)]
+    assert is_made(model, clips, folder, items) and not is_made(model, clips, folder, items)
+    # Neither names nor folders matter, nor a manifest's way to disk and back.
+    renamed = row | {f"clip_{end}": f"x-{row[f'clip_{end}']}" for end in "ij"} | {"pair_id": "other"}
+    pd.DataFrame([renamed]).to_parquet(tmp_path / "pairs.parquet")
+    (renamed,) = pd.read_parquet(tmp_path / "pairs.parquet").to_dict("records")
+    same = [(renamed, view) for _, view in items[:5]] + [f"x-{clip}", Whole(f"x-{clip}")]
+    assert not is_made(model, recorded.assign(clip_id="x-" + recorded["clip_id"]), folder, same)
+    # All that is heard does.
+    changes = {"gap": 80, "policy": "full", "cut": 5, "start_i": abs(row["start_i"] - 1)}
+    changes |= {"length_j": row["length_j"] - 1, "gain_i": row["gain_i"] * 2, "gain_j": row["gain_j"] * 2}
+    for name, value in changes.items():
+        assert is_made(model, clips, folder, [(row | {name: value}, "forward")]), name
+    assert is_made(model, clips, folder, items[::-1])
+    assert is_made(model, clips, folder, [clip]) and is_made(model, clips, folder, [Whole(clip)])
+    reader = ClipAudio(clips, 8000)
+    for options in ({}, {"boundary": 0.3}, {"first_db": 3}, {"snr_db": 10}):
+        arranged = [arrange(clip, row["clip_j"], Condition(**options), reader, 0.5, (1,))]
+        assert is_made(model, clips, folder, arranged) and not is_made(model, clips, folder, arranged)
+    path = clips.set_index("clip_id").loc[clip, "path"]
+    sound, rate = soundfile.read(path)
+    soundfile.write(path, 0.9 * sound, rate, subtype="FLOAT")
+    assert is_made(model, clips, folder, items)
+    assert is_made(TinyPublished(seed=1), clips, folder, items)
+    model.window = 0.25
+    assert is_made(model, clips, folder, [clip])
+
+
+def test_a_handful_of_items_is_not_stored(tiny_published, recorded, tmp_path):
+    store = FeatureStore(tmp_path / "store")
+    features_of(tiny_published, recorded, store).outputs(list(recorded["clip_id"][:3]), "test")
+    assert not (tmp_path / "store").exists()
+
+
+# Captions
+
+CAPTIONS = ["a dog before rain", "rain", "rain after a dog", "dog"]
+
+
+def rows(features: TextFeatures, captions: list[str]) -> list[Tensor]:
+    values, lengths = features(captions)
+    return [row[:length] for row, length in zip(values, lengths, strict=True)]
+
+
+def fresh(text_trunk, captions: list[str]) -> list[Tensor]:
+    return [text_trunk([caption]).values[0] for caption in captions]
+
+
+def equal(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return len(found) == len(expected) and all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_outputs_are_the_trunks_own_in_the_order_asked(text_trunk, tmp_path, kept):
+    store = FeatureStore(tmp_path, torch.float32) if kept else None
+    asked = ["rain", "a dog before rain", "rain"]
+    for _ in range(2):
+        features = TextFeatures(text_trunk, CAPTIONS + CAPTIONS[:2], store)
+        values, lengths = features(asked)
+        assert values.shape == (3, 4, 384) and lengths.tolist() == [1, 4, 1]
+        assert (values[0, 1:] == 0).all() and not values.requires_grad and not values.is_inference()
+        assert equal(rows(features, asked), fresh(text_trunk, asked))
+
+
+def test_each_caption_goes_through_the_trunk_once_neighbours_in_length_together(text_trunk, monkeypatch):
+    monkeypatch.setattr(TextFeatures, "BATCH", 2)
+    features = TextFeatures(text_trunk, CAPTIONS)
+    features(CAPTIONS[::-1])
+    features.add(CAPTIONS)
+    assert text_trunk.asked == [["dog", "rain"], ["a dog before rain", "rain after a dog"]]
+
+
+def test_what_is_on_disk_is_not_computed_again(text_trunk, tmp_path):
+    store = FeatureStore(tmp_path, torch.float32)
+    first = rows(TextFeatures(text_trunk, CAPTIONS, store), CAPTIONS)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    text_trunk.asked.clear()
+    again = TextFeatures(text_trunk, CAPTIONS[::-1], store)  # the order of the list is no matter
+    assert equal(rows(again, CAPTIONS), first) and text_trunk.asked == []
+    path.unlink()
+    TextFeatures(text_trunk, CAPTIONS, store)
+    assert path.read_bytes() == content  # the same bits
+    TextFeatures(text_trunk, CAPTIONS[:3], store)
+    text_trunk.fingerprint = "other words"
+    TextFeatures(text_trunk, CAPTIONS, store)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_captions_that_were_not_added_are_encoded_when_they_come(text_trunk, tmp_path):
+    features = TextFeatures(text_trunk, [], FeatureStore(tmp_path / "store"))
+    asked = ["siren while crow", "dog", "siren while crow"]
+    expected = [row.half().float() for row in fresh(text_trunk, asked)]
+    text_trunk.asked.clear()
+    assert equal(rows(features, asked), expected) and equal(rows(features, asked), expected)
+    assert text_trunk.asked == [["dog", "siren while crow"]]
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_captions_kept_in_half_are_rounded_once_and_returned_in_full(text_trunk, tmp_path, dtype):
+    expected = [row.to(dtype).float() for row in fresh(text_trunk, CAPTIONS)]
+    for _ in range(2):
+        found = TextFeatures(text_trunk, CAPTIONS, FeatureStore(tmp_path, dtype))
+        assert found(CAPTIONS).values.dtype == torch.float32 and equal(rows(found, CAPTIONS), expected)
+
+
+def test_captions_are_returned_on_the_device_asked_for(text_trunk):
+    found = TextFeatures(text_trunk, CAPTIONS, device="meta")(CAPTIONS)
+    assert found.values.device.type == found.lengths.device.type == "meta"
+    assert found.values.shape == (4, 4, 384)
+
+
+def test_the_code_is_part_of_what_outputs_are_made_of(
+    tiny_published, text_trunk, recorded, tmp_path, monkeypatch
+):
+    store = FeatureStore(tmp_path)
+    for code in ("one", "other"):
+        monkeypatch.setattr(files, "hash_code", lambda *_, code=code: code)
+        features_of(tiny_published, recorded, store).outputs(list(recorded["clip_id"][:4]), "test")
+        TextFeatures(text_trunk, CAPTIONS, store)
+    assert len(list(tmp_path.iterdir())) == 4
