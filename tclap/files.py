@@ -64,7 +64,8 @@ def hash_code(*names: str, root: Path = Path(__file__).parent) -> str:
     digest = hashlib.sha256()
     for name in names:
         path = root / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        sources = (file for file in path.rglob("*") if file.suffix in (".py", ".yaml"))
+        for file in sorted(sources) if path.is_dir() else [path]:
             digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

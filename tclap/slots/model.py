@@ -10,13 +10,11 @@ as the model itself embeds their words, in the slots where they belong::
     any other caption c:        [g(c); 0; 0; 0]
 
 ``r`` fills a caption's vector to length 1, and its place in a sound's is 0. So a similarity is one dot
-product of unit vectors, an index stays an index, and for a caption that says nothing of time it is the
-model's own similarity over √3: with τ√3 for τ, its own score. There may be more slots than two, evenly
-over time, for captions of more events; √3 is then √(slots + 1). Nothing about sound is trained. What is
-trained, on captions (:mod:`tclap.slots.training`), is a small :class:`~tclap.slots.reader.CaptionReader`.
-
-On a model that knows order (T-CLAP) a share ``whole`` of a timed caption's weight may go to its own
-embedding of the whole, in the first slot.
+product of unit vectors, and for a caption that says nothing of time it is the model's own similarity over
+√3: with τ√3 for τ, its own score. More slots than two are placed evenly over time, for captions of more
+events; √3 is then √(slots + 1). Nothing about sound is trained, only a small
+:class:`~tclap.slots.reader.CaptionReader`, on captions (:mod:`tclap.slots.training`). On a model that knows
+order (T-CLAP) a part ``whole`` of a timed caption's weight may go to its own embedding of the whole.
 """
 
 from __future__ import annotations
@@ -36,13 +34,12 @@ from tclap.slots import event_captions
 from tclap.slots.event_captions import RELATIONS
 from tclap.slots.reader import CaptionReader, canonical
 
-PARTS = (0.2, 0.4, 0.5)  # shares of the time at either end whose embeddings make one of two slots
+PARTS = (0.2, 0.4, 0.5)  # fractions of the time at either end whose embeddings make one of two slots
 BATCH = 256
 
 
 class Reading(NamedTuple):
-    """What a caption says: a relation of :data:`tclap.slots.event_captions.RELATIONS` and its events' words,
-    in the order in which they sound."""
+    """A relation of :data:`tclap.slots.event_captions.RELATIONS`, and its events' words in temporal order."""
 
     relation: str
     events: tuple[str, ...]
@@ -60,7 +57,7 @@ def _reading(caption: str, relation: str, spans: list[tuple[int, int]]) -> Readi
 def places(events: int, slots: int) -> list[tuple[int, int]]:
     """Which of a caption's events (from 0, in time) stand in which slots (from 1): both evenly over time.
 
-    Of more events than slots the ones between are left out.
+    Of more events than slots some between are left out.
     """
     count = min(events, slots)
     steps = [n / (count - 1) for n in range(count)]
@@ -70,8 +67,7 @@ def places(events: int, slots: int) -> list[tuple[int, int]]:
 class SlotAudioHead(nn.Module):
     """Trunk outputs ``[N, T, D]`` to whole and slots ``[N, (slots + 1) d + 1]``, by the model's own head.
 
-    A slot is the mean of its parts' embeddings; each part is a share of the time, and lies the further to
-    the end the later the slot.
+    A slot is the mean of its parts' embeddings; a part is a fraction of the time, later for a later slot.
     """
 
     def __init__(self, head: nn.Module, parts: Sequence[float], slots: int) -> None:
@@ -84,9 +80,7 @@ class SlotAudioHead(nn.Module):
         embedded = [normalize(self.head(features), dim=-1)]
         for slot in range(self.slots):
             starts = [round((frames - n) * slot / (self.slots - 1)) for n in counts]
-            cut = [
-                features[:, start : start + n].contiguous() for start, n in zip(starts, counts, strict=True)
-            ]
+            cut = [features[:, s : s + n].contiguous() for s, n in zip(starts, counts, strict=True)]
             embedded.append(normalize(sum(normalize(self.head(part), dim=-1) for part in cut), dim=-1))
         return torch.cat([*embedded, features.new_zeros(len(features), 1)], dim=1)
 
@@ -96,9 +90,9 @@ class SlotModel(AudioTextModel):
 
     Args:
         base: the model; its trunks are shared, its heads are copied.
-        parts: shares of the time axis, whose embeddings together make a slot; None: :data:`PARTS`, narrower
-            by as much as there are more slots.
-        whole: share of a timed caption's weight that its own embedding gets, in [0, 1).
+        parts: fractions of the time axis, whose embeddings together make a slot; None: :data:`PARTS`, for
+            more slots narrower.
+        whole: part of a timed caption's weight that its own embedding gets, in [0, 1).
         hidden: of the caption reader.
         prompt: with one ``{}``, in which the words of an event are embedded.
         closed_class: words that the reader knows; None: those of the wordings it learns from.
@@ -122,9 +116,9 @@ class SlotModel(AudioTextModel):
             raise ValueError(f"{base.name} has slots already.")
         if slots < 2:
             raise ValueError(f"slots is {slots}, expected at least 2.")
-        parts = [share * 2 / slots for share in PARTS] if parts is None else parts
+        parts = [part * 2 / slots for part in PARTS] if parts is None else parts
         if not parts or not all(0 < part <= 1 for part in parts):
-            raise ValueError(f"parts is {parts}, expected shares above 0 and at most 1.")
+            raise ValueError(f"parts is {parts}, expected fractions above 0 and at most 1.")
         if not 0 <= whole < 1:
             raise ValueError(f"whole is {whole}, expected at least 0 and below 1.")
         if prompt.count("{}") != 1:
@@ -173,12 +167,7 @@ class SlotModel(AudioTextModel):
         return [_reading(c, relations[r], s) for c, r, s in zip(captions, rest, spans, strict=True)]
 
     def embed_captions(self, captions: Sequence[str], text: Callable[[list[str]], Tokens]) -> Tensor:
-        """Embeddings ``[N, (slots + 1) d + 1]``, L2-normalised, float32, of captions.
-
-        Args:
-            captions: N strings.
-            text: captions to the text trunk's outputs: the trunk itself, or what keeps them.
-        """
+        """Embeddings ``[N, (slots + 1) d + 1]``, L2-normalised, float32, of captions; ``text`` as above."""
         readings = self.read(captions, text)
         phrases: dict[str, int] = {}
         plans = [self._plan(caption, reading) for caption, reading in zip(captions, readings, strict=True)]
@@ -212,11 +201,7 @@ class SlotModel(AudioTextModel):
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str], batch_size: int = BATCH) -> Tensor:
-        """Embed captions: ``[N, (slots + 1) d + 1]``, L2-normalised.
-
-        Raises:
-            TypeError: when given one string instead of a sequence.
-        """
+        """Embed captions: ``[N, (slots + 1) d + 1]``, L2-normalised."""
         if isinstance(captions, str):
             raise TypeError(f"expected a sequence of captions, got one string: {captions!r}.")
         if not len(captions):

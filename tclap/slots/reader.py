@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from tclap.models.base import Tokens
 from tclap.slots.event_captions import RELATIONS, WORD
@@ -27,11 +27,8 @@ class CaptionReader(nn.Module):
     a comma). The caption with "a sound" for each event then goes through the text trunk once more, and
     another recurrent layer says what the rest of it means: so the relation cannot depend on the events.
 
-    Args:
-        dim: D, of the text trunk.
-        closed_class: words in lower case.
-        hidden: of each direction.
-        dropout: of tokens, in training; half of it is the share of closed-class words that are hidden.
+    ``closed_class`` is in lower case, ``hidden`` the width of each direction, ``dropout`` that of tokens in
+    training; closed-class words are hidden with half of this probability.
     """
 
     def __init__(self, dim: int, closed_class: Sequence[str], hidden: int = 64, dropout: float = 0.3) -> None:
@@ -51,7 +48,7 @@ class CaptionReader(nn.Module):
             number = self.numbers.get(word.group().lower(), 0)
             at |= dict.fromkeys(range(word.start(), word.end()), number)
         return torch.tensor(
-            [at.get(_first(caption, span), 0) if span[1] > span[0] else 0 for span in offsets]
+            [at.get(first_character(caption, span), 0) if span[1] > span[0] else 0 for span in offsets]
         )
 
     def label(self, tokens: Tokens, closed: Tensor) -> Tensor:
@@ -72,24 +69,17 @@ class CaptionReader(nn.Module):
     def spans(self, captions: Sequence[str], tokens: Tokens, offsets: Sequence[Offsets]) -> list[list]:
         """Where the events stand in each caption."""
         closed = [self.closed_words(c, places) for c, places in zip(captions, offsets, strict=True)]
-        width, device = tokens.values.shape[1], tokens.values.device
-        padded = torch.stack(
-            [nn.functional.pad(row[:width], (0, width - len(row[:width]))) for row in closed]
-        )
-        labels = self.label(tokens, padded.to(device)).argmax(-1).tolist()
-        return [
-            spans_of(caption, row[:length], places)
-            for caption, row, length, places in zip(
-                captions, labels, tokens.lengths.tolist(), offsets, strict=True
-            )
-        ]
+        padded = pad_sequence([row[: tokens.values.shape[1]] for row in closed], batch_first=True)
+        labels = self.label(tokens, padded.to(tokens.values.device)).argmax(-1).tolist()
+        rows = zip(captions, labels, tokens.lengths.tolist(), offsets, strict=True)
+        return [spans_of(caption, row[:length], places) for caption, row, length, places in rows]
 
 
 def _packed(values: Tensor, lengths: Tensor) -> PackedSequence:
     return pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
 
 
-def _first(caption: str, span: tuple[int, int]) -> int:
+def first_character(caption: str, span: tuple[int, int]) -> int:
     """The first character of a token that is no space: some tokenizers give a word the space before it."""
     text = caption[span[0] : span[1]]
     return span[0] + len(text) - len(text.lstrip())

@@ -1,8 +1,8 @@
 """Give any CLAP a sense of time, from captions alone: :func:`add_slots`.
 
-The model's slots (:mod:`tclap.slots.model`) need no training of sound. What is trained here, on made-up
-captions of made-up events (:mod:`tclap.slots.event_captions`), is the reader that says which words of a
-caption name events and how these relate in time. The frozen text trunk sees each caption once.
+The model's slots (:mod:`tclap.slots.model`) need no training of sound. What is trained, on made-up captions
+(:mod:`tclap.slots.event_captions`), is the reader that says which words of a caption name events and how
+these relate in time. The frozen text trunk is given each caption once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,9 @@ from tclap.models.base import AudioTextModel, Tokens
 from tclap.progress import progress
 from tclap.slots.event_captions import (
     ALL_WORDINGS,
+    FREQUENCIES,
     PROMPTS,
     RELATIONS,
-    SHARES,
     THREE_WORDINGS,
     EventCaption,
     clauses_of,
@@ -36,10 +37,10 @@ from tclap.slots.event_captions import (
     words_of,
 )
 from tclap.slots.model import SlotModel
-from tclap.slots.reader import BEGIN, EVENT, INSIDE, OUTSIDE, CaptionReader
+from tclap.slots.reader import BEGIN, EVENT, INSIDE, OUTSIDE, CaptionReader, first_character
 
 log = logging.getLogger(__name__)
-READER = 50  # part of a draw's seed
+READER = 50  # RNG stream
 IGNORED = -100
 SMOOTHING = 0.05  # of the relation's labels
 BLOCK = 64
@@ -49,45 +50,24 @@ PARTS_OF = {"words": ("closed", "words", "to_label"), "relation": ("rest", "to_r
 def add_slots(
     model: AudioTextModel,
     *,
-    captions: Sequence[str] = (),
-    exclude: Sequence[str] = (),
     wordings: dict[str, tuple[str, ...]] | None = None,
     whole: float = 0.0,
     parts: Sequence[float] | None = None,
     slots: int = 2,
-    steps: int = 600,
-    lr: float = 3e-3,
-    batch: int = 64,
-    pool: int = 4000,
-    seed: int = 0,
+    **training: Any,
 ) -> SlotModel:
     """A model with slots in time around ``model``, which is left as it is.
 
     Args:
         model: any CLAP of :func:`tclap.load_model`.
-        captions: real ones, whose clauses are half of the events to learn from; without them all events
-            are made up of a word list.
-        exclude: names whose words shall not be learnt from, such as classes to be tested.
         wordings: to learn from; None: :data:`tclap.slots.event_captions.ALL_WORDINGS`.
         whole: weight of a timed caption's own embedding; above 0 for a model that knows order.
-        parts: shares of the time axis that make a slot, see :class:`~tclap.slots.model.SlotModel`.
+        parts: fractions of the time axis that make a slot, see :class:`~tclap.slots.model.SlotModel`.
         slots: in time; 2 tell two events apart, and three by the first and the last.
-        steps, lr, batch: of the reader's training (AdamW, one cycle).
-        pool: number of captions that are made.
-        seed: of the captions and the reader.
+        training: arguments of :func:`train_reader`.
     """
     slotted = SlotModel(model, parts, whole, closed_class=closed_class(wordings), slots=slots)
-    train_reader(
-        slotted,
-        captions=captions,
-        exclude=exclude,
-        wordings=wordings,
-        steps=steps,
-        lr=lr,
-        batch=batch,
-        pool=pool,
-        seed=seed,
-    )
+    train_reader(slotted, wordings=wordings, **training)
     return slotted
 
 
@@ -104,12 +84,17 @@ def train_reader(
     pool: int = 4000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train a model's caption reader; arguments as of :func:`add_slots`.
+    """Train a model's caption reader. The history has ``part`` (words or relation), ``step`` and ``loss``.
 
-    ``event`` draws an event's words; None: any words, clauses of ``captions``, and word lists.
-
-    Returns:
-        The history: ``part`` (``words`` or ``relation``), ``step``, ``loss``.
+    Args:
+        model: whose reader is replaced.
+        captions: real ones, whose clauses are half of the events that are not any words.
+        exclude: names whose words shall not be learnt from, such as classes to be tested.
+        wordings: to learn from; None: :data:`tclap.slots.event_captions.ALL_WORDINGS`.
+        event: draws an event's words; None: any words, clauses of ``captions``, and word lists.
+        steps, lr, batch: of the training (AdamW, one cycle).
+        pool: number of captions that are made.
+        seed: of the captions and the reader.
 
     Raises:
         ValueError: on numbers below 1.
@@ -134,21 +119,12 @@ def train_reader(
             fit("relation", relations, _relation_loss(model), weights=_by_relation(relations)),
         ]
     reader.eval().requires_grad_(False)
-    log.info(
-        "caption reader: %d parameters, %d captions, %.0f s; events from %s",
-        sum(p.numel() for p in reader.parameters()),
-        pool,
-        time.perf_counter() - started,
-        f"{len(captions)} captions and word lists" if len(captions) else "word lists",
-    )
+    log.info("caption reader: %d captions, %.0f s", pool, time.perf_counter() - started)
     return pd.concat(histories, ignore_index=True)
 
 
 def any_words(model: SlotModel, exclude: Sequence[str] = ()) -> list[str]:
-    """Whole words of the text trunk's tokenizer, of three letters at least, sorted.
-
-    Neither of the closed class, nor of any wording of time, nor of ``exclude``.
-    """
+    """Words of the text trunk's tokenizer, three letters or more; none of a wording or ``exclude``."""
     kept_out = {*model.closed_class, *closed_class(), *words_of(exclude)}
     found = {token.lower() for token in model.text_trunk.whole_words()}
     return sorted(w for w in found if w.isascii() and w.isalpha() and len(w) > 2 and w not in kept_out)
@@ -220,8 +196,7 @@ def token_labels(caption: EventCaption, offsets: Sequence[tuple[int, int]]) -> T
     """Whether each token is outside of events, begins one or is inside; ``IGNORED`` for special ones."""
     labels = []
     for start, end in offsets:
-        text = caption.text[start:end]
-        start += len(text) - len(text.lstrip())
+        start = first_character(caption.text, (start, end))
         within = [span for span in caption.spans if span[0] <= start and end <= span[1]]
         if end <= start:
             labels.append(IGNORED)
@@ -231,9 +206,9 @@ def token_labels(caption: EventCaption, offsets: Sequence[tuple[int, int]]) -> T
 
 
 def _by_relation(rows: list[tuple[Tensor, int]]) -> np.ndarray:
-    """The probability of each row that gives the relations the shares they have among captions."""
+    """The probability of each row that gives the relations the frequencies they have among captions."""
     kinds = np.array([kind for _, kind in rows])
-    weights = np.array(SHARES)[kinds] / np.bincount(kinds, minlength=len(RELATIONS))[kinds]
+    weights = np.array(FREQUENCIES)[kinds] / np.bincount(kinds, minlength=len(RELATIONS))[kinds]
     return weights / weights.sum()
 
 

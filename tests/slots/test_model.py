@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
+from tclap import files
 from tclap.models.registry import load_model
+from tclap.slots.event_captions import RELATIONS
 from tclap.slots.model import PARTS, Reading, SlotAudioHead, SlotModel, places
 from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE, CaptionReader, canonical, spans_of
 
@@ -33,11 +35,6 @@ def close(found, expected, atol=1e-6):
     torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
-def embeddings(model, base, captions) -> dict[str, torch.Tensor]:
-    with torch.no_grad():
-        return dict(zip(captions, base.encode_text(captions), strict=True))
-
-
 # Reading
 
 
@@ -51,22 +48,14 @@ def test_spans_from_labels():
     # Two events side by side are two when the second begins.
     assert spans_of("dog rain", [BEGIN, BEGIN], [(0, 3), (4, 8)]) == [(0, 3), (4, 8)]
     assert spans_of("dog rain", [BEGIN, INSIDE], [(0, 3), (4, 8)]) == [(0, 8)]
-
-
-def test_a_word_is_not_cut():
-    pieces = [(0, 4), (4, 7), (8, 14)]  # "chai" "nsa"... of one word
+    # A word is not cut into its pieces "chai" and "nsa".
+    pieces = [(0, 4), (4, 7), (8, 14)]
     assert spans_of("chainsa before", [BEGIN, OUTSIDE, OUTSIDE], pieces) == [(0, 7)]
     assert spans_of("chainsa before", [OUTSIDE, BEGIN, OUTSIDE], pieces) == []
-    # A comma is a token of its own although nothing is between.
-    assert spans_of("dog, hen", [BEGIN, OUTSIDE, BEGIN], [(0, 3), (3, 4), (5, 8)]) == [(0, 3), (5, 8)]
 
 
-def test_canonical_captions_have_no_events_left():
+def test_closed_words_are_numbered_per_token_and_events_replaced():
     assert canonical("hail before a loud gong!", [(0, 4), (12, 23)]) == "a sound before a sound!"
-    assert canonical("nothing here", []) == "nothing here"
-
-
-def test_closed_words_are_numbered_per_token():
     reader = CaptionReader(4, ["before", "then", ","], hidden=4)
     offsets = [(0, 0), (0, 5), (5, 6), (6, 11), (11, 18), (0, 0)]
     # The fourth token has the space before it, as byte-level tokenizers have.
@@ -98,8 +87,6 @@ def test_padding_changes_no_label_and_no_relation(text_trunk):
     ],
 )
 def test_readings_are_in_the_order_of_time(slotted, monkeypatch, relation, spans, expected):
-    from tclap.slots.event_captions import RELATIONS
-
     monkeypatch.setattr(slotted.reader, "spans", lambda captions, tokens, offsets: [spans] * len(captions))
     logits = torch.eye(len(RELATIONS))[[RELATIONS.index(relation)]]
     monkeypatch.setattr(slotted.reader, "relate", lambda tokens: logits.expand(len(tokens.lengths), -1))
@@ -118,7 +105,7 @@ def test_text_slots_by_hand(slotted, tiny_model, monkeypatch):
         A_B_C=Reading("forward", ("A", "B", "C")),
     )  # fmt: skip
     phrases = [PROMPT.format(x) for x in ("A", "B", "C", "A and B")]
-    a, b, c, both = embeddings(slotted, tiny_model, phrases).values()
+    a, b, c, both = tiny_model.encode_text(phrases)
     plain = tiny_model.encode_text(["some words"])[0]
     zero, none, rest = torch.zeros(tiny_model.dim), torch.zeros(1), torch.tensor([0.5**0.5])
     expected = {
@@ -136,12 +123,11 @@ def test_text_slots_by_hand(slotted, tiny_model, monkeypatch):
     close(found.norm(dim=1), torch.ones(len(found)))
 
 
-def test_a_share_of_the_whole(tiny_model, monkeypatch):
+def test_a_part_of_the_weight_for_the_whole(tiny_model, monkeypatch):
     model = SlotModel(tiny_model, whole=0.25)
     reads(monkeypatch, model, A_before_B=Reading("forward", ("A", "B")), first_A=Reading("start", ("A",)))
-    own, first, a, b = embeddings(
-        model, tiny_model, ["A before B", "first A", PROMPT.format("A"), PROMPT.format("B")]
-    ).values()
+    phrases = ["A before B", "first A", PROMPT.format("A"), PROMPT.format("B")]
+    own, first, a, b = tiny_model.encode_text(phrases)
     found = model.encode_text(["A before B", "first A", "other"])
     d = tiny_model.dim
     close(found[0, : 3 * d], torch.cat([0.25 * own, 0.375 * a, 0.375 * b]))
@@ -152,42 +138,30 @@ def test_a_share_of_the_whole(tiny_model, monkeypatch):
 
 
 def test_audio_slots_are_the_heads_own_embeddings_of_parts(tiny_model):
-    torch.manual_seed(0)
-    model = SlotModel(tiny_model, parts=(0.25, 0.5))
-    waveforms = torch.randn(3, round(tiny_model.sample_rate * tiny_model.window))
+    model = SlotModel(tiny_model, parts=(0.25, 0.5), slots=3)
+    waveforms = torch.randn(3, 4000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = tiny_model.audio_trunk(waveforms)
-        frames = features.shape[1]
-        part = [max(round(share * frames), 1) for share in (0.25, 0.5)]
-
-        def unit(x):
-            return x / x.norm(dim=1, keepdim=True)
 
         def head(x):
-            return unit(tiny_model.audio_head(x))
+            return normalize(tiny_model.audio_head(x), dim=1)
 
-        first = unit(head(features[:, : part[0]]) + head(features[:, : part[1]]))
-        last = unit(head(features[:, -part[0] :]) + head(features[:, -part[1] :]))
-        expected = torch.cat([head(features), first, last, torch.zeros(3, 1)], dim=1) / 3**0.5
+        frames, slots = features.shape[1], []
+        for place in (0, 0.5, 1):
+            lengths = [round(part * frames) for part in (0.25, 0.5)]
+            starts = [round(place * (frames - n)) for n in lengths]
+            parts = [head(features[:, s : s + n]) for s, n in zip(starts, lengths, strict=True)]
+            slots.append(normalize(parts[0] + parts[1], dim=1))
+        expected = torch.cat([head(features), *slots, torch.zeros(3, 1)], dim=1) / 2
         close(model.embed_audio(features), expected)
-        # Halves that change places change the slots' places.
-        halves = SlotModel(tiny_model, parts=(0.5,))
-        even = features[:, : frames // 2 * 2]
-        turned = torch.cat([even[:, frames // 2 :], even[:, : frames // 2]], dim=1)
-        d = tiny_model.dim
-        close(halves.embed_audio(turned)[:, d : 2 * d], halves.embed_audio(even)[:, 2 * d : 3 * d])
 
 
 def test_without_time_the_score_is_the_models_own(slotted, tiny_model, monkeypatch):
     reads(monkeypatch, slotted)
     captions = ["dog", "this is a sound of rain", "someone opens a can and pours water"]
-    torch.manual_seed(1)
-    waveforms = 0.1 * torch.randn(4, round(tiny_model.sample_rate * tiny_model.window))
-    with torch.no_grad():
-        ours = slotted.logit_scale * slotted.encode_text(captions) @ slotted.encode_audio(waveforms).T
-        base = (
-            tiny_model.logit_scale * tiny_model.encode_text(captions) @ tiny_model.encode_audio(waveforms).T
-        )
+    waveforms = 0.1 * torch.randn(4, 4000, generator=torch.Generator().manual_seed(1))
+    models = (slotted, tiny_model)
+    ours, base = (m.logit_scale * m.encode_text(captions) @ m.encode_audio(waveforms).T for m in models)
     close(ours, base, atol=1e-4)
 
 
@@ -205,17 +179,15 @@ def test_the_base_is_left_as_it_is_and_nothing_of_sound_is_added(slotted, tiny_m
 
 def test_no_caption_and_one_string(slotted):
     assert slotted.encode_text([]).shape == (0, slotted.dim)
-    with pytest.raises(TypeError, match="expected a sequence of captions, got one string: 'dog'"):
+    with pytest.raises(TypeError, match="got one string: 'dog'"):
         slotted.encode_text("dog")
-    with pytest.raises(TypeError, match="a model with slots reads captions"):
+    with pytest.raises(TypeError, match="encode_text"):
         slotted.embed_text(None)
 
 
 def test_events_and_slots_are_spread_over_time():
-    assert places(2, 2) == [(0, 1), (1, 2)]
-    assert places(3, 2) == [(0, 1), (2, 2)]
-    assert places(2, 3) == [(0, 1), (1, 3)]
-    assert places(3, 3) == [(0, 1), (1, 2), (2, 3)]
+    assert places(2, 2) == [(0, 1), (1, 2)] and places(3, 2) == [(0, 1), (2, 2)]
+    assert places(2, 3) == [(0, 1), (1, 3)] and places(3, 3) == [(0, 1), (1, 2), (2, 3)]
     assert places(5, 3) == [(0, 1), (2, 2), (4, 3)]
 
 
@@ -228,7 +200,7 @@ def test_three_slots_by_hand(tiny_model, monkeypatch):
         A_while_B=Reading("together", ("A", "B")), last_A=Reading("end", ("A",)),
     )  # fmt: skip
     phrases = [PROMPT.format(x) for x in ("A", "B", "C", "A and B")]
-    a, b, c, both = embeddings(model, tiny_model, phrases).values()
+    a, b, c, both = tiny_model.encode_text(phrases)
     zero, none = torch.zeros(tiny_model.dim), torch.zeros(1)
     expected = {
         "A B C": (zero, a / 3, b / 3, c / 3, torch.tensor([(2 / 3) ** 0.5])),
@@ -237,37 +209,18 @@ def test_three_slots_by_hand(tiny_model, monkeypatch):
         "last A": (zero, zero, zero, a, none),
     }
     close(model.encode_text(list(expected)), torch.stack([torch.cat(row) for row in expected.values()]))
-    # The middle slot is the head's embedding of the middle of the sound.
-    torch.manual_seed(0)
-    model = SlotModel(tiny_model, parts=(0.4,), slots=3)
-    with torch.no_grad():
-        features = tiny_model.audio_trunk(torch.randn(2, round(tiny_model.sample_rate * tiny_model.window)))
-        frames, d = features.shape[1], tiny_model.dim
-        n = round(0.4 * frames)
-        start = round((frames - n) / 2)
-        middle = tiny_model.audio_head(features[:, start : start + n])
-        close(model.embed_audio(features)[:, 2 * d : 3 * d], normalize(middle, dim=1) / 2)
     assert model.logit_scale.item() == pytest.approx(2 * tiny_model.logit_scale.item())
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"slots": 1}, "slots is 1, expected at least 2"),
-        ({"parts": ()}, r"parts is \(\), expected shares above 0"),
-        ({"parts": (0.5, 1.5)}, r"parts is \(0.5, 1.5\)"),
-        ({"whole": 1.0}, "whole is 1.0, expected at least 0 and below 1"),
-        ({"prompt": "a sound"}, "prompt is 'a sound', expected one {}"),
-    ],
+    "options", [{"slots": 1}, {"parts": ()}, {"parts": (0.5, 1.5)}, {"whole": 1.0}, {"prompt": "a sound"}]
 )
-def test_options_out_of_range_are_refused(tiny_model, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_options_out_of_range_are_refused(slotted, tiny_model, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}, expected")):
         SlotModel(tiny_model, **options)
-
-
-def test_slots_are_not_added_twice(slotted):
     with pytest.raises(ValueError, match="has slots already"):
-        SlotModel(slotted)
+        SlotModel(slotted, **options)
 
 
 def test_saved_and_loaded(tiny_model, text_trunk, tmp_path, monkeypatch):
@@ -280,18 +233,7 @@ def test_saved_and_loaded(tiny_model, text_trunk, tmp_path, monkeypatch):
     loaded = load_model("compact", tmp_path / "slots.safetensors")
     assert isinstance(loaded, SlotModel) and loaded.config == model.config
     assert isinstance(loaded.audio_head, SlotAudioHead) and loaded.audio_head.parts == (0.3,)
+    assert files.hash_state(loaded.own_state()) == files.hash_state(model.own_state())
     captions = ["dog before rain", "rain", "first hail"]
     close(loaded.encode_text(captions), model.encode_text(captions))
-    samples = round(tiny_model.sample_rate * tiny_model.window)
-    waveforms = np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
-    close(loaded.encode_audio(waveforms), model.encode_audio(waveforms))
-    assert loaded.slots == 3 and loaded.dim == model.dim
     assert loaded.logit_scale.item() == pytest.approx(2 * tiny_model.logit_scale.item())
-
-
-def test_embeddings_are_of_unit_length_whatever_is_read(slotted):
-    found = slotted.encode_text(["dog before rain", "a", "first rain then dog then hail"])
-    close(found.norm(dim=1), torch.ones(3))
-    waveforms = 0.1 * torch.randn(2, round(slotted.sample_rate * slotted.window))
-    close(slotted.encode_audio(waveforms).norm(dim=1), torch.ones(2))
-    assert normalize(found, dim=1).shape == (3, slotted.dim)
