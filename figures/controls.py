@@ -13,36 +13,16 @@ from matplotlib.figure import Figure
 
 from figures.marks import dot_plot
 from figures.scores import dig, tidy, usable
-from figures.style import COLUMN, PLOTTED_MODELS, TEXT, present
+from figures.style import COLUMN, LABELS, PLOTTED_MODELS, TEXT, present
 
 HOLD_OUT_MODELS = ("clap", "t-clap", "t-clap-half", "clap-slots")
-HOLD_OUT = {"both seen": "both", "one seen": "one", "none seen": "none"}
+HOLD_OUT: dict[str, str] = LABELS["hold_out"]
 # Kept apart from tclap.data.captions, which imports the audio code.
 SEEN = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, then {b}")
 
 
-# Each panel's points from left to right: the control and what stands below.
-PANELS = {
-    "cross-fade or gap\n(% of the window)": {
-        "gap: -25%": "\u221225", "gap: -5%": "\u22125", "plain: before": "0", "gap: 5%": "5",
-        "gap: 25%": "25",
-    },
-    "end of the first event\n(% of the time)": {
-        "boundary: 10%": "10", "boundary: 15%": "15", "boundary: 25%": "25", "plain: before": "50",
-        "boundary: 75%": "75", "boundary: 85%": "85", "boundary: 90%": "90",
-    },
-    "first over second event\n(dB)": {
-        "level: -20": "\u221220", "level: -10": "\u221210", "level: -3": "\u22123", "plain: before": "0",
-        "level: +3": "3", "level: +10": "10", "level: +20": "20",
-    },
-    "signal to noise\n(dB)": {
-        "plain: before": "\u221e", "noise: 20": "20", "noise: 10": "10", "noise: 0": "0",
-    },
-    "at the boundary\n(which event)": {
-        "plain: before": "fill", "near: both": "both", "near: first": "1st", "near: second": "2nd",
-        "near: neither": "none",
-    },
-}  # fmt: skip
+PANELS: dict[str, dict[str, str]] = LABELS["conditions"]
+"""By title the controls of each panel with their labels, from left to right."""
 
 
 def entry(summary: dict, model: str, control: str) -> dict | None:
@@ -75,7 +55,7 @@ def wordings(summary: dict) -> tuple[Figure, pd.DataFrame]:
     rows.insert(2, "seen", rows["wording"].isin(SEEN))
     panels = {"": ("", {name: name.format(a="A", b="B") for name in names})}
     label = "2-way accuracy (%); ticks: seeds; above the line: seen in training"
-    look = {"along": "x", "label": label, "breaks": [sum(name in SEEN for name in names)]}
+    look = {"along": "x", "label": label, "groups": [name in SEEN for name in names]}
     size = (COLUMN, 0.75 + 0.19 * len(names))
     return dot_plot(rows, (None, "wording", "model"), panels, size, **look), rows
 

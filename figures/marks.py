@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,11 +37,11 @@ def dot_plot(
     label: str = "accuracy (%)",
     limits: tuple[float, float] | None = None,
     step: float = 0.2,
-    bars: bool = False,
+    bars: float = 0,
     joined: bool = False,
     reference: str | None = None,
-    breaks: Iterable[int] = (),
-    legend: bool = True,
+    groups: Sequence = (),
+    keys: Sequence[Artist] = (),
 ) -> Figure:
     """Accuracies with their 95 % intervals by place and series, in panels side by side; short ticks: seeds.
 
@@ -53,12 +54,12 @@ def dot_plot(
         along: axis of the accuracies; places stand along the other one.
         label: of the accuracies' axis.
         limits: of the accuracies' axis, where not 0 to 100.
-        step: distance of two series at a place, in places.
-        bars: draw bars instead of dots.
+        step: distance of two series at a place, in places; 0: one at each, which needs no legend.
+        bars: draw bars of this width, in places, instead of dots.
         joined: join the dots of a series by a line.
         reference: a place whose accuracy is a pale line through each panel.
-        breaks: indices of places before which a line separates groups.
-        legend: draw one, above.
+        groups: of each place; a line separates one from the next.
+        keys: further entries of the legend.
     """
     if rows.empty:
         return nothing(size[0], "This run did not measure what this figure shows.")
@@ -73,13 +74,14 @@ def dot_plot(
         part, names = rows if of_panel is None else rows[rows[of_panel] == panel], list(places)
         for index, (name, look) in enumerate(looks.items()):
             own = part if of_series is None else part[part[of_series] == name]
-            at = own[of_place].map(names.index).to_numpy() + step * (index - (len(looks) - 1) / 2)
-            _series(axes, at, own, look, along, step if bars else None, joined)
+            at = own[of_place].map(names.index).to_numpy() + (bars or step) * (index - (len(looks) - 1) / 2)
+            _series(axes, at, own, look, along, bars, joined)
             for accuracy in own.loc[own[of_place] == reference, "accuracy"]:
                 _line(axes, along, accuracy, color=look.colour, linewidth=3, alpha=0.3, zorder=0.8)
         _chance(axes, part, of_place, names, across)
-        for place in breaks:
-            _line(axes, across, place - 0.5, color="black", linewidth=0.5, zorder=0.8)
+        for place, (before, after) in enumerate(itertools.pairwise(groups)):
+            if before != after:
+                _line(axes, across, place + 0.5, color="black", linewidth=0.5, zorder=0.8)
         axes.set(**{f"{across}lim": (-0.6, len(names) - 0.4), f"{along}lim": limits or (-5, 105)})
         getattr(axes, f"set_{across}ticks")(range(len(names)), list(places.values()), **TIGHT)
         if not limits:
@@ -93,9 +95,9 @@ def dot_plot(
         figure.supxlabel(label, fontsize="medium")
     else:
         grid[0].set_ylabel(label)
-    if legend:
-        keys = [(swatch if bars else dot)(look) for look in looks.values()]
-        legend_above(figure, keys if limits else [*keys, key("chance", **CHANCE)])
+    if step:
+        chance = [] if limits else [key("chance", **CHANCE)]
+        legend_above(figure, [*map(swatch if bars else dot, looks.values()), *chance, *keys])
     return figure
 
 

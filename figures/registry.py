@@ -51,27 +51,30 @@ def sources(name: str) -> list[Path]:
     return [Path(inspect.getfile(function)), *(here / file for file in (*shared, "style.py")), style.SHEET]
 
 
-def _draw(name: str, data: Any) -> tuple[Figure, pd.DataFrame | None]:
+def make(name: str, data: Any = None) -> tuple[Figure, pd.DataFrame | None]:
+    """The figure ``name`` and its rows, of data as the reader gives them; ValueError if unknown."""
+    if name not in FIGURES:
+        raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
     with style.styled():
         return (CONCEPTS[name](), None) if name in CONCEPTS else RESULTS[name][0](data)
 
 
+def draw(name: str, data: Any = None) -> Figure:
+    """The figure alone, see :func:`make`."""
+    return make(name, data)[0]
+
+
 def _of_run(name: str, run: str | Path) -> tuple[Figure, pd.DataFrame | None]:
-    if name not in FIGURES:
-        raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
-    figure, rows = _draw(name, read.READERS[RESULTS[name][1]][0](run) if name in RESULTS else None)
-    if name in RESULTS and read.has_random_weights(read.summary(run)):
+    if name not in RESULTS:
+        return make(name)
+    figure, rows = make(name, read.READERS[RESULTS[name][1]][0](run))
+    if read.has_random_weights(read.summary(run)):
         style.stamp(figure)
     return figure, rows
 
 
-def draw(name: str, data: Any = None) -> Figure:
-    """The figure ``name`` of data in memory, such as a run folder has them (:data:`RESULTS`)."""
-    return _draw(name, data)[0]
-
-
 def build(name: str, run: str | Path) -> Figure:
-    """The figure ``name`` of a run folder; ValueError where there is none, else errors as of its reader."""
+    """The figure ``name`` of a run folder; errors as of :func:`make` and of its reader."""
     return _of_run(name, run)[0]
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from figures.style import LABELS
+
 LEVEL = 0.05
 """Significance level of every comparison in the paper."""
 
@@ -22,18 +24,7 @@ class Task(NamedTuple):
     asks: str
 
 
-TASKS = {
-    "1": Task("1", "class"),
-    "2a": Task("2a", "both classes"),
-    "2b": Task("2b", "both, mixed"),
-    "3": Task("3", "3-way before"),
-    "3_after": Task("3\N{PRIME}", "3-way after"),
-    "2way_before": Task("2-way", "before"),
-    "2way_after": Task("2-way", "after"),
-    "overlap": Task("overlap", "while"),
-    "4": Task("4", "1 of 50"),
-    "5": Task("5", "which is first"),
-}
+TASKS = {name: Task(*words) for name, words in LABELS["tasks"].items()}
 THREE_WAY = ("3", "3_after")
 MEASURES = ("accuracy", "low", "high", "chance", "n", "per_seed")
 
@@ -79,18 +70,11 @@ def shared(summary: dict, task: str, key: str, group: str = "zste") -> float | N
     return next((entry[key] for entry in entries if entry and entry.get(key) is not None), None)
 
 
-def comparison(summary: dict, first: str, second: str, task: str) -> dict | None:
-    """The comparison of two models on a task, second minus first; None where the run holds none.
+def comparison(summary: dict, one: str, other: str, task: str) -> dict | None:
+    """How two models compare on a task, ``{models, difference, ci95, mcnemar_p, holm_p, …}``, or None.
 
-    ``{difference, ci95, mcnemar_p, holm_p, detectable}``; an entry written the other way round is turned.
+    The difference is that of the second of ``models`` minus the first, in percentage points.
     """
-    for entry in summary.get("comparisons") or []:
-        if entry["task"] != task or set(entry["models"]) != {first, second}:
-            continue
-        (low, high), difference = entry["ci95"], entry["difference"]
-        if entry["models"][0] == second:
-            low, high, difference = -high, -low, -difference
-        p = entry["mcnemar_p"]
-        values = {"difference": difference, "ci95": [low, high], "detectable": entry.get("detectable")}
-        return values | {"mcnemar_p": p, "holm_p": entry.get("holm_p", p)}
-    return None
+    entries = (e for e in summary.get("comparisons") or [] if e["task"] == task)
+    found = next((e for e in entries if set(e["models"]) == {one, other}), None)
+    return found and {"holm_p": found["mcnemar_p"]} | found

@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 import matplotlib.style
+import yaml
 from matplotlib.figure import Figure
 
 RANDOM_WEIGHTS = "random weights: these numbers mean nothing"
@@ -21,6 +22,8 @@ RANDOM_WEIGHTS = "random weights: these numbers mean nothing"
 COLUMN, TEXT = 3.4, 7.0
 """Widths of a column and of the text of the paper, in inches."""
 SHEET = Path(__file__).with_name("tclap.mplstyle")
+LABELS = yaml.safe_load(Path(__file__).with_name("labels.yaml").read_text(encoding="utf-8"))
+"""What models, tasks and controls are called."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,7 @@ class ModelStyle:
     hatch: str = ""
 
 
-MODELS = {
-    "clap": ModelStyle("CLAP", "#DDAA33", "o", ":"),
-    "clap-continued": ModelStyle("control", "#BB5566", "s", "--"),
-    "t-clap": ModelStyle("T-CLAP", "#004488", "D"),
-    "clap-slots": ModelStyle("CLAP + slots", "#2FA392", "^", "-.", "/////"),
-    "t-clap-slots": ModelStyle("T-CLAP + slots", "#66CCEE", "*", "-", "....."),
-    "t-clap-no-replay": ModelStyle("no replay", "#33A1C9", "v"),
-    "t-clap-no-overlap": ModelStyle("no overlap view", "#4B6113", "H"),
-    "t-clap-no-time": ModelStyle("no time inversion", "#882255", "P"),
-    "t-clap-half": ModelStyle("half of the classes", "#999933", "p"),
-    "t-clap-distinct": ModelStyle("distinct classes", "#332288", "X"),
-    "t-clap-alpha-same-0": ModelStyle("distinct, $\\alpha_\\mathrm{same} = 0$", "#117733", "<"),
-    "t-clap-alpha-cross-0": ModelStyle("distinct, $\\alpha_\\mathrm{cross} = 0$", "#AA4499", ">"),
-}
+MODELS = {name: ModelStyle(*look) for name, look in LABELS["models"].items()}
 MAIN = ("clap", "clap-continued", "t-clap")
 PLOTTED_MODELS = (*MAIN, "clap-slots")
 COMPARED = (*PLOTTED_MODELS, "t-clap-slots")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 DASH = "--"
@@ -79,22 +79,17 @@ def score(entry: dict | None, bold: bool = False) -> str:
     return rf"\score{{{value}}}{{{interval(entry['ci95'])}}}"
 
 
-def row(*cells: str) -> str:
-    """One line of a tabular."""
-    return " & ".join(cells) + r" \\"
-
-
-def grouped(rows: Iterable[tuple[object, Sequence[str]]], rule: str = r"\addlinespace") -> list[str]:
-    """Lines of rows, each given with its group, and a rule between groups."""
-    lines, previous = [], None
+def tabular(
+    columns: str,
+    heads: Sequence[Sequence[str]],
+    rows: Sequence[tuple[object, Sequence[str]]],
+    rule: str = r"\addlinespace",
+) -> str:
+    """A booktabs tabular: lines of heads, then rows, each with its group, and a rule between groups."""
+    lines, previous = [" & ".join(cells) + r" \\" for cells in heads], None
     for n, (group, cells) in enumerate(rows):
-        lines += [rule] if n and group != previous else []
-        lines.append(row(*cells))
+        lines += [rule if n else r"\midrule"] if not n or group != previous else []
+        lines.append(" & ".join(cells) + r" \\")
         previous = group
-    return lines
-
-
-def tabular(columns: str, *lines: str) -> str:
-    """A booktabs tabular of ready lines."""
     body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
     return "\n".join(body) + "\n"

@@ -13,37 +13,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-from figures.accuracies import BASES, POLICIES, READOUTS
+from figures.accuracies import POLICIES, READOUTS
 from figures.controls import entry
 from figures.read import has_random_weights
 from figures.scores import TASKS, comparison, dig, shared, usable
-from figures.style import MODELS, RANDOM_WEIGHTS
+from figures.style import LABELS, MODELS, RANDOM_WEIGHTS
 from paper import latex
-from paper.tables import GALLERIES, better
+from paper.tables import better
 
 PAPER = Path(__file__).parent
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
-CALLED = {
-    "clap": "the base model",
-    "clap-continued": "the control",
-    "t-clap": "T-CLAP",
-    "t-clap-distinct": "all weights at one",
-}
-"""How a sentence calls the model that another one is compared with."""
-OPTIONAL = {*MODELS, *TASKS, *GALLERIES, *READOUTS, *POLICIES, *(f"base: {base}" for base in BASES)}
-OPTIONAL |= {
-    "warm_up",
-    "base_training",
-    "slots",
-    "width",
-    "hidden",
-    "mels",
-    "n_fft ms",
-    "hop ms",
-    "torch",
-    "numpy",
-    "transformers",
-}
+OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES, "n_fft ms", "hop ms"}
+OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
+OPTIONAL |= set("warm_up base_training slots width hidden mels torch numpy transformers".split())
 """Names that a run may lack; any other that is missing among its like is unknown."""
 
 
@@ -100,11 +82,8 @@ def _of_model(summary: dict, name: str) -> dict[str, Any]:
     scores = [entry["accuracy"] for entry in (groups.get("prompts") or {}).values() if usable(entry)]
     wordings = {w: e["per_seed"] for w, e in (asked.get("wording") or {}).items() if usable(e)}
     counts = {w: sum(right < MISREAD for right in seeds) for w, seeds in wordings.items() if "{" in w}
-    misread = [
-        f"``{w.format(a='A', b='B')}'' (in {n} of {len(summary['seeds'])} seeds)"
-        for w, n in counts.items()
-        if n
-    ]
+    of_seeds, counts = len(summary["seeds"]), {wording: n for wording, n in counts.items() if n}
+    misread = [f"``{w.format(a='A', b='B')}'' (in {n} of {of_seeds} seeds)" for w, n in counts.items()]
     return {
         **(groups.get("zste") or {}),
         **(groups.get("retrieval") or {}),
@@ -126,15 +105,17 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
     if model not in MODELS or task not in TASKS or what not in ("verdict", "clause", "detectable"):
         raise KeyError(task)
     found = comparison(summary, over, model, task)
+    if found and found["models"] != [over, model]:
+        raise KeyError(f"{model} over {over}")  # its difference has the other sign
     if what == "detectable":
         return latex.number(dig(found, what))
     verdicts = {model: "significantly above", over: "significantly below"}
     verdict = verdicts.get(better(summary, task, over, model), "not significantly different from")
     if what == "verdict" or not found:
-        return verdict if found else "not compared with" + f" {CALLED[over]}" * (what == "clause")
+        return verdict if found else "not compared with" + f" {LABELS['called'][over]}" * (what == "clause")
     gain, ends = latex.signed(found["difference"]), latex.interval(found["ci95"], latex.signed)
     detail = rf"(difference {gain} points, 95\,\% interval {ends}, {latex.p_value(found['holm_p'])})"
-    return f"{verdict} {CALLED[over]} {detail}"
+    return f"{verdict} {LABELS['called'][over]} {detail}"
 
 
 def lookup(summary: dict, key: str) -> str:
@@ -151,18 +132,18 @@ def lookup(summary: dict, key: str) -> str:
         if like and part not in node and part not in OPTIONAL:
             raise KeyError(key)
         node = node.get(part)
-    if isinstance(node, dict):
-        node = node.get("accuracy")
-        return latex.number(node)
+    if isinstance(node, str):
+        return node
     if isinstance(node, list):
         return latex.interval(node)
-    return node if isinstance(node, str) else (latex.number if head in MODELS else latex.plain)(node)
+    if isinstance(node, dict):
+        return latex.number(node.get("accuracy"))
+    return latex.number(node) if head in MODELS else latex.plain(node)
 
 
 def switches(summary: dict) -> dict[str, bool]:
     r"""Which parts of the text have something to speak of in this run: ``\ifcontrols`` and the like."""
-    post = dig(summary, "provenance", "config", "post_pretraining") or {}
-    models = summary["models"]
+    post, models = dig(summary, "provenance", "config", "post_pretraining") or {}, summary["models"]
     return {
         "synthetic": summary["profile"] == "synthetic",
         "compact": summary["base"] == "compact",

@@ -17,53 +17,13 @@ from figures import controls
 from figures.accuracies import slot_change
 from figures.read import has_random_weights
 from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, score, shared
-from figures.style import COMPARED, MAIN, MODELS, PLOTTED_MODELS, RANDOM_WEIGHTS, present
+from figures.style import COMPARED, LABELS, MAIN, MODELS, PLOTTED_MODELS, RANDOM_WEIGHTS, present
 from paper import latex
 
 DRAFT = Path(__file__).with_name("draft_tables.csv")
 NOT_OURS = r"\textit{draft (2023), not ours}"
-GALLERIES = {
-    "singles": "single clips",
-    "overlaps": "overlaps",
-    "ordered": "ordered composites",
-    "clotho": "Clotho",
-    "audiocaps": "AudioCaps",
-}
 DIRECTIONS = ("text_to_audio", "audio_to_text")
 RECALLS = ("R@1", "R@5", "R@10", "mAP@10")
-DRAFT_TASKS = {"Task 1": ("1",), "Task 2": ("2a", "2b"), "Task 3": ("3",), "Task 4": ("4",), "Task 5": ("5",)}
-"""Which of our columns each column of the draft's table II covers."""
-CONTROLS = {
-    "wording: seen": "wordings seen in training",
-    "wording: unseen": "wordings never seen",
-    "words: shuffled": "words shuffled",
-    "words: names only": "the two names only",
-    "words: swapped": "relation swapped (lower is better)",
-    "baseline: audio only": "sound only: first what is named better",
-    "baseline: captions only": "captions only: against the mean sound",
-    "baseline: label prior": "label prior of the other items",
-    "baseline: always the first": "always the first candidate",
-    "single: plain": "one sound: ``A'', not ``A before B'' \\dots",
-    "single: says first": "one sound: ``A before B'' over ``B before A''",
-    "same: plain": "two of one class: ``A'', not ``A before B'' \\dots",
-    "same: says first": "two of one class: ``A before B'' over ``B before A''",
-    "backwards: each event": "each event played backwards",
-    "three: before": "three events: ``A before B before C''",
-    "three: then": "three events: ``first A, then B, then C''",
-}
-SLOT_COLUMNS = {
-    "1": "1",
-    "2way_before": "2-way b",
-    "2way_after": "2-way a",
-    "boundary: 15%": r"15\,\%",
-    "boundary: 85%": r"85\,\%",
-    "wording: unseen": "unseen",
-    "3": "3",
-    "overlap": "overlap",
-    "4": "4",
-    "5": "5",
-    "three: before": "three",
-}
 
 
 def draft() -> dict[tuple[str, str, str], str]:
@@ -142,80 +102,67 @@ def text_table(summary: dict) -> str:
 
 def table_1(summary: dict) -> str:
     """Prompt sensitivity: one row per template, one column per main model, the draft's column last."""
-    models, quoted = present(summary["models"], MAIN), draft()
+    models, quoted, rows = present(summary["models"], MAIN), draft(), []
     measured = [template for model in models for template in dig(summary["models"], model, "prompts") or {}]
-    lines = []
     for template in dict.fromkeys([*measured, *_of_draft("I")[0]]):
-        cells = [latex.score(score(summary, model, template, "prompts")) for model in models]
-        known = [shared(summary, template, key, "prompts") for key in ("chance", "n")]
-        after = latex.chance(known[0]), latex.number(known[1], 0)
+        scores = (latex.score(score(summary, model, template, "prompts")) for model in models)
+        chance, n = (shared(summary, template, key, "prompts") for key in ("chance", "n"))
         theirs = quoted.get(("I", template, "ESC-50 accuracy"), latex.DASH)
-        lines.append(latex.row(rf"\texttt{{{latex.escape(template)}}}", *cells, *after, theirs))
-    head = latex.row("prompt", *(MODELS[model].label for model in models), "chance", "$n$", NOT_OURS)
-    return latex.tabular("l" + "c" * len(models) + "rrr", head, r"\midrule", *lines)
+        title = rf"\texttt{{{latex.escape(template)}}}"
+        rows.append(("", [title, *scores, latex.chance(chance), latex.number(n, 0), theirs]))
+    heads = [["prompt", *(MODELS[model].label for model in models), "chance", "$n$", NOT_OURS]]
+    return latex.tabular("l" + "c" * len(models) + "rrr", heads, rows)
 
 
 def table_2(summary: dict) -> str:
     """Tasks: :func:`results` with the ablations apart, then the draft's rows."""
     table, quoted = results(summary, cell=latex.score), draft()
-    *models, chance, count = ([name, *cells] for name, *cells in table.itertuples())
+    rows = [(name in COMPARED, [MODELS[name].label, *cells]) for name, *cells in table[:-2].itertuples()]
+    never = [latex.number(NEVER_WHILE) if task in THREE_WAY else "" for task in TASKS]
+    (_, *chances), (_, *counts) = table[-2:].itertuples()
+    apart = ["chance", *chances], ["never ``while''", *never], ["$n$ per seed", *counts]
+    rows += [("chance", cells) for cells in apart]
+    rows.append(("draft", [rf"\multicolumn{{{1 + len(TASKS)}}}{{l}}{{{NOT_OURS}}}"]))
     spans = {"1": 1, "2": 2, "3": 1, "": 4, "4": 1, "5": 1}  # of the draft's tasks, in our columns
-    theirs = []
     for name in _of_draft("II")[0]:
         label = re.sub(r"alpha\\_(\w+) = 0", r"$\\alpha_\\mathrm{\1} = 0$", latex.escape(name))
         cells = ((span, quoted.get(("II", name, f"Task {task}"), "")) for task, span in spans.items())
-        theirs.append(latex.row(label, *(rf"\multicolumn{{{span}}}{{c}}{{{cell}}}" for span, cell in cells)))
-    return latex.tabular(
-        "l" + "c" * len(TASKS),
-        latex.row(r"accuracy in \%", *(latex.escape(task.short) for task in TASKS.values())),
-        latex.row("", *(rf"{{\scriptsize {task.asks}}}" for task in TASKS.values())),
-        r"\midrule",
-        *latex.grouped(((n in COMPARED, [MODELS[n].label, *cells]) for n, *cells in models), r"\midrule"),
-        r"\midrule",
-        latex.row(*chance),
-        latex.row("never ``while''", *(latex.number(NEVER_WHILE) if t in THREE_WAY else "" for t in TASKS)),
-        latex.row(*count),
-        r"\midrule",
-        rf"\multicolumn{{{1 + len(TASKS)}}}{{l}}{{{NOT_OURS}}} \\",
-        *theirs,
-    )
+        rows.append(("draft", [label, *(rf"\multicolumn{{{n}}}{{c}}{{{cell}}}" for n, cell in cells)]))
+    heads = [
+        [r"accuracy in \%", *(latex.escape(task.short) for task in TASKS.values())],
+        ["", *(rf"{{\scriptsize {task.asks}}}" for task in TASKS.values())],
+    ]
+    return latex.tabular("l" + "c" * len(TASKS), heads, rows, r"\midrule")
 
 
 def table_3(summary: dict) -> str:
-    """Retrieval by gallery in both directions, with intervals and chance; the draft's recalls below."""
-    lines, models, measures = [], present(summary["models"], COMPARED), (*RECALLS, "median_rank")
-    for gallery, title in GALLERIES.items():
-        found = {model: dig(summary["models"], model, "retrieval", gallery) for model in models}
-        found = {model: [ways.get(way) or {} for way in DIRECTIONS] for model, ways in found.items() if ways}
-        rows = []
-        for model, ways in found.items():
-            counts = dict.fromkeys(latex.number(way.get("n"), 0) for way in ways)
-            cells = (_recall(way, measure) for way in ways for measure in measures)
-            rows.append([MODELS[model].label, *cells, " / ".join(counts)])
-        chances = [
-            dig(way, "chance", measure) for way in next(iter(found.values()), ()) for measure in measures
-        ]
+    """Retrieval by gallery in both directions, with intervals and chance, then the draft's recalls."""
+    rows, measures = [], [(way, measure) for way in DIRECTIONS for measure in (*RECALLS, "median_rank")]
+    for gallery, title in LABELS["galleries"].items():
+        chances: list = []
+        for model in present(summary["models"], COMPARED):
+            found = dig(summary["models"], model, "retrieval", gallery)
+            if found:
+                counts = dict.fromkeys(latex.number(dig(found, way, "n"), 0) for way in DIRECTIONS)
+                values = (_recall(found.get(way) or {}, measure) for way, measure in measures)
+                rows.append(
+                    (gallery, ["" if chances else title, MODELS[model].label, *values, " / ".join(counts)])
+                )
+                chances = chances or [dig(found, way, "chance", measure) for way, measure in measures]
         if any(chances):
-            rows.append(["chance", *("" if c is None else latex.chance(c) for c in chances), ""])
-        lines += [r"\midrule"] if rows else []
-        lines += [latex.row("" if n else title, *cells) for n, cells in enumerate(rows)]
-    ways = (rf"\multicolumn{{5}}{{c}}{{{way.replace('_', ' ')}}}" for way in DIRECTIONS)
-    ours = latex.tabular(
-        "ll" + "c" * 10 + "r",
-        latex.row(r"\multicolumn{2}{l}{recall, mAP in \%}", *ways, ""),
-        r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}",
-        latex.row("gallery", "model", *(2 * [*RECALLS, "MdR"]), "$n$"),
-        *lines,
-    )
+            values = ("" if chance is None else latex.chance(chance) for chance in chances)
+            rows.append((gallery, ["", "chance", *values, ""]))
     (names, columns), quoted = _of_draft("III"), draft()
-    theirs = latex.tabular(
-        "l" + "r" * len(columns),
-        rf"\multicolumn{{{1 + len(columns)}}}{{l}}{{{NOT_OURS}}} \\",
-        latex.row("model", *columns),
-        r"\midrule",
-        *(latex.row(name, *(quoted["III", name, column] for column in columns)) for name in names),
-    )
-    return f"{ours}\n\\medskip\n\n{theirs}"
+    rows.append(("draft", [NOT_OURS, *(rf"\multicolumn{{2}}{{c}}{{{column}}}" for column in columns)]))
+    for name in names:
+        cells = (quoted["III", name, column] for column in columns)
+        rows.append(("draft", [name, *(rf"\multicolumn{{2}}{{c}}{{{cell}}}" for cell in cells)]))
+    ways = (rf"\multicolumn{{5}}{{c}}{{{way.replace('_', ' ')}}}" for way in DIRECTIONS)
+    heads = [
+        [r"\multicolumn{2}{l}{recall, mAP in \%}", *ways, ""],
+        ["gallery", "model", *(2 * [*RECALLS, "MdR"]), "$n$"],
+    ]
+    return latex.tabular("ll" + "c" * 10 + "r", heads, rows, r"\midrule")
 
 
 def _recall(way: dict, measure: str) -> str:
@@ -228,41 +175,35 @@ def control_results(
 ) -> pd.DataFrame:
     """As :func:`results`, of the controls: one row per control, one column per model, then chance and n."""
     models, rows = controls.asked(summary, models), {}
-    for control in CONTROLS:
+    for control in LABELS["controls"]:
         entries = [controls.entry(summary, model, control) for model in models]
         known = next(filter(None, entries), {})
-        after = latex.chance(known.get("chance")), latex.number(known.get("n"), 0)
-        rows[control] = [*map(cell, entries), *after]
+        rows[control] = [
+            *map(cell, entries),
+            latex.chance(known.get("chance")),
+            latex.number(known.get("n"), 0),
+        ]
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*models, "chance", "n"])
 
 
 def table_4(summary: dict) -> str:
     """Controls: :func:`control_results` under the controls' titles."""
     table = control_results(summary, cell=latex.score)
+    rows = [(c.partition(":")[0], [LABELS["controls"][c], *cells]) for c, *cells in table.itertuples()]
     heads = [MODELS[name].label if name in MODELS else name for name in table]
-    rows = [(name.partition(":")[0], [CONTROLS[name], *cells]) for name, *cells in table.itertuples()]
-    lines = [latex.row(r"control (accuracy in \%)", *heads), r"\midrule", *latex.grouped(rows)]
-    return latex.tabular("l" + "c" * (len(heads) - 2) + "rr", *lines)
+    return latex.tabular("l" + "c" * (len(heads) - 2) + "rr", [[r"control (accuracy in \%)", *heads]], rows)
 
 
 def table_5(summary: dict) -> str:
     """Slots with one thing changed: accuracies with intervals, then chance and n."""
-    rows = summary.get("slot_ablation") or []
-    known = [next((row["tasks"][task] for row in rows if task in row["tasks"]), {}) for task in SLOT_COLUMNS]
-    cells = (
-        [latex.escape(slot_change(row["group"], row["change"])),
-         *(latex.score(row["tasks"].get(task)) for task in SLOT_COLUMNS)]
-        for row in rows
-    )  # fmt: skip
-    return latex.tabular(
-        "l" + "c" * len(SLOT_COLUMNS),
-        latex.row(r"accuracy in \%", *SLOT_COLUMNS.values()),
-        r"\midrule",
-        *latex.grouped((row["group"], line) for row, line in zip(rows, cells, strict=True)),
-        r"\midrule",
-        latex.row("chance", *(latex.chance(entry.get("chance")) for entry in known)),
-        latex.row("$n$", *(latex.number(entry.get("n"), 0) for entry in known)),
-    )
+    found, tasks, rows = summary.get("slot_ablation") or [], LABELS["slot_columns"], []
+    for row in found:
+        title = latex.escape(slot_change(row["group"], row["change"]))
+        rows.append((row["group"], [title, *(latex.score(row["tasks"].get(task)) for task in tasks)]))
+    known = [next((row["tasks"][task] for row in found if task in row["tasks"]), {}) for task in tasks]
+    rows.append(("chance", ["chance", *(latex.chance(entry.get("chance")) for entry in known)]))
+    rows.append(("chance", ["$n$", *(latex.number(entry.get("n"), 0) for entry in known)]))
+    return latex.tabular("l" + "c" * len(tasks), [[r"accuracy in \%", *tasks.values()]], rows)
 
 
 TABLES = {"1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5}

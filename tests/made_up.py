@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from figures.controls import HOLD_OUT, PANELS
-from figures.style import MAIN
-from paper.tables import CONTROLS, SLOT_COLUMNS
+from figures.style import LABELS, MAIN
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 
 CHANCE = {
@@ -60,7 +59,7 @@ def retrieval(shift: float) -> dict:
 
 def controls(models: tuple[str, ...]) -> dict:
     """Every control of the models that are asked, each with an accuracy of its own."""
-    names = [control for panel in PANELS.values() for control in panel] + [*CONTROLS]
+    names = [control for panel in PANELS.values() for control in panel] + [*LABELS["controls"]]
     names += [f"wording: {w}" for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)] + [
         f"hold-out: {c}" for c in HOLD_OUT
     ]
@@ -80,10 +79,8 @@ def slot_ablation() -> list[dict]:
         "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention"],
     }  # fmt: skip
     rows = [(group, change) for group, names in changes.items() for change in names]
-    return [
-        {"group": group, "change": change, "tasks": {t: entry(95.0 - 3 * n, 50.0, 400) for t in SLOT_COLUMNS}}
-        for n, (group, change) in enumerate(rows)
-    ]
+    scores = ({t: entry(95.0 - 3 * n, 50.0, 400) for t in LABELS["slot_columns"]} for n in range(len(rows)))
+    return [{"group": g, "change": c, "tasks": of} for (g, c), of in zip(rows, scores, strict=True)]
 
 
 def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:

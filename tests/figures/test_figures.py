@@ -12,7 +12,7 @@ from artifact import slot_ablation as measured
 from artifact.training import BASE_VARIANTS
 from figures import accuracies, controls, style
 from figures import registry as figures
-from paper.tables import CONTROLS, SLOT_COLUMNS
+from figures.style import LABELS
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.evaluation.controls import CONDITIONS
 
@@ -56,7 +56,7 @@ PANELS = {
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_row_is_a_point_with_its_interval_at_its_place(name, summary):
-    (along, of_panel, of_place), (figure, rows) = DRAWN[name], figures._draw(name, summary)
+    (along, of_panel, of_place), (figure, rows) = DRAWN[name], figures.make(name, summary)
     assert len(figure.axes) == len(PANELS.get(name, [0])) and len(rows)
     for axes, panel in zip(figure.axes, PANELS.get(name, [None]), strict=True):
         part = rows if of_panel is None else rows[rows[of_panel] == panel]
@@ -126,13 +126,13 @@ def test_the_prompts_axis_covers_what_was_found(summary):
 
 def test_names_are_those_of_the_evaluation_and_of_the_ablation():
     conditions = {control for panel in controls.PANELS.values() for control in panel} - {"plain: before"}
-    assert conditions <= set(CONDITIONS) <= conditions | set(CONTROLS)
+    assert conditions <= set(CONDITIONS) <= conditions | set(LABELS["controls"])
     assert controls.SEEN == SEEN_WORDINGS
-    assert {*SLOT_COLUMNS, *accuracies.SLOT_TASKS} == set(measured.ABLATION_TASKS)
+    assert {*LABELS["slot_columns"], *accuracies.SLOT_TASKS} == set(measured.ABLATION_TASKS)
     assert (
-        set(accuracies.BASES) == set(BASE_VARIANTS) - {"clap"} and accuracies.UNCHANGED == measured.UNCHANGED
+        set(LABELS["bases"]) == set(BASE_VARIANTS) - {"clap"} and accuracies.UNCHANGED == measured.UNCHANGED
     )
-    for group in accuracies.SLOT_CHANGES:
+    for group in LABELS["slot_changes"]:
         assert f"``{group}``" in measured.__doc__
 
 

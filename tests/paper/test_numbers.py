@@ -62,7 +62,8 @@ def test_controls_are_looked_up_by_group_and_condition(summary):
         "slots/parts: all/4",
         "config/warm/steps",
         "run/name",
-        "clap over t-clap/33/verdict",
+        "t-clap over clap/33/verdict",
+        "clap over t-clap/3/clause",
     ],
 )
 def test_an_unknown_key_names_the_key_and_its_file(summary, tmp_path, key):
