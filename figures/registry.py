@@ -48,7 +48,11 @@ def sources(name: str) -> list[Path]:
     function = CONCEPTS[name] if name in CONCEPTS else RESULTS[name][0]
     shared = ("drawing.py",) if name in CONCEPTS else ("marks.py", "read.py", "scores.py")
     here = Path(__file__).parent
-    return [Path(inspect.getfile(function)), *(here / file for file in (*shared, "style.py")), style.SHEET]
+    return [
+        Path(inspect.getfile(function)),
+        *(here / file for file in (*shared, "style.py", "labels.yaml")),
+        style.SHEET,
+    ]
 
 
 def make(name: str, data: Any = None) -> tuple[Figure, pd.DataFrame | None]:

@@ -23,9 +23,9 @@ from paper.tables import better
 
 PAPER = Path(__file__).parent
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
-OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES, "n_fft ms", "hop ms"}
+OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES}
 OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
-OPTIONAL |= set("warm_up base_training slots width hidden mels torch numpy transformers".split())
+OPTIONAL |= {"warm_up", "base_training", "slots", "width", "hidden", "mels", "n_fft ms", "hop ms"}
 """Names that a run may lack; any other that is missing among its like is unknown."""
 
 
@@ -41,6 +41,7 @@ def tree(summary: dict) -> dict[str, Any]:
         "classes": classes,
         "half of the classes": classes and max(classes // 2, 2),
         "commit": (git.get("commit") or latex.DASH)[:12],
+        "python": made.get("python") or latex.DASH,
         "uncommitted": " with uncommitted changes" if git.get("dirty") else "",
         "warning": rf"\textbf{{{RANDOM_WEIGHTS}}}" if has_random_weights(summary) else "",
     }
@@ -53,7 +54,7 @@ def tree(summary: dict) -> dict[str, Any]:
     return {
         "run": run,
         "clips": summary.get("clips"),
-        "versions": {"python": made.get("python"), **(made.get("packages") or {})},
+        "versions": made.get("packages"),
         "config": {name: _with_preset(value, summary.get("presets")) for name, value in config.items()},
         "model": model,
         "weights": {**weights, "trained": trained or None},

@@ -86,7 +86,7 @@ def test_a_change_makes_again_what_depends_on_it_and_nothing_else(graph):
     made = [*graph.root.glob("[fpr]*/**/*")]
     before = {path: path.stat().st_mtime_ns for path in made if path.is_file()}
     assert len(before) > 80
-    graph.replace("figures/controls.py", '"one seen": "one"', '"one seen": "one of two"')
+    graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
     # The figures that this module draws are made again, the tables that name controls, and the notebook.
     assert graph.planned("paper_inputs") == {"figure": 3, "tables_and_numbers": 1}
     graph.snakemake("--quiet", "all", targets=("paper_inputs",))
