@@ -6,7 +6,7 @@ energetic part of its clip, the whole fills the model's window and has one RMS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tclap import audio
-from tclap.data.composites import TARGET_RMS, ClipAudio, cut_event
+from tclap.data.composites import TARGET_RMS, ClipAudio, cut_event, render, render_single
 from tclap.data.synthesis import Synth
 
 
@@ -137,3 +137,13 @@ def _event(
     start = audio.most_energetic_start(clip, length)
     level = audio.rms(cut_event(clip, start, length))
     return Event(clip_id, start, length, gain * TARGET_RMS / level if level > 0 else gain, backwards)
+
+
+Sound = str | tuple[Mapping, str] | Arrangement  # a clip id, a manifest's row and a view, or an arrangement
+
+
+def waveform_of(sound: Sound, clip_audio: ClipAudio, window: float) -> np.ndarray:
+    """The waveform of a sound, float32 ``[samples]``; a clip as it is played alone in ``window`` seconds."""
+    if isinstance(sound, str):
+        return render_single(clip_audio(sound), window, clip_audio.sample_rate)
+    return sound.render(clip_audio) if isinstance(sound, Arrangement) else render(*sound, clip_audio)

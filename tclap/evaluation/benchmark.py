@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tclap.data.clips import for_stage, has_labels, listing
-from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs, render, render_single
-from tclap.data.conditions import Arrangement
+from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs
+from tclap.data.conditions import Sound, waveform_of
 from tclap.evaluation import controls
 from tclap.evaluation.embeddings import ModelEmbeddings
 from tclap.evaluation.retrieval import hit_rows, retrieval_rows
@@ -19,7 +19,6 @@ from tclap.evaluation.tasks import build_items, order_items, score_items
 
 SUITES = ("tasks", "controls", "retrieval")
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
-Sound = str | tuple[dict, str] | Arrangement  # a clip id, a manifest's row and a view, or an arrangement
 
 
 def evaluate(
@@ -90,7 +89,9 @@ def evaluate(
     if "retrieval" not in suites:
         wanted = {sound for table in items.values() for sound in table["audio"]}
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
-    embeddings = ModelEmbeddings(model, list(sounds), lambda sound: _waveform(sounds[sound], audio, seconds))
+    embeddings = ModelEmbeddings(
+        model, list(sounds), lambda sound: waveform_of(sounds[sound], audio, seconds)
+    )
     parts = []
     if "tasks" in suites:
         parts.append(score_items(items["tasks"], embeddings))
@@ -106,12 +107,6 @@ def evaluate(
 def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:
     """A manifest's composites by name, ``<pair_id>/<view>``: what :func:`render` takes of each."""
     return {f"{row['pair_id']}/{view}": (row, view) for row in pairs.to_dict("records") for view in views}
-
-
-def _waveform(sound: Sound, audio: ClipAudio, window: float) -> np.ndarray:
-    if isinstance(sound, str):
-        return render_single(audio(sound), window, audio.sample_rate)
-    return sound.render(audio) if isinstance(sound, Arrangement) else render(*sound, audio)
 
 
 def _positive(model: Any, name: str, given: float | None) -> Any:

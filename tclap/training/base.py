@@ -43,7 +43,7 @@ def warm_up_text(
 ) -> pd.DataFrame:
     """Teach the text head what the words for order mean, from captions alone.
 
-    It is little work, which the main one of several ``processes`` does for all.
+    It is little work, which the main one of several ``processes`` does for all. Returns the history.
     """
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -82,10 +82,13 @@ def train_base(
     embedding: BatchEmbedder | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> pd.DataFrame:
-    """Train the audio tower and the text head with CLAP's own loss on base-type items, in shares ``mix``."""
+    """Train the audio tower and the text head with CLAP's own loss on base-type items, mixed as ``mix`` says.
+
+    Validation is on 256 base-type items and on ``validation_pairs``, of the bank ``validation``. The model
+    ends with the weights of the lowest validation loss. Returns the history, one row per step.
+    """
     embedding = embedding or BatchEmbedder()
     processes, device = embedding.processes, model.log_scale.device
-    nothing = model.log_scale.new_zeros(0, model.dim)
     to_log = model.audio_trunk.mel.log
     rng = np.random.default_rng([seed, VALIDATION_ITEMS])
     check = base_batch(validation, 256, to_log, rng, augment=False, mix=mix)
@@ -104,8 +107,8 @@ def train_base(
     def losses(step: int) -> dict[str, Tensor]:
         model.train()
         items = base_batch(bank, batch, to_log, np.random.default_rng([seed, BASE_ITEMS, step]), mix=mix)
-        dropout = (seed, DROPOUT, step)
-        audio, words = embedding.embed_local(embed(items), np.arange(batch), nothing, dropout)
+        seeds = (seed, DROPOUT, step)
+        audio, words = embedding.embed_local(embed(items), np.arange(batch), device, seeds)
         ids = ids_of(items)[processes.local_slice(batch)]
         loss = clip_loss(audio, words, model.logit_scale, ids, processes=processes)
         return {"loss": loss, "logit_scale": model.logit_scale}
@@ -125,7 +128,6 @@ def train_base(
         "base training",
         module=model,
         validate=validate,
-        keep_best=True,
         after_step=model.clamp_scale,
         items=batch,
         checkpoints=checkpoints,

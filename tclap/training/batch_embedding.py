@@ -1,7 +1,7 @@
 """How the embeddings of a global batch are computed: by which processes, in how many pieces.
 
 A contrastive loss needs every embedding of a batch at once, but not everything that led to them. Each
-process embeds its share of the batch, a micro-batch at a time; the activations of a micro-batch are
+process embeds its part of the batch, a micro-batch at a time; the activations of a micro-batch are
 dropped and computed again in the backward pass, so that memory is bounded by the micro-batch while the
 in-batch negatives are those of the whole batch (gradient caching, Gao et al., arXiv 2101.06983, by
 activation checkpointing, Chen et al., arXiv 1604.06174). The result is that of the batch done at once.
@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from tclap.models.base import PRECISIONS
 from tclap.training.distributed import Processes
 
-Embed = Callable[[np.ndarray], tuple[Tensor, Tensor]]
+Embed = Callable[[np.ndarray], tuple[Tensor, Tensor]]  # rows to audio and text embeddings [..., n, d]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BatchEmbedder:
 
     Attributes:
         processes: that share a batch.
-        micro_batch: rows that go through the towers at a time; None: all of a share at once.
+        micro_batch: rows that go through the towers at a time; None: all of a process's at once.
         precision: ``fp32``, or ``bf16`` for the products of the towers; embeddings are float32 always.
     """
 
@@ -44,27 +44,24 @@ class BatchEmbedder:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}.")
 
-    def embed_local(self, embed: Embed, rows: np.ndarray, empty: Tensor, seed: Sequence[int]) -> list[Tensor]:
-        """Audio and text embeddings of this process's share of a batch.
+    def embed_local(
+        self, embed: Embed, rows: np.ndarray, device: torch.device, seed: Sequence[int]
+    ) -> list[Tensor]:
+        """Audio and text embeddings of this process's part of a batch, of which ``rows`` are all.
 
-        Args:
-            embed: rows to audio and text embeddings ``[..., n, d]``.
-            rows: of the global batch.
-            empty: the embeddings of no row ``[..., 0, d]``, for a process that has none.
-            seed: of the dropout. A micro-batch draws from it and its place in the global batch, so that
-                the computation again in the backward pass, and any process, draws the same.
+        Dropout draws from ``seed`` and a micro-batch's place in the global batch, so that the computation
+        again in the backward pass, and any process, draws the same.
         """
-        share = self.processes.local_slice(len(rows))
-        mine = rows[share]
-        if not len(mine):
-            return [empty, empty]
+        part = self.processes.local_slice(len(rows))
 
-        def run(place: int, piece: np.ndarray) -> tuple[Tensor, Tensor]:
-            with drawing_from([*seed, place], empty.device), self._products(empty.device):
-                return embed(piece)
+        def run(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            with drawing_from([*seed, start], device), self._products(device):
+                return embed(rows[start:stop])
 
-        step = self.micro_batch or len(mine)
-        pieces = [(share.start + n, mine[n : n + step]) for n in range(0, len(mine), step)]
+        if part.start == part.stop:  # a process without rows: the embeddings of none of one
+            return [side[..., :0, :] for side in run(0, 1)]
+        step = self.micro_batch or len(rows)
+        pieces = [(n, min(n + step, part.stop)) for n in range(part.start, part.stop, step)]
         if len(pieces) == 1:
             return list(run(*pieces[0]))
         embedded = [checkpoint(run, *p, use_reentrant=False, preserve_rng_state=False) for p in pieces]

@@ -27,15 +27,8 @@ DIGEST = hashlib.sha256().digest_size
 class Checkpoints:
     """A folder of the last checkpoints of one training. Only one process at a time may save.
 
-    Args:
-        folder: where they lie; made if it is not there.
-        identity: of the training, such as a hash of all it is a function of.
-
-    Attributes:
-        newest: the last one that was written or loaded.
-
-    Raises:
-        OSError: when the folder cannot be written.
+    ``identity`` tells trainings apart, such as a hash of all that one is a function of; ``newest`` is the
+    last checkpoint that was written or loaded. OSError when the folder cannot be written.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -45,10 +38,7 @@ class Checkpoints:
         tempfile.TemporaryFile(dir=self.folder).close()
 
     def save(self, step: int, state: dict[str, Any]) -> bool:
-        """Write the state after ``step`` updates, of tensors and plain values; whether it could be written.
-
-        A disk that is full or has gone is no reason to stop a training: it is logged.
-        """
+        """Write the state after ``step`` updates; where the disk refuses it, log that and return False."""
         path = self.folder / f"step-{step:08d}.pt"
         temporary = path.with_suffix(".part")
         content = io.BytesIO()
@@ -75,11 +65,7 @@ class Checkpoints:
         return True
 
     def load(self) -> dict[str, Any] | None:
-        """The last good state, on the CPU; None when there is none. A damaged one is logged.
-
-        Raises:
-            ValueError: when the folder holds another training.
-        """
+        """The last good state, on the CPU, or None; ValueError when it is another training's."""
         for path in self._found():
             try:
                 found = _read(path)

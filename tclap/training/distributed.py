@@ -1,12 +1,7 @@
 """The processes that train together: one, unless ``accelerate launch`` or ``torchrun`` started more.
 
-``accelerate launch --multi_gpu --num_processes K`` starts K processes, without GPUs too (then they talk
-through gloo); with ``--cpu`` it would start a single one.
-
-A global batch is cut into contiguous slices, one per process (:meth:`Processes.local_slice`). A loss over
-the whole batch gathers all embeddings (:meth:`Processes.gather`); afterwards
-:meth:`Processes.sum_gradients` adds up the parameters' gradients, which are then those of the same batch
-in one process, on every process alike.
+A global batch is cut into contiguous slices, one per process. A loss over the whole batch gathers all
+embeddings; afterwards the sums of the parameters' gradients are those of the same batch in one process.
 
 Every method that talks to the other processes is a collective: all processes must call it, in the same
 order. With one process all of them are identities, and Accelerate is not imported.
@@ -28,24 +23,17 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """Which process of how many this is, and what they exchange.
+    """Which process of how many this is, its ``device``, and what they exchange.
 
-    Args:
-        state: Accelerate's; one process without it.
-
-    Attributes:
-        world_size: number of processes.
-        rank: this one's number, from 0; 0 is the main process.
-        device: this process's device. With one process the GPU if there is one, for information only.
+    One process without Accelerate's ``state``. Rank 0 is the main process.
     """
 
     def __init__(self, state: PartialState | None = None) -> None:
         self._state = state
-        self.world_size = 1 if state is None else state.num_processes
-        self.rank = 0 if state is None else state.process_index
-        if state is None:
-            self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        else:
+        self.world_size, self.rank = 1, 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if state is not None:
+            self.world_size, self.rank = state.num_processes, state.process_index
             # Accelerate numbers CPUs, tensors do not.
             self.device = torch.device("cpu") if state.device.type == "cpu" else state.device
 
@@ -55,19 +43,13 @@ class Processes:
         return self.rank == 0
 
     def local_slice(self, size: int) -> slice:
-        """This process's contiguous part of ``range(size)``.
-
-        Parts differ by at most one item, the larger ones first; some are empty where size < world_size.
-        """
+        """This process's part of ``range(size)``; they differ by at most one item, the larger ones first."""
         each, more = divmod(size, self.world_size)
         start = self.rank * each + min(self.rank, more)
         return slice(start, start + each + (self.rank < more))
 
     def gather(self, tensor: Tensor, dim: int) -> Tensor:
-        """The processes' tensors one after another along ``dim``; only this process's part has a gradient.
-
-        Sizes may differ along ``dim``, down to 0, and nowhere else.
-        """
+        """All tensors joined along ``dim``, where sizes may differ; only one's own has a gradient."""
         if self.world_size == 1:
             return tensor
         from accelerate.utils import gather
@@ -92,11 +74,7 @@ class Processes:
         return reduce(tensor.to(self.device).contiguous(), reduction="sum").to(tensor)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace every parameter's ``grad`` by its sum over the processes.
-
-        The parameters must come in the same order everywhere. A missing gradient counts as zeros where
-        another process has one; missing everywhere, it stays missing.
-        """
+        """Replace every parameter's ``grad`` by its sum; one that is missing everywhere stays missing."""
         parameters = list(parameters)
         if self.world_size == 1:
             return
@@ -106,7 +84,7 @@ class Processes:
             parameter.grad = self.sum(gradient)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite the tensors, in the same order everywhere, by the main process's values."""
+        """Overwrite tensors by the main process's values."""
         if self.world_size == 1:
             return
         from accelerate.utils import broadcast
@@ -117,10 +95,7 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process runs the block before the others enter it.
-
-        They enter it also where the main process failed in it, as waiting would be for ever.
-        """
+        """The main process runs the block before the others enter it, also where it fails in it."""
         if not self.is_main:
             self.wait()
         try:
@@ -136,10 +111,9 @@ class Processes:
 
 
 def current() -> Processes:
-    """The processes this one was started with, by the environment the launcher sets.
+    """The processes this one was started with, by the environment the launcher sets (``WORLD_SIZE``).
 
-    With ``WORLD_SIZE`` above 1, joins the others through ``accelerate.PartialState``: NCCL on GPUs, gloo on
-    the CPU, which is taken without GPUs or with ``ACCELERATE_USE_CPU=true``. Otherwise a single process.
+    They talk through NCCL on GPUs; without GPUs, or with ``ACCELERATE_USE_CPU=true``, through gloo.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return Processes()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tclap import files
-from tclap.data.composites import ClipAudio, render, render_single
-from tclap.data.conditions import Arrangement
+from tclap.data.composites import ClipAudio
+from tclap.data.conditions import Arrangement, Sound, waveform_of
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.windows import Windows
 from tclap.progress import progress
@@ -32,19 +32,15 @@ from tclap.progress import progress
 log = logging.getLogger(__name__)
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+MODULES = ("composites", "conditions", "synthesis")  # of data, by which waveforms are rendered
 PLACEMENT = ("policy", "window", "sample_rate", "gap", "cut")
 ENDS = tuple(f"{name}_{end}" for name in ("start", "length", "gain") for end in ("i", "j"))
 
 
 class FeatureStore:
-    """Trunk outputs on disk. Any number of processes may use a folder at once.
+    """Trunk outputs in a folder, which any number of processes may use at once.
 
-    Args:
-        folder: where the files lie.
-        dtype: what outputs are rounded to: float16, bfloat16 or float32.
-
-    Raises:
-        ValueError: on any other dtype.
+    ``dtype`` is what they are rounded to: float16, bfloat16 or float32; ValueError on any other.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -58,10 +54,7 @@ class FeatureStore:
         """The outputs of ``count`` items one after the other ``[T, D]``, and each one's number of rows.
 
         They are mapped from the file of ``made_of`` (plain values), which is made first unless it is there
-        and whole.
-
-        Raises:
-            OSError: when the file cannot be written.
+        and whole; OSError when it cannot be written.
         """
         name = files.hash_json([*made_of, str(self.dtype)])
         path = self.folder / f"features-{name[:32]}.safetensors"
@@ -83,22 +76,18 @@ class FeatureStore:
         found = load_file(path)
         return found["values"], found["lengths"]
 
-    def kept(self) -> Iterator[Path]:
-        """The files that stores have written here, with those of writers that were killed."""
-        for path in self.folder.glob("*.safetensors"):
-            if re.fullmatch(r"\.?features-[0-9a-f]{32}(\.\w+)?\.safetensors", path.name):
-                yield path
-
 
 def report(*, clear: bool = False) -> str:
-    """How much the store in the data folder holds, in a line; with ``clear`` it is deleted."""
-    store = FeatureStore(files.data_folder() / "features")
-    paths = list(store.kept())
+    """How much the data folder keeps, in a line; with ``clear`` the stores' files are deleted."""
+    folder = files.data_folder() / "features"
+    # With those of writers that were killed.
+    pattern = re.compile(r"\.?features-[0-9a-f]{32}(\.\w+)?\.safetensors")
+    paths = [path for path in folder.glob("*.safetensors") if pattern.fullmatch(path.name)]
     size = sum(path.stat().st_size for path in paths)
     if clear:
         for path in paths:
             path.unlink(missing_ok=True)
-    return f"{size / 1e6:.1f} MB in {len(paths)} files {'deleted from' if clear else 'in'} {store.folder}\n"
+    return f"{size / 1e6:.1f} MB in {len(paths)} files {'deleted from' if clear else 'in'} {folder}\n"
 
 
 def rounded(outputs: Tensor, dtype: torch.dtype) -> Tensor:
@@ -117,17 +106,11 @@ class Whole(NamedTuple):
     clip_id: str
 
 
-Item = str | tuple[Mapping, str] | Whole | Arrangement
-
-
 class AudioFeatures:
     """Outputs of a model's audio trunk, of waveforms as the evaluation plays them, without augmentation.
 
-    Args:
-        model: whose audio trunk is used; it must not change.
-        clips: the clips table, for the files.
-        clip_audio: reads the clips at the model's sample rate.
-        store: keeps the outputs; None: they are held in memory.
+    ``clip_audio`` reads the files of the clips table at the model's sample rate. Without a ``store`` the
+    outputs are held in memory.
     """
 
     def __init__(
@@ -138,22 +121,15 @@ class AudioFeatures:
         store: FeatureStore | None = None,
     ) -> None:
         self.model, self.clip_audio, self.store = model, clip_audio, store
-        self._code = files.hash_code("audio.py", "data/composites.py", "data/conditions.py", "models")
+        self._code = files.hash_code("audio.py", *(f"data/{m}.py" for m in MODULES), "models")
         self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
         self._file_hash = lru_cache(maxsize=None)(lambda clip_id: files.sha256_file(self._files[clip_id]))
 
-    def outputs(self, items: Sequence[Item], what: str) -> Tensor:
+    def outputs(self, items: Sequence[Sound | Whole], what: str) -> Tensor:
         """Outputs ``[n, T, D]`` of items, in order, on the CPU, in the store's dtype or float32.
 
-        Args:
-            items: a clip id is that clip as :func:`tclap.data.composites.render_single` plays it;
-                a row of a placed manifest with the name of a view is that composite; a
-                :class:`Whole` is a clip as it is, of which one window is taken; an
-                :class:`~tclap.data.conditions.Arrangement` is itself. Fewer than a batch are not stored.
-            what: shown beside the progress.
-
-        Raises:
-            ValueError: when waveforms of one batch differ in length.
+        Of a :class:`Whole` clip one window is taken; fewer items than a batch are not stored. ``what`` is
+        shown beside the progress. ValueError when waveforms of one batch differ in length.
         """
         if self.store is None or len(items) < self.model.batch_size:
             return self._outputs(items, what, torch.float32)
@@ -167,7 +143,7 @@ class AudioFeatures:
         values, _ = self.store.fetch(made_of, len(items), make)
         return values.unflatten(0, (len(items), -1))
 
-    def _outputs(self, items: Sequence[Item], what: str, dtype: torch.dtype) -> Tensor:
+    def _outputs(self, items: Sequence[Sound | Whole], what: str, dtype: torch.dtype) -> Tensor:
         self.model.eval()
         batch, rows = self.model.batch_size, torch.empty(0)
         for n in progress(range(0, len(items), batch), what, quiet=len(items) < 512):
@@ -180,16 +156,12 @@ class AudioFeatures:
             rows[n : n + batch] = rounded(block, dtype)
         return rows
 
-    def _waveform(self, item: Item) -> np.ndarray:
-        if isinstance(item, str):
-            return render_single(self.clip_audio(item), self.model.window, self.model.sample_rate)
+    def _waveform(self, item: Sound | Whole) -> np.ndarray:
         if isinstance(item, Whole):
             return Windows(self.model.sample_rate, self.model.window).fitted(self.clip_audio(item.clip_id))
-        if isinstance(item, Arrangement):
-            return item.render(self.clip_audio)
-        return render(*item, self.clip_audio)
+        return waveform_of(item, self.clip_audio, self.model.window)
 
-    def _described(self, item: Item) -> list:
+    def _described(self, item: Sound | Whole) -> list:
         """All that decides what is heard of an item, whatever its clips are called."""
         if isinstance(item, str):
             return ["single", self._file_hash(item)]
@@ -203,16 +175,11 @@ class AudioFeatures:
 
 
 class TextFeatures:
-    """A text trunk's outputs by caption.
+    """A text trunk's outputs by caption, returned as :class:`Tokens` on ``device``.
 
     A list of captions is encoded in one fixed way, so that the same list gives the same bits whichever
-    process does it: a trunk's last bits depend on what shares the batch.
-
-    Args:
-        text_trunk: captions to :class:`Tokens`, with a ``fingerprint`` of its weights.
-        captions: those that will be asked for, see :meth:`add`.
-        store: keeps the outputs of lists that are added; None: they are held in memory.
-        device: where :class:`Tokens` are returned; what is kept stays on the CPU.
+    process does it: a trunk's last bits depend on what shares the batch. Without a ``store`` the outputs
+    are held in memory.
     """
 
     BATCH = 128

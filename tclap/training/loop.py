@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pandas as pd
 import torch
@@ -35,7 +34,6 @@ def optimise(
     *,
     module: nn.Module | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
-    keep_best: bool = False,
     after_step: Callable[[], None] | None = None,
     items: int | None = None,
     items_of: Callable[[int], str] | None = None,
@@ -45,19 +43,16 @@ def optimise(
     """Minimise ``losses(step)["loss"]`` and return the history, one row per step.
 
     Args:
-        parameters: what is trained.
         losses: the loss and its terms at a step. Of several processes each takes the gradient of its
             part; what is summed over them is the gradient of the whole.
-        schedule: number of steps, learning rate and optimiser.
         what: shown beside the progress.
-        module: holds all that is trained; needed for ``keep_best`` and ``checkpoints``.
-        validate: metrics on validation data, every ``validate_every`` steps and after the last.
-        keep_best: the module ends with the weights of the lowest ``validation_loss``.
+        module: holds all that is trained; needed with a ``validation_loss`` or ``checkpoints``.
+        validate: metrics on validation data, every ``validate_every`` steps and after the last. With a
+            ``validation_loss`` among them the module ends with the weights of the lowest.
         after_step: called after every update.
         items: number of items per step, of which the rate is written to the history.
         items_of: names the items of a step, for the message when its loss is not finite.
-        checkpoints: keeps the state after every validation; a training that is started again continues
-            from the last good one.
+        checkpoints: keep the state after every validation; a training continues from the last good one.
         processes: that train together, in lockstep; None: this one alone.
 
     Returns:
@@ -80,7 +75,8 @@ def optimise(
             start, rows, lowest, best = (state[name] for name in ("step", "history", "lowest", "best"))
             module.load_state_dict(state["module"])
             optimiser.load_state_dict(state["optimiser"])
-            _set_generators(state["generators"])
+            torch.set_rng_state(state["generators"][0])
+            torch.cuda.set_rng_state_all(state["generators"][1 : 1 + torch.cuda.device_count()])
             log.info("%s: continues after step %d", what, start)
     processes.broadcast(parameters)
     bar = progress(range(start, schedule.steps), what)
@@ -115,7 +111,7 @@ def optimise(
         if checked and validate is not None:
             with torch.no_grad():
                 row |= validate()
-            if keep_best and row["validation_loss"] < lowest:
+            if row.get("validation_loss", math.inf) < lowest:
                 lowest = row["validation_loss"]
                 best = {name: tensor.clone() for name, tensor in module.state_dict().items()}
             metrics = ", ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("step", "lr"))
@@ -125,21 +121,11 @@ def optimise(
         if checked and checkpoints is not None and processes.is_main:
             state = {"step": step + 1, "history": rows, "lowest": lowest, "best": best}
             state |= {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
-            checkpoints.save(step + 1, state | {"generators": _generators()})
+            state["generators"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+            checkpoints.save(step + 1, state)
     if best is not None:
         module.load_state_dict(best)
     return pd.DataFrame(rows)
-
-
-def _generators() -> dict[str, Tensor]:
-    states = {"torch": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-
-
-def _set_generators(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def order_metrics(audio: Tensor, text: Tensor) -> dict[str, float]:

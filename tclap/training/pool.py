@@ -5,7 +5,7 @@ The trunk is frozen, so each item goes through it once, and all variants share t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tclap.data.batches import (
-    BASE_VIEWS,
-    SegmentBank,
-    base_batch,
-    base_captions,
-    composite_batch,
-    draw_base_items,
-)
+from tclap.data import batches
 from tclap.data.captions import view_captions, view_events
 from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS, draw_pairs, place, possible_pairs
@@ -65,37 +58,41 @@ class Pool:
 class MelSource:
     """Items composed from mel power; with ``augment`` segments vary and bands are blanked."""
 
-    def __init__(self, model: AudioTextModel, bank: SegmentBank, augment: bool = True) -> None:
+    def __init__(self, model: AudioTextModel, bank: batches.SegmentBank, augment: bool = True) -> None:
         self.clips, self._bank, self._augment = bank.clips, bank, augment
         self._trunk, self._log = model.audio_trunk.from_log_mel, model.audio_trunk.mel.log
         model.eval()
 
     def composites(self, pairs: pd.DataFrame, seed: list[int]) -> Items:
         """Drawn pairs in their three views."""
-        outputs, captions, events = [], [], []
-        for n in progress(
-            range(0, len(pairs), CHUNK), "composites through the trunk", quiet=len(pairs) < 512
-        ):
-            rows, rng = pairs.iloc[n : n + CHUNK], np.random.default_rng([*seed, n])
-            batch = composite_batch(self._bank, rows, self._log, rng if self._augment else None)
-            with torch.inference_mode():
-                outputs.append(self._trunk(batch.log_mel).unflatten(0, (3, -1)).transpose(0, 1))
-            captions += [batch.captions[k :: len(rows)] for k in range(len(rows))]
-            events += [batch.events[k :: len(rows)] for k in range(len(rows))]
-        # Joined out here, because autograd takes no inference tensors.
-        return Items(torch.cat(outputs), captions, events)
+        drawn = (
+            batches.composite_batch(self._bank, pairs.iloc[chunk], self._log, rng if self._augment else None)
+            for chunk, rng in _chunks("composites", len(pairs), seed)
+        )
+        return self._through_trunk(drawn, len(VIEWS))
 
     def base(self, count: int, stage: str, seed: list[int]) -> Items:
         """``count`` base-type items; the bank's clips are those of the stage."""
-        outputs, captions, events = [], [], []
-        for n in progress(range(0, count, CHUNK), "base items through the trunk", quiet=count < 512):
-            rng = np.random.default_rng([*seed, n])
-            batch = base_batch(self._bank, min(CHUNK, count - n), self._log, rng, self._augment)
+        drawn = (
+            batches.base_batch(self._bank, chunk.stop - chunk.start, self._log, rng, self._augment)
+            for chunk, rng in _chunks("base items", count, seed)
+        )
+        return self._through_trunk(drawn, 1)
+
+    def _through_trunk(self, drawn: Iterable[batches.Batch], views: int) -> Items:
+        features, captions, events = [], [], []
+        for batch in drawn:
             with torch.inference_mode():
-                outputs.append(self._trunk(batch.log_mel)[:, None])
-            captions += [[caption] for caption in batch.captions]
-            events += [[event] for event in batch.events]
-        return Items(torch.cat(outputs), captions, events)
+                features.append(self._trunk(batch.log_mel).unflatten(0, (views, -1)).transpose(0, 1))
+            captions += np.reshape(batch.captions, (views, -1)).T.tolist()
+            events += np.reshape(batch.events, (views, -1)).T.tolist()
+        # Joined out here, because autograd takes no inference tensors.
+        return Items(torch.cat(features), captions, events)
+
+
+def _chunks(what: str, count: int, seed: list[int]) -> Iterator[tuple[slice, np.random.Generator]]:
+    for n in progress(range(0, count, CHUNK), f"{what} through the trunk", quiet=count < 512):
+        yield slice(n, min(n + CHUNK, count)), np.random.default_rng([*seed, n])
 
 
 class WaveformSource:
@@ -111,20 +108,20 @@ class WaveformSource:
         views = [(row, view) for row in manifest.to_dict("records") for view in VIEWS]
         outputs = self._features.outputs(views, "composites through the trunk")
         captions = view_captions(manifest, np.random.default_rng(seed))
-        by_pair = [list(map(list, zip(*texts, strict=True))) for texts in (captions, view_events(manifest))]
+        by_pair = [np.transpose(texts).tolist() for texts in (captions, view_events(manifest))]
         return Items(outputs.unflatten(0, (-1, len(VIEWS))), *by_pair)
 
     def base(self, count: int, stage: str, seed: list[int]) -> Items:
         """``count`` base-type items of a stage's clips."""
         clips, rng = for_stage(self.clips, stage), np.random.default_rng(seed)
-        kinds, first, second = draw_base_items(clips, count, rng)
+        kinds, first, second = batches.draw_base_items(clips, count, rng)
         ids = clips["clip_id"].to_numpy()
         pairs = pd.DataFrame({"clip_i": ids[first], "clip_j": ids[second]})
         rows = place(pairs, self._audio, self._window).to_dict("records")
-        views = [(row, BASE_VIEWS[kind]) for row, kind in zip(rows, kinds, strict=True)]
+        views = [(row, batches.BASE_VIEWS[kind]) for row, kind in zip(rows, kinds, strict=True)]
         outputs = self._features.outputs(views, "base items through the trunk")
-        texts = base_captions(clips, kinds, first, second, rng)
-        return Items(outputs[:, None], *([[text] for text in column] for column in texts))
+        texts = batches.base_captions(clips, kinds, first, second, rng)
+        return Items(outputs[:, None], *(np.reshape(column, (-1, 1)).tolist() for column in texts))
 
 
 def make_pool(
@@ -142,15 +139,11 @@ def make_pool(
 
     Args:
         source: composes the items and computes their outputs.
-        pairs, base_items: numbers of composites and of base-type items.
-        seed: of the draws.
+        pairs, base_items: numbers of composites and of base-type items, drawn from ``seed``.
         distinct: composites in groups in which every class occurs at most once.
         largest: bound on the pairs in such a group; None: half of the classes.
         labels: of the clips that composites are made of; base-type items are of all. None: all.
-        stage: whose clips are used.
-
-    Raises:
-        ValueError: when the stage has no clips, or one label only.
+        stage: whose clips are used; ValueError when it has none, or one label only.
     """
     clips, group = source.clips, None
     if labels is not None:

@@ -8,6 +8,8 @@ make of a sound or a caption is computed once (:mod:`tclap.training.features`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +20,13 @@ from torch import Tensor, nn
 
 from tclap import files
 from tclap.data.captions import event_ids
-from tclap.data.clips import for_stage
+from tclap.data.clips import for_stage, listing
 from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training.batch_embedding import BatchEmbedder, Embed, drawing_from
 from tclap.training.checkpoints import Checkpoints
-from tclap.training.distributed import Processes, current
+from tclap.training.distributed import current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise, order_metrics
 from tclap.training.pool import Items, Pool, WaveformSource, batch_rows, make_pool
@@ -45,7 +47,7 @@ class _Term(NamedTuple):
     size: int  # items per step
     dropout: int  # its RNG stream
     weight: float
-    loss: Callable[[Tensor, Tensor, Tensor, Processes | None], Tensor]
+    loss: Callable[..., Tensor]
 
 
 def post_pretrain(
@@ -68,20 +70,16 @@ def post_pretrain(
 ) -> pd.DataFrame:
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
 
-    A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and
-    ``text_loss_batch`` pairs of captions. The control (``loss="clip"``) takes as many items per step,
-    all of them base-type, with CLAP's own loss, and the same captions. The weights of the lowest
-    validation loss are kept. Trunk outputs go to the model's device.
+    A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and ``text_loss_batch``
+    pairs of captions, of all processes together. The control (``loss="clip"``) takes as many items per
+    step, all of them base-type, with CLAP's own loss, and the same captions. The model ends with the
+    weights of the lowest validation loss.
 
     Args:
-        model: is changed.
         variant: the loss.
         text: the text trunk's outputs, on the model's device.
         pool, validation: what is trained and validated on.
-        schedule: number of steps, learning rate and optimiser.
-        batch, replay_batch, text_loss_batch: see above; of all processes together.
         seed: of the batches and the dropout.
-        text_loss: of the words for order.
         chunk_size: of the losses; None: all logits are held.
         embedding: processes, micro-batches and precision; None: this process, all at once, fp32.
         checkpoints: where the state is kept.
@@ -96,25 +94,15 @@ def post_pretrain(
     """
     embedding = embedding or BatchEmbedder()
     processes, device = embedding.processes, model.log_scale.device
+    options = {name: value for name, value in asdict(variant).items() if name.startswith("alpha_")}
+    options["view_weights"] = variant.view_weights
 
-    def temporal(audio: Tensor, words: Tensor, ids: Tensor, group: Processes | None = None) -> Tensor:
-        return temporal_nce(
-            audio,
-            words,
-            model.logit_scale,
-            alpha_same=variant.alpha_same,
-            alpha_cross=variant.alpha_cross,
-            alpha_same_overlap=variant.alpha_same_overlap,
-            alpha_cross_overlap=variant.alpha_cross_overlap,
-            view_weights=variant.view_weights,
-            events=ids,
-            chunk_size=chunk_size,
-            processes=group,
-        )
+    def temporal(audio: Tensor, words: Tensor, **given) -> Tensor:
+        return temporal_nce(audio, words, model.logit_scale, chunk_size=chunk_size, **given, **options)
 
-    def clip(audio: Tensor, words: Tensor, ids: Tensor, group: Processes | None = None) -> Tensor:
-        scale, options = model.logit_scale, {"chunk_size": chunk_size, "processes": group}
-        return clip_loss(audio[0], words[0], scale, ids[0], **options)
+    def clip(audio: Tensor, words: Tensor, events: Tensor, **given) -> Tensor:
+        inputs = (audio[0], words[0], model.logit_scale, events[0])
+        return clip_loss(*inputs, chunk_size=chunk_size, **given)
 
     terms: dict[str, _Term] = {}
     if variant.loss == "clip":
@@ -153,10 +141,9 @@ def post_pretrain(
         found, metrics = {}, {}
         for name, term in terms.items():
             items, rows = drawn(term, step)
-            nothing = model.log_scale.new_zeros(items.features.shape[1], 0, model.dim)
-            audio, words = embedding.embed_local(embed(items), rows, nothing, (seed, term.dropout, step))
+            audio, words = embedding.embed_local(embed(items), rows, device, (seed, term.dropout, step))
             ids = ids_of(items, rows)[:, processes.local_slice(len(rows))]
-            found[name] = term.loss(audio, words, ids, processes)
+            found[name] = term.loss(audio, words, events=ids, processes=processes)
             if term.items == "composites":
                 metrics = {
                     "cosine_batch_audio": (audio[0] * audio[1]).sum(-1).mean(),
@@ -180,8 +167,8 @@ def post_pretrain(
                 audio, words = embedding.embed_all(embed(items), rows, device)
             ids = ids_of(items, rows)
             starts = range(0, len(rows) - size + 1, size)
-            blocks = [term.loss(*(x[:, n : n + size] for x in (audio, words, ids))) for n in starts]
-            found[name] = torch.stack(blocks).mean()
+            blocks = [[x[:, n : n + size] for x in (audio, words, ids)] for n in starts]
+            found[name] = torch.stack([term.loss(a, w, events=i) for a, w, i in blocks]).mean()
         return {"validation_loss": float(total(found))} | metrics
 
     def items_of(step: int) -> str:
@@ -190,19 +177,15 @@ def post_pretrain(
         captions, bad = [], []
         for term in terms.values():
             items, rows = drawn(term, step)
-            named = by_view(items.captions, rows)
-            sides = [side.flatten(0, 1) for side in embedding.embed_all(embed(items), rows, device)]
-            for n, caption in enumerate(named):
-                broken = [
-                    k
-                    for k, side in zip(("audio", "text"), sides, strict=True)
-                    if not side[n].isfinite().all()
-                ]
-                bad += [f"{caption!r} ({' and '.join(broken)})"] if broken else []
-            captions += map(repr, named)
+            named = [repr(caption) for caption in by_view(items.captions, rows)]
+            embedded = embedding.embed_all(embed(items), rows, device)
+            finite = zip(*(side.flatten(0, 1).isfinite().all(1).tolist() for side in embedded), strict=True)
+            sides = [" and ".join(compress(("audio", "text"), (not a, not t))) for a, t in finite]
+            bad += [f"{caption} ({side})" for caption, side in zip(named, sides, strict=True) if side]
+            captions += named
         if bad:
-            return f"{len(bad)} item(s) without a finite embedding: {_some(bad)}"
-        return f"all embeddings are finite; items {_some(captions)}"
+            return f"{len(bad)} item(s) without a finite embedding: {listing(bad, NAMED)}"
+        return f"all embeddings are finite; items {listing(captions, NAMED)}"
 
     heads = nn.ModuleList([model.audio_head, model.text_head])
     heads.register_parameter("log_scale", model.log_scale)
@@ -213,7 +196,6 @@ def post_pretrain(
         what,
         module=heads,
         validate=validate,
-        keep_best=True,
         after_step=model.clamp_scale,
         items=sum(term.size * (3 if term.items == "composites" else 1) for term in terms.values()),
         items_of=items_of,
@@ -227,10 +209,6 @@ def post_pretrain(
 def by_view(texts: Sequence[Sequence[str]], rows: np.ndarray) -> list[str]:
     """Texts of items, all of the first view, then all of the second and so on."""
     return [text for view in zip(*(texts[row] for row in rows), strict=True) for text in view]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def fine_tune(
@@ -250,17 +228,16 @@ def fine_tune(
     precision: str = "fp32",
     checkpoints: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Post-pretrain a model's heads on composites of clips.
+    """Post-pretrain a model's heads on composites of clips; the trunks stay as they are.
 
-    The trunks stay as they are, so each composite and caption goes through them once. The model ends
-    with the heads of the lowest validation loss. Processes started by ``accelerate launch`` share each
-    batch, and then the folder of the checkpoints and the store as well.
+    The model ends with the heads of the lowest validation loss. Processes started by ``accelerate launch``
+    share each batch, the folder of the checkpoints and the store.
 
     Args:
         model: is changed.
         clips: the clips table; its training clips (split ``train`` or ``post``) are composed, and its
             validation clips decide which epoch is kept.
-        variant: what is trained: ``t-clap``, or a name of :data:`tclap.training.variants.VARIANTS`.
+        variant: ``t-clap``, or another name of :data:`tclap.training.variants.VARIANTS`.
         preset: ``published`` (T-CLAP's authors': Adam, the learning rate times 0.95 per epoch) or
             ``cosine`` (AdamW, see :data:`tclap.training.schedule.PRESETS`).
         epochs: passes over the composites.
@@ -269,8 +246,7 @@ def fine_tune(
         pairs: number of composites; None: ten per clip, at most 3200 and as many as there are.
         seed: of composites, batches and dropout.
         store: keeps trunk outputs between calls; None: they are held in memory.
-        micro_batch: composites that go through the heads at a time, for a batch larger than memory
-            allows; None: all. The loss is that of the whole batch.
+        micro_batch: composites that go through the heads at a time, where memory is short; None: all.
         chunk_size: see :func:`tclap.losses.temporal_nce`.
         precision: of the heads, ``fp32`` or ``bf16``.
         checkpoints: a folder in which the state is kept after every epoch; called again with the same

@@ -1,4 +1,4 @@
-"""How long and how fast a training goes: named presets of plain values, and the schedule they make."""
+"""Number of steps, learning rate and optimiser of a training: plain values, with named presets."""
 
 from __future__ import annotations
 
@@ -35,41 +35,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """Plain values that say how a training goes; the defaults are the preset ``cosine``.
+    """Number of steps, learning rate and optimiser; the defaults are the preset ``cosine``."""
 
-    Attributes:
-        steps: number of updates.
-        lr: largest learning rate.
-        validate_every: steps between validations, which are followed by a checkpoint.
-        epoch: steps an epoch.
-        optimiser: ``adamw`` or ``adam``.
-        decay: of the learning rate: ``cosine`` to 0 at the end, or ``epoch``: times ``gamma`` an epoch.
-        gamma: see ``decay``.
-        warmup: share of the steps in which the rate rises.
-        weight_decay: the optimiser's.
-        clip_norm: bound on the norm of all gradients together.
-        loss_scale: what the loss is multiplied by before its gradient is taken.
-    """
-
-    steps: int
-    lr: float
-    validate_every: int = 25
-    epoch: int = 1
-    optimiser: str = "adamw"
-    decay: str = "cosine"
+    steps: int  # updates
+    lr: float  # the largest learning rate
+    validate_every: int = 25  # steps between validations, which are followed by a checkpoint
+    epoch: int = 1  # steps per epoch
+    optimiser: str = "adamw"  # or "adam"
+    decay: str = "cosine"  # to 0 at the end; or "epoch": times gamma per epoch
     gamma: float = 1.0
-    warmup: float = 0.1
+    warmup: float = 0.1  # fraction of the steps in which the rate rises
     weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    loss_scale: float = 1.0
+    clip_norm: float = 1.0  # bound on the norm of all gradients together
+    loss_scale: float = 1.0  # what the loss is multiplied by before its gradient is taken
 
     @classmethod
     def of(cls, preset: str, steps: int, lr: float, **changes: Any) -> Schedule:
-        """The schedule of a named preset.
-
-        Raises:
-            ValueError: on a name that is not in :data:`PRESETS`.
-        """
+        """The schedule of a named preset; ValueError on a name that is not in :data:`PRESETS`."""
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
         return cls(steps, lr, **(PRESETS[preset] | changes))
@@ -82,7 +64,7 @@ class Schedule:
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step, as a share of ``lr``."""
+        """Learning rate of a step, as a fraction of ``lr``."""
         ramp = max(round(self.warmup * self.steps), 1)
         if step < ramp:
             return (step + 1) / ramp

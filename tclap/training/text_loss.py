@@ -18,7 +18,7 @@ from tclap.losses import temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training.features import TextFeatures
 
-STREAM = 1000  # part of a draw's seed, apart from the phases of training
+STREAM = 1000  # RNG stream, apart from those of the phases of training
 SCALE = 20.0
 
 
@@ -30,11 +30,7 @@ class TextOnlyLoss:
     the prompts that name one slot ("the first sound is ..."), those that are true of it: "A
     before B" says that A is first and B second, "A while B" that each is either, "A" that it is both.
 
-    Args:
-        model: whose text head learns.
-        text: its text trunk's outputs.
-        labels: the names of the events.
-        seed: of the draws; a step's draw depends on (seed, step) alone.
+    ``labels`` are the names of the events. A step's draw depends on (seed, step) alone.
     """
 
     def __init__(self, model: AudioTextModel, text: TextFeatures, labels: list[str], seed: int) -> None:

@@ -49,15 +49,11 @@ VARIANTS: dict[str, Variant] = {
 # The same trunk and text tower under another audio head: what a readout can carry.
 READOUTS = {name: Variant(readout=name) for name in (*COMPACT_READOUTS, *PUBLISHED_READOUTS)}
 READOUT_PREFIX = "readout-"
-POLICY_SEPARATOR = "@"  # "t-clap@full" is t-clap heard under another window policy
+POLICY_SEPARATOR = "@"  # "t-clap@full" is t-clap under another window policy
 
 
 def variant(name: str) -> Variant:
-    """A variant by name; ``readout-<name>`` are those of :data:`READOUTS`.
-
-    Raises:
-        ValueError: on an unknown name.
-    """
+    """A variant by name; ``readout-<name>`` are those of :data:`READOUTS`; ValueError on an unknown one."""
     known = VARIANTS | {READOUT_PREFIX + name: value for name, value in READOUTS.items()}
     if name not in known:
         raise ValueError(f"unknown variant {name!r}, expected one of {', '.join(known)}.")

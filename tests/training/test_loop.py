@@ -81,7 +81,6 @@ def test_the_published_preset_on_one_weight_by_hand():
         schedule,
         lambda step: {"loss": (3.0 if step % 3 else 0.1) * (module.weight - 2).square().sum() / 2},
         validate=lambda: {"validation_loss": next(checks)},
-        keep_best=True,
         after_step=lambda: found.append(module.weight.item()),
     )
     assert found == pytest.approx(path, rel=1e-9)
@@ -92,18 +91,18 @@ def test_the_published_preset_on_one_weight_by_hand():
     assert module.weight.item() == found[5]  # the best of the four
 
 
-@pytest.mark.parametrize(("keep_best", "kept"), [(True, 1), (False, 3)])
-def test_the_weights_of_the_lowest_validation_loss_or_the_last(keep_best, kept):
+@pytest.mark.parametrize(("name", "kept"), [("validation_loss", 1), ("validation_accuracy", 3)])
+def test_the_weights_of_the_lowest_validation_loss_or_the_last(name, kept):
     module, seen, losses = weights(0.0), [], iter([3.0, 1.0, 2.0, 1.0])
 
     def validate() -> dict[str, float]:
         assert not torch.is_grad_enabled()
         seen.append(module.weight.item())
-        return {"validation_loss": next(losses)}
+        return {name: next(losses)}
 
     schedule = Schedule(steps=7, lr=0.1, validate_every=2)
-    history = run(module, schedule, validate=validate, keep_best=keep_best)
-    assert list(history["validation_loss"].dropna().index) == [1, 3, 5, 6]  # every second, and the last
+    history = run(module, schedule, validate=validate)
+    assert list(history[name].dropna().index) == [1, 3, 5, 6]  # every second, and the last
     assert len(set(seen)) == 4 and module.weight.item() == seen[kept]
 
 
@@ -166,7 +165,6 @@ def trained(folder: Path | None, stop: Callable[[int], None] = lambda done: None
         Schedule(steps=11, lr=0.3, validate_every=3),
         losses,
         validate=validate,
-        keep_best=True,
         after_step=after_step,
         checkpoints=None if folder is None else Checkpoints(folder, "same"),
     )
