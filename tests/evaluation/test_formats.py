@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,21 @@ def test_ties_are_wrong_and_said(benchmark):
     correct = rows.groupby("item")["correct"].agg(["any", "all"])
     assert not correct.loc["0", "any"] and correct.loc["1", "all"]
     assert rows[rows["item"] == "0"]["tied"].all()
+
+
+def test_which_side_prefers_which(benchmark):
+    """Caption 1 is nearer to sound 0 than to its own, yet each sound is nearest to its own caption."""
+    degrees = {"a then b": 0, "ab": 10, "b then a": 30, "ba": 60}
+
+    class Angles:
+        def encode_text(self, names):
+            angles = np.radians([degrees[Path(name).stem] for name in names])
+            return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+        encode_audio = encode_text
+
+    rows = evaluate(Angles(), read_items(benchmark / "order.csv", benchmark).head(1))
+    assert rows["correct"].tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(

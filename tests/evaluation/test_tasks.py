@@ -154,7 +154,7 @@ def test_items_of_one_pair_by_hand(order, right):
 @pytest.mark.parametrize("count", [7, 8])
 def test_task_4_candidates(count):
     items = make_items(LABELS[:count])
-    places, whiles = set(), 0
+    places, others, whiles = set(), set(), 0
     for item in items[items["task"] == "4"].itertuples():
         assert item.audio.endswith("/forward")
         assert len(item.candidates) == len(set(item.candidates)) == 50
@@ -166,9 +166,11 @@ def test_task_4_candidates(count):
         assert {(a, "before", b), (b, "before", a), (a, "while", b)} <= set(words)
         whiles += sum(r == "while" for _, r, _ in words)
         places |= {*item.answers}
+        others |= {w[0] for w in words} - {a, b}
     # The correct answer has no place of its own, and the rest is drawn evenly: 41 of the 81 are "while".
-    count = int((items["task"] == "4").sum())
-    assert len(places) > 35 and binomtest(whiles - count, 47 * count, 41 / 81).pvalue > 0.001
+    asked = int((items["task"] == "4").sum())
+    assert others == set(LABELS[:count])
+    assert len(places) > 35 and binomtest(whiles - asked, 47 * asked, 41 / 81).pvalue > 0.001
 
 
 def test_items_are_the_seeds_and_survive_parquet(items, tmp_path):
