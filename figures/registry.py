@@ -13,22 +13,13 @@ from matplotlib.figure import Figure
 from figures import accuracies, concepts, controls, curves, read, similarities, style
 
 CONCEPTS = {
-    function.__name__: function
-    for function in (concepts.paradigm, concepts.loss_matrix, concepts.architecture, concepts.slots_idea)
+    name: getattr(concepts, name) for name in ("paradigm", "loss_matrix", "architecture", "slots_idea")
 }
-OF_SUMMARY = (
-    accuracies.tasks,
-    accuracies.ablation,
-    accuracies.prompts,
-    accuracies.readouts,
-    accuracies.windows,
-    accuracies.slot_ablation,
-    controls.conditions,
-    controls.wordings,
-    controls.hold_out,
-)
+ACCURACIES = ("tasks", "ablation", "prompts", "readouts", "windows", "slot_ablation")
+CONTROLS = ("conditions", "wordings", "hold_out")
 RESULTS: dict[str, tuple[Callable, str]] = {
-    **{function.__name__: (function, "summary") for function in OF_SUMMARY},
+    **{name: (getattr(accuracies, name), "summary") for name in ACCURACIES},
+    **{name: (getattr(controls, name), "summary") for name in CONTROLS},
     "margins": (similarities.margins, "results"),
     "similarity": (similarities.similarity, "similarity"),
     "composite": (similarities.composite, "example"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -132,15 +133,12 @@ def results(seed: int = 0) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     centre = {"clap": (0.0, 0.02), "clap-continued": (0.0, 0.03), "t-clap": (0.3, 0.12)}
     frames = []
-    for model, (mean, spread) in centre.items():
-        for run in (0, 1):
-            for task in ("2way_before", "2way_after"):
-                margin = generator.normal(mean, spread, 300)
-                frames.append(pd.DataFrame({
-                    "model": model, "seed": run, "task": task, "item": range(300),
-                    "source_a": "a", "source_b": "b",
-                    "answer": "x", "prediction": "x", "correct": margin > 0, "margin": margin, "chance": 50.0,
-                }))  # fmt: skip
+    for model, run, task in product(centre, (0, 1), ("2way_before", "2way_after")):
+        margin = generator.normal(*centre[model], 300)
+        frames.append(pd.DataFrame({
+            "model": model, "seed": run, "task": task, "item": range(300), "source_a": "a", "source_b": "b",
+            "answer": "x", "prediction": "x", "correct": margin > 0, "margin": margin, "chance": 50.0,
+        }))  # fmt: skip
     frames.append(frames[0].assign(task="2a", margin=np.nan))
     return pd.concat(frames, ignore_index=True)
 
@@ -175,15 +173,12 @@ def similarity(seed: int = 0) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     events = [e for a, b in PAIRS for e in ((a, b), (b, a))]
     rows = []
-    for model in ("clap", "t-clap"):
-        for run in (0, 1):
-            for i, (a, b) in enumerate(events):
-                for j, (c, d) in enumerate(events):
-                    same = 0.6 if i // 2 == j // 2 else 0.1
-                    inverted = model == "t-clap" and i // 2 == j // 2 and i != j
-                    cosine = same - 0.5 * inverted + generator.normal(0, 0.05)
-                    caption = f"this is a sound of {a} before {b}"
-                    rows.append((model, run, i, j, caption, f"{c} \N{RIGHTWARDS ARROW} {d}", cosine))
+    for model, run, (i, (a, b)), (j, (c, d)) in product(
+        ("clap", "t-clap"), (0, 1), *[[*enumerate(events)]] * 2
+    ):
+        inverted = model == "t-clap" and i // 2 == j // 2 and i != j
+        cosine = (0.6 if i // 2 == j // 2 else 0.1) - 0.5 * inverted + generator.normal(0, 0.05)
+        rows.append((model, run, i, j, f"this is a sound of {a} before {b}", f"{c} → {d}", cosine))
     columns = ["model", "seed", "row", "column", "row_caption", "column_event", "similarity"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -201,13 +196,15 @@ def write(folder: Path, content: dict | None = None) -> Path:
     halves[1] += np.linspace(10, -30, 64)[:, None]
     np.savez(folder / "example.npz", forward_mel=np.hstack(halves), reversed_mel=np.hstack(halves[::-1]),
              frame_seconds=0.02, boundary_seconds=2.0)  # fmt: skip
-    relations = ("dog bark before rain", "rain before dog bark", "dog bark while rain")
-    words = [f"this is a sound of {relation}" for relation in relations]
-    forward = {
-        w: {"clap": 0.4 + 0.01 * i, "t-clap": c}
-        for i, (w, c) in enumerate(zip(words, (0.8, 0.1, -0.2), strict=True))
+    cosines = {
+        "dog bark before rain": (0.8, 0.1),
+        "rain before dog bark": (0.1, 0.75),
+        "dog bark while rain": (-0.2, -0.1),
     }
-    backward = {w: {"clap": 0.41, "t-clap": c} for w, c in zip(words, (0.1, 0.75, -0.1), strict=True)}
+    forward, backward = (
+        {f"this is a sound of {words}": {"clap": 0.4, "t-clap": c[n]} for words, c in cosines.items()}
+        for n in (0, 1)
+    )
     example = {"first": "dog bark", "second": "rain", "captions": forward, "captions_reversed": backward}
     (folder / "example.json").write_text(json.dumps(example))
     return folder

@@ -33,17 +33,8 @@ class Graph:
 
     def snakemake(self, *options: str, targets: tuple[str, ...] = ("all", "paper_inputs")) -> str:
         command = [sys.executable, "-m", "snakemake", "--snakefile", self.checkout / "workflow" / "Snakefile"]
-        command += [
-            "--directory",
-            self.root,
-            "--cores",
-            "1",
-            *options,
-            "--config",
-            "profile=smoke",
-            "--",
-            *targets,
-        ]
+        command += ["--directory", self.root, "--cores", "1", *options]
+        command += ["--config", "profile=smoke", "--", *targets]
         environment = os.environ | {"TCLAP_ROOT": str(self.root), "PYTHONPATH": str(self.checkout)}
         told = {"capture_output": True, "text": True, "env": environment, "cwd": self.root}
         done = subprocess.run([str(word) for word in command], **told)

@@ -30,25 +30,18 @@ READ = {
     "Finally a whistle": {"finally"},
     "At first a hum, eventually a roar": {"first", "finally", "comma"},
     "A fiddle along with a flute": {"along with", "with"},
-    "A gong sounds as a door shuts": {"as"},
     "A pump clatters, all the while it rains": {"while", "comma"},
-    "Applause during a daytime show": {"during"},
     # What sounds like time and is not.
     "A fan slows as time goes by": set(),
-    "A pipe bursts as a result": set(),
     "Owls hoot during the night": set(),
-    "Frogs during the summer": set(),
     "A dog as well as a cat": set(),
     "Wind for a while": set(),
     "Tools such as saws": set(),
     "Water drips now and then": set(),
     "A clock strikes once": set(),
     "It is as loud as a jet": set(),
-    "A siren as if far away": set(),
     "One car after another": {"again and again"},
-    "A hammer strikes repeatedly": {"again and again"},
     "A shop next to a street": set(),
-    "The bus comes to a stop": set(),
 }
 
 
@@ -63,22 +56,9 @@ def test_every_pattern_is_read_above():
 
 
 def test_shares_by_hand():
-    captions = pd.DataFrame(
-        {
-            "data_set": ["one"] * 6 + ["two"] * 2,
-            "clip_id": ["a", "a", "b", "b", "c", "c", "d", "e"],
-            "caption": [
-                "hail before rain",
-                "hail",
-                "rain while hail",
-                "rain, then hail",
-                "x and y",
-                "x",
-                "y",
-                "z",
-            ],
-        }
-    )
+    texts = "hail before rain|hail|rain while hail|rain, then hail|x and y|x|y|z".split("|")
+    sets, clips = ["one"] * 6 + ["two"] * 2, list("aabbccde")
+    captions = pd.DataFrame({"data_set": sets, "clip_id": clips, "caption": texts})
     found = shares(captions).set_index(["data_set", "connective"])
     assert found.loc[("one", "before"), ["captions", "total"]].tolist() == [1, 6]
     assert found.loc[("one", "any order word"), "share"] == pytest.approx(100 * 2 / 6)
@@ -101,9 +81,8 @@ def test_shares_by_hand():
 def test_official_captions(audiocaps_root, clotho_root, monkeypatch):
     monkeypatch.setenv("AUDIOCAPS_ROOT", str(audiocaps_root))
     monkeypatch.setenv("CLOTHO_ROOT", str(clotho_root))
-    captions = pd.concat(
-        [data_set.read_captions() for data_set in module.DATA_SETS.values()], ignore_index=True
-    )
+    captions = pd.concat([data_set.read_captions() for data_set in module.DATA_SETS.values()])
+    captions = captions.reset_index(drop=True)
     found = connectives(captions["caption"])
     # Unambiguous ones against a plain count of words.
     words = captions["caption"].str.lower().map(lambda text: set(re.findall(r"[a-z]+", text)))
