@@ -56,7 +56,7 @@ def test_every_pattern_is_read_above():
 
 
 def test_shares_by_hand():
-    texts = "hail before rain|hail|rain while hail|rain, then hail|x and y|x|y|z".split("|")
+    texts = ["hail before rain", "hail", "rain while hail", "rain, then hail", "x and y", "x", "y", "z"]
     sets, clips = ["one"] * 6 + ["two"] * 2, list("aabbccde")
     captions = pd.DataFrame({"data_set": sets, "clip_id": clips, "caption": texts})
     found = shares(captions).set_index(["data_set", "connective"])
