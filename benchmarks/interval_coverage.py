@@ -34,7 +34,7 @@ def independent(rng: np.random.Generator, n: int, accuracy: float) -> Drawn:
 
 
 def clustered(rng: np.random.Generator, n: int, accuracy: float) -> Drawn:
-    """Scores [n] and sources [n]; the items of a clip are right with the clip's own probability."""
+    """Scores ``[n]`` and sources ``[n]``; the items of a clip are correct with the clip's own probability."""
     clip = np.arange(n) // ITEMS_PER_CLIP
     concentration = (1 - INTRACLASS) / INTRACLASS
     right = rng.beta(accuracy * concentration, (1 - accuracy) * concentration, size=n // ITEMS_PER_CLIP)
@@ -42,7 +42,7 @@ def clustered(rng: np.random.Generator, n: int, accuracy: float) -> Drawn:
 
 
 def composites(pool: float) -> Callable[[np.random.Generator, int, float], Drawn]:
-    """Scores [n] and sources [n, 2] of pairs of different clips from a pool of ``pool * n``."""
+    """Scores ``[n]`` and sources ``[n, 2]`` of pairs of different clips from a pool of ``pool * n``."""
 
     def draw(rng: np.random.Generator, n: int, accuracy: float) -> Drawn:
         clips = round(pool * n)

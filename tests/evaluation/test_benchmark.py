@@ -40,15 +40,15 @@ def clips(recordings):
 
 
 class Blind:
-    """Hears which tones there are, not when; any object with two methods will do."""
+    """Knows which tones there are, not when; any object with two methods will do."""
 
     sample_rate, window = RATE, 0.5
 
     def __init__(self):
-        self.heard, self.read = [], []
+        self.sounds, self.read = [], []
 
     def encode_audio(self, waveforms):
-        self.heard += [np.asarray(w) for w in waveforms]
+        self.sounds += [np.asarray(w) for w in waveforms]
         power = np.abs(np.fft.rfft(np.stack(waveforms), axis=1)) ** 2
         hertz = np.fft.rfftfreq(np.stack(waveforms).shape[1], 1 / RATE)
         bands = [power[:, np.abs(hertz - pitch) < 150].sum(axis=1) for pitch in PITCHES.values()]
@@ -124,11 +124,11 @@ def test_every_sound_and_caption_is_encoded_once(clips):
     assert max(collections.Counter(model.read).values()) == 1
     test = clips[clips["split"] == "test"]
     # Singles, views, conditions, three events and two of one class.
-    assert len(model.heard) == len(test) + 3 * 30 + 10 * (len(CONDITIONS) + 2)
-    assert all(w.shape == (4000,) and w.dtype == np.float32 for w in model.heard)
+    assert len(model.sounds) == len(test) + 3 * 30 + 10 * (len(CONDITIONS) + 2)
+    assert all(w.shape == (4000,) and w.dtype == np.float32 for w in model.sounds)
     few = Blind()
     some = evaluate(few, clips, "tasks", pairs=30)
-    assert len(few.heard) < len(test) + 3 * 30 and set(some["task"]) == set(TASKS) - {"4"}
+    assert len(few.sounds) < len(test) + 3 * 30 and set(some["task"]) == set(TASKS) - {"4"}
     # A suite's rows are the same alone and among others.
     again = rows[rows["task"].isin(TASKS)].reset_index(drop=True)[some.columns.tolist()]
     pd.testing.assert_frame_equal(again.astype({"correct": bool, "tied": bool}), some)
@@ -152,7 +152,7 @@ def test_scale_and_kind_of_embeddings_do_not_matter(clips):
 def test_rate_and_window_can_be_given(clips):
     class Bare:
         encode_audio, encode_text = Blind.encode_audio, Blind.encode_text
-        heard, read, window = [], [], 0.5
+        sounds, read, window = [], [], 0.5
 
     assert len(evaluate(Bare(), clips, pairs=12, sample_rate=RATE))
     for options, word in (({}, "sample_rate"), ({"sample_rate": RATE, "window": 0}, "window is 0")):
