@@ -46,11 +46,12 @@ evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [
 		--out $(TCLAP_ROOT)/runs/evaluate/$(BASE)-$(DATA).parquet
 
 test: .venv/ready lint ## run the test suite
-	$(BIN)/python -m pytest --numprocesses $(CORES)
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
 
-lint: .venv/ready ## check format and style
+lint: .venv/ready ## check format, style and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 lab: .venv/ready ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
