@@ -24,8 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import random_weights
 from tclap.losses import temporal_nce
-from tclap.models.base import PRECISIONS, AudioTextModel
+from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
+from tclap.training.batch_embedding import PRECISIONS
 
 REPEATS, SIZE = 5, 4096
 

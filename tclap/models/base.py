@@ -27,7 +27,6 @@ from tclap.models.weights import load_exactly
 from tclap.models.windows import Windows
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Tokens(NamedTuple):
@@ -59,11 +58,6 @@ class AudioTextModel(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.max_log_scale = max(MAX_LOG_SCALE, math.log(initial_scale))
-
-    @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> AudioTextModel:
-        """The model on published weights; one that has none is freshly initialised."""
-        return cls(**options)
 
     def train(self, mode: bool = True) -> AudioTextModel:
         """Set training mode of the parts that are trained; pretrained ones stay in evaluation mode."""
@@ -103,10 +97,7 @@ class AudioTextModel(nn.Module):
             self.log_scale.clamp_(max=self.max_log_scale)
 
     def embed_audio(self, features: Tensor) -> Tensor:
-        """Embeddings ``[N, d]``, L2-normalised, float32 at least, from trunk outputs ``[N, T, D]``.
-
-        Kept outputs may be in half precision and on the CPU.
-        """
+        """Embeddings ``[N, d]``, L2-normalised, float32 at least, from (kept) trunk outputs ``[N, T, D]``."""
         return _normalised(self.audio_head(features.to(self.log_scale)))
 
     def embed_text(self, tokens: Tokens) -> Tensor:
@@ -126,7 +117,6 @@ class AudioTextModel(nn.Module):
         *,
         policy: str = "fit",
         seed: int = 0,
-        precision: str = "fp32",
     ) -> Tensor:
         """Embed audio: float32 ``[N, d]``, L2-normalised.
 
@@ -136,27 +126,21 @@ class AudioTextModel(nn.Module):
             batch_size: number of waveforms in memory at a time; None: the model's own.
             policy, seed: what becomes of audio that is not as long as the window, see
                 :class:`~tclap.models.windows.Windows`.
-            precision: ``fp32``, or ``bf16`` for the trunk's products (its spectra and the head stay fp32).
 
         Raises:
-            ValueError: on empty, non-finite or wrongly shaped waveforms, an unknown policy or
-                precision, or audio longer than the model can take at once.
+            ValueError: on empty, non-finite or wrongly shaped waveforms, an unknown policy, or audio
+                longer than the model can take at once.
         """
         if isinstance(waveforms_or_paths, (str, Path)):
             raise TypeError(f"expected a sequence of paths or waveforms, got one path: {waveforms_or_paths}.")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
         was_training = self.training
         self.eval()
         windows = Windows(self.sample_rate, self.window, policy, seed)
-        device = self.log_scale.device
         try:
             batches = []
             for batch in windows.batches(waveforms_or_paths, sample_rate, batch_size or self.batch_size):
-                waveforms = torch.from_numpy(batch).to(device)
-                with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
-                    features = self.audio_trunk(waveforms)
-                batches.append(self.embed_audio(features.float()))
+                features = self.audio_trunk(torch.from_numpy(batch).to(self.log_scale.device))
+                batches.append(self.embed_audio(features))
         finally:
             self.train(was_training)
         return torch.cat(batches) if batches else self.log_scale.new_zeros(0, self.dim)

@@ -81,9 +81,7 @@ CONTEXTS = ("local", "attention")
 class AudioTrunk(nn.Module):
     """Log-mel, convolution stem and context: ``[N, samples] -> [N, frames / 8, width]``."""
 
-    def __init__(
-        self, sample_rate: int, n_fft: int, hop: int, mels: int, width: int, context: str = "local"
-    ) -> None:
+    def __init__(self, sample_rate: int, n_fft: int, hop: int, mels: int, width: int, context: str) -> None:
         super().__init__()
         self.mel = LogMel(sample_rate, n_fft, hop, mels)
         self.stem = nn.Sequential(
@@ -189,9 +187,6 @@ class Compact(AudioTextModel):
         initial_scale: τ at the start.
         context: what a frame of the trunk depends on: ``local``, about a quarter of a second around it (and
             the level of the whole, by the norms), or ``attention``, all other frames.
-
-    Raises:
-        ValueError: on an unknown readout or context.
     """
 
     name = "compact"

@@ -71,14 +71,8 @@ class AudioTrunk(Trunk):
 class Laion(AudioTextModel):
     """LAION-CLAP; use :func:`tclap.load_model`.
 
-    Args:
-        network: transformers' model; it is taken apart.
-        tokenizer: of its text encoder.
-        settings: of its log-mel, rate and window.
-        readout: one of :data:`tclap.models.PUBLISHED_READOUTS`.
-
-    Raises:
-        ValueError: on an unknown readout or a model with feature fusion.
+    ``network`` is taken apart; ``settings`` are of its log-mel, rate and window; ``readout`` is one of
+    :data:`tclap.models.PUBLISHED_READOUTS`. A model with feature fusion is a ValueError.
     """
 
     name = "laion-clap"

@@ -9,9 +9,9 @@ trained       ``fc1``, last BERT layer,   last norm of HTSAT, last GPT-2 block a
               both projections, τ         both projections, τ
 ============  ==========================  ===========================================
 
-(Elizalde et al., arXiv 2206.04769 and 2309.05767.) The msclap package is used for its architecture and
-configuration alone: its reading of files, random windows, padding of every caption and ``torchaudio``
-are not. What is trained is the published preset of T-CLAP's authors.
+(Elizalde et al., arXiv 2206.04769 and 2309.05767.) The encoders are made of the msclap package's layers and
+configuration; its reading of files, random windows, padding of every caption and ``torchaudio`` are not
+used. What is trained is the published preset of T-CLAP's authors.
 
 Weights: ``CLAP_weights_2022.pth`` and ``CLAP_weights_2023.pth`` of the hub's ``microsoft/msclap``. They
 hold the text encoders too, of which only configuration and tokenizer are needed: from
@@ -36,9 +36,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from tclap import files
-from tclap.models.base import AudioTextModel
-from tclap.models.msclap_parts import Cnn14Head, Cnn14Trunk, Gpt2Head, Gpt2Trunk, HtsatTrunk
-from tclap.models.towers import FirstTokenHead, HtsatHead, TextTrunk
+from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.readouts import PublishedHead
+from tclap.models.towers import FirstTokenHead, HtsatHead, TextTrunk, Trunk, first_output
 from tclap.models.weights import in_one_sentence, load_exactly, read_weights
 
 REPOSITORY = "microsoft/msclap"
@@ -67,11 +67,124 @@ def _architecture() -> ModuleType:
     return module
 
 
+class AudioTrunk(Trunk):
+    """The package's audio encoder ``base`` up to its global pooling: ``[N, samples] -> [N, T, D]``."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    @property
+    def front(self) -> nn.Module:
+        """The module that has the spectrogram's layers."""
+        return getattr(self.base, "htsat", self.base)
+
+    @property
+    def hop(self) -> int:
+        """Samples from frame to frame."""
+        return self.front.spectrogram_extractor.stft.hop_length
+
+    def decibels(self, waveforms: Tensor) -> Tensor:
+        """Mel power ``[N, frames, bands]`` in dB; a spectrum needs all of float32's digits."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return self.front.logmel_extractor(self.front.spectrogram_extractor(waveforms.float()))[:, 0]
+
+    def log_mel(self, waveforms: Tensor) -> Tensor:
+        """Normalised log-mel ``[N, 1, frames, bands]``."""
+        return self.front.bn0(self.decibels(waveforms)[:, None].transpose(1, 3)).transpose(1, 3)
+
+
+class Cnn14Trunk(AudioTrunk):
+    """Cnn14's maps, averaged over frequency: 2048 channels, a step every 32 frames (0.23 s)."""
+
+    width = 2048
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        maps, device = self.log_mel(waveforms), waveforms.device.type
+        for k in range(1, 7):
+            # The first block is never in lower precision: a log-mel's small differences would be lost.
+            with torch.autocast(device, enabled=k > 1 and torch.is_autocast_enabled(device)):
+                block = getattr(self.base, f"conv_block{k}")
+                maps = block(maps, pool_size=(2, 2) if k < 6 else (1, 1))
+        return maps.mean(3).transpose(1, 2).float()
+
+
+class HtsatTrunk(AudioTrunk):
+    """HTSAT's tokens before the last norm: 32 steps in time, two frequency halves of 768 side by side.
+
+    The spectrogram is stretched to 1024 frames, cut into four quarters, and these are stacked into
+    a square picture: the token in row 2 · quarter + half is of the time 8 · quarter + column.
+    """
+
+    width = 2 * 768
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        htsat = self.base.htsat
+        longest = htsat.spec_size * htsat.freq_ratio
+        log_mel = self.log_mel(waveforms)
+        if log_mel.shape[2] > longest:
+            raise ValueError(
+                f"HTSAT takes at most {longest} frames at once; {waveforms.shape[1]} samples give "
+                f"{log_mel.shape[2]}. The msclap package averages several crops of longer audio, across "
+                "which order is lost: use the window policy fit."
+            )
+        tokens = htsat.pos_drop(htsat.patch_embed(htsat.reshape_wav2img(log_mel)))
+        for layer in htsat.layers:
+            tokens, _ = layer(tokens)
+        side = htsat.spec_size // 2 ** (len(htsat.layers) - 1) // htsat.patch_stride[0]
+        quarters = htsat.freq_ratio
+        grid = tokens.unflatten(1, (quarters, side // quarters, side))  # quarter, half, column
+        return grid.transpose(2, 3).flatten(1, 2).flatten(2).float()
+
+
+class Cnn14Head(PublishedHead):
+    """Mean + maximum over time, ``fc1``, projection."""
+
+    def __init__(self, fc1: nn.Module, projection: nn.Module, dim: int) -> None:
+        super().__init__(projection, Cnn14Trunk.width, dim)
+        self.fc1, self.dropout = fc1, nn.Dropout(0.5)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        pooled = self.dropout(features.amax(1) + features.mean(1))
+        return self.dropout(torch.relu(self.fc1(pooled)))
+
+
+class Gpt2Trunk(TextTrunk):
+    """GPT-2 with msclap's rules: an end-of-text token, "!" (id 0) as padding, and the token read out.
+
+    msclap reads token *count(ids ≠ 0) − 1*, which in a caption with a "!" of its own is not the last
+    one. Attention looks back only, so what comes after that token is cut off here.
+    """
+
+    suffix = " <|endoftext|>"
+
+    def __init__(self, encoder: nn.Module, tokenizer, longest: int) -> None:
+        super().__init__(encoder, tokenizer, longest)
+        tokenizer.add_special_tokens({"pad_token": "!"})
+
+    def lengths(self, encoded) -> Tensor:
+        """Number of tokens ``[N]`` up to the one that is read out."""
+        return (encoded["input_ids"] != 0).sum(1)
+
+
+class Gpt2Head(nn.Module):
+    """GPT-2's last block and norm, the last token, projection. Causal: padding is never looked at."""
+
+    def __init__(self, layer: nn.Module, norm: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.norm, self.projection = layer, norm, projection
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        values, lengths = tokens
+        values = first_output(self.layer(values))
+        last = values[torch.arange(len(values), device=values.device), lengths - 1]
+        return self.projection(self.norm(last))
+
+
 class Msclap(AudioTextModel):
     """An msclap model; use :func:`tclap.load_model`. A subclass cuts the encoders into trunk and head.
 
-    Args:
-        readout: one of :data:`tclap.models.PUBLISHED_READOUTS`.
+    ``readout`` is one of :data:`tclap.models.PUBLISHED_READOUTS`.
     """
 
     pretrained = ("audio_trunk.", "text_trunk.")
@@ -110,7 +223,13 @@ class Msclap(AudioTextModel):
             OSError: when weights, configuration or tokenizer are missing or not readable.
             ValueError: when the weights are damaged, hold code, or are another model's.
         """
-        path, revision = (Path(weights), None) if weights is not None else cls._official_file(revision)
+        if weights is None:
+            file = f"CLAP_weights_{cls.name[-4:]}.pth"
+            with in_one_sentence(f"{file} of the hub's {REPOSITORY}", "give the path of the file as weights"):
+                path = Path(hf_hub_download(REPOSITORY, file, revision=revision))
+            revision = path.parent.name  # the cache keeps a file under its commit
+        else:
+            path, revision = Path(weights), None
         content = read_weights(path, "model")
         model = cls(readout)
         model._load_official(content["model"], path)
@@ -123,19 +242,10 @@ class Msclap(AudioTextModel):
         model.config = model.config | {"origin": model.origin}
         return model
 
-    @classmethod
-    def _official_file(cls, revision: str | None = None) -> tuple[Path, str]:
-        name = f"CLAP_weights_{cls.name[-4:]}.pth"
-        with in_one_sentence(f"{name} of the hub's {REPOSITORY}", "give the path of the file as weights"):
-            path = Path(hf_hub_download(REPOSITORY, name, revision=revision))
-        return path, path.parent.name  # the cache keeps a file under its commit
-
     def official_name(self, name: str) -> str:
         """msclap's name of an entry of this model's ``state_dict``."""
-        for ours, theirs in self.moved.items():
-            if name.startswith(ours):
-                return theirs + name.removeprefix(ours)
-        return name
+        (prefix,) = [ours for ours in self.moved if name.startswith(ours)] or [""]
+        return self.moved.get(prefix, "") + name.removeprefix(prefix)
 
     def _load_official(self, state: dict[str, Tensor], path: Path) -> None:
         published = [name for name in self.state_dict() if not name.startswith("audio_head.order.")]
@@ -145,17 +255,13 @@ class Msclap(AudioTextModel):
     def official_state(self) -> dict[str, Tensor]:
         """The whole model under msclap's own names; ValueError with a readout that msclap does not have."""
         if self.config["readout"] != "published":
-            raise ValueError(
-                f"a model with the readout {self.config['readout']} cannot be exported to msclap, "
-                "which has the published one only."
-            )
+            raise ValueError(f"the readout {self.config['readout']} cannot be exported: msclap has no such.")
         return {self.official_name(n): t.detach().cpu() for n, t in self.state_dict().items()}
 
     def export(self, path: str | Path) -> None:
         """Write a checkpoint that ``msclap.CLAP(model_fp=path, version=...)`` loads; errors as above."""
-        checkpoint: dict[str, Any] = {"model": self.official_state()}
-        if self.origin and self.origin.get("random_weights"):
-            checkpoint["random_weights"] = True
+        is_random = bool(self.origin and self.origin.get("random_weights"))
+        checkpoint = {"model": self.official_state()} | ({"random_weights": True} if is_random else {})
         with files.replacing(path) as temporary:
             torch.save(checkpoint, temporary)
 

@@ -16,9 +16,8 @@ from tclap.models import PUBLISHED_READOUTS, READOUTS
 
 
 def _lengths(values: Tensor, lengths: Tensor | None) -> Tensor:
-    if lengths is None:
-        return torch.full((values.shape[0],), values.shape[1], device=values.device)
-    return lengths
+    whole = torch.full((values.shape[0],), values.shape[1], device=values.device)
+    return whole if lengths is None else lengths
 
 
 class Mean(nn.Module):
@@ -96,7 +95,7 @@ class ResidualSegments(nn.Module):
 class PublishedHead(nn.Module):
     """An audio head as published, with or without an order head beside it: ``[N, T, D] -> [N, d]``.
 
-    A subclass defines ``pooled(features)``, the input of its ``projection``.
+    A subclass defines ``pooled(features)``, the published input of its ``projection``.
     """
 
     def __init__(self, projection: nn.Module, width: int, dim: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tclap import files
 from tclap.models.base import AudioTextModel
-from tclap.models.weights import read_weights
+from tclap.models.weights import in_one_sentence, read_weights
 
 MODELS = {
     "compact": "tclap.models.compact:Compact",
@@ -58,7 +58,8 @@ def load_model(
     if unknown:
         raise ValueError(f"{name} has no option {unknown[0]!r}, expected among {', '.join(accepted)}.")
     if not ours:
-        return model_class.from_pretrained(weights, **options).to(device).eval()
+        given = {"weights": weights} if is_published else {}
+        return source(**given, **options).to(device).eval()
     config, state = read_checkpoint(Path(weights), name)
     pretrained = options.pop("pretrained", None)
     slots = config.pop("slots", None)
@@ -98,21 +99,14 @@ def read_checkpoint(weights: Path, name: str) -> tuple[dict[str, Any], dict[str,
     """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
 
     Raises:
-        FileNotFoundError, ValueError: when a file is missing, damaged or another model's.
+        OSError, ValueError: when a file is missing, damaged or another model's.
     """
-    sidecar = weights.with_suffix(".json")
-    for path in (weights, sidecar):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; a checkpoint is a .safetensors and a .json file.")
-    state = read_weights(weights)
-    try:
+    state, sidecar = read_weights(weights), weights.with_suffix(".json")
+    with in_one_sentence(str(sidecar), "expected a checkpoint's model, config and weights_hash as JSON"):
         metadata = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{sidecar} is no readable JSON: {error}") from error
-    if not isinstance(metadata, dict) or not {"model", "config", "weights_hash"} <= metadata.keys():
-        raise ValueError(f"{sidecar} is no checkpoint's sidecar, expected model, config and weights_hash.")
-    if metadata["model"] != name:
-        raise ValueError(f"{weights} holds weights of {metadata['model']!r}, expected {name!r}.")
-    if metadata["weights_hash"] != files.hash_state(state):
+        model, config, weights_hash = (metadata[key] for key in ("model", "config", "weights_hash"))
+    if model != name:
+        raise ValueError(f"{weights} holds weights of {model!r}, expected {name!r}.")
+    if weights_hash != files.hash_state(state):
         raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
-    return metadata["config"], state
+    return config, state

@@ -38,20 +38,16 @@ class HtsatHead(PublishedHead):
         self.norm = norm
 
     def pooled(self, features: Tensor) -> Tensor:
-        """The published input of the projection."""
         return self.norm(features.unflatten(2, (-1, *self.norm.normalized_shape))).mean((1, 2))
 
 
 class TextTrunk(Trunk):
     """A text encoder up to its last layer: captions to :class:`Tokens`, special tokens included.
 
-    Args:
-        encoder: of transformers.
-        tokenizer: its tokenizer.
-        longest: number of tokens at which a caption is cut.
+    ``longest`` is the number of tokens at which a caption is cut.
 
     Raises:
-        ValueError: when the encoder is of another vocabulary than the tokenizer.
+        ValueError: when the tokenizer is of another vocabulary than the encoder.
     """
 
     suffix = ""  # appended to every caption

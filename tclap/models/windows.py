@@ -19,10 +19,7 @@ class Windows:
     """A window policy: what becomes of audio that is not as long as the window.
 
     Shorter audio is repeated. Of longer audio ``fit`` takes the most energetic window, ``full`` all, for
-    a model that can take it, ``msclap`` a window at random, drawn from ``seed`` and the item's position.
-
-    Raises:
-        ValueError: on an unknown policy.
+    a model that can take it, ``msclap`` one at random, drawn from ``seed`` and the item's position.
     """
 
     sample_rate: int  # of the model, in Hz
@@ -37,14 +34,12 @@ class Windows:
     def batches(self, items: Sequence, sample_rate: int | None, size: int) -> Iterator[np.ndarray]:
         """Waveforms ``[n ≤ size, samples]`` of one length each, in the order of the items.
 
-        Items are paths of audio files, or 1-d waveforms at ``sample_rate`` in Hz (None: the model's own).
-
-        Raises:
-            ValueError: on an empty, non-finite or wrongly shaped waveform.
+        Items are paths of audio files, or 1-d waveforms at ``sample_rate`` in Hz (None: the model's own);
+        one that is empty, not finite or of another shape is a ValueError.
         """
         for start in range(0, len(items), size):
-            stop = min(start + size, len(items))
-            fitted = [self.fitted(self._waveform(items[n], sample_rate), n) for n in range(start, stop)]
+            waveforms = (self._waveform(item, sample_rate) for item in items[start : start + size])
+            fitted = [self.fitted(waveform, n) for n, waveform in enumerate(waveforms, start)]
             # Under "full" lengths differ, and a batch has one.
             one_length = len({len(waveform) for waveform in fitted}) == 1
             for group in [fitted] if one_length else [[waveform] for waveform in fitted]:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from tclap.models.base import PRECISIONS
 from tclap.training.distributed import Processes
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Embed = Callable[[np.ndarray], tuple[Tensor, Tensor]]  # rows to audio and text embeddings [..., n, d]
 
 

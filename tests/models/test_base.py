@@ -127,9 +127,10 @@ def test_encoding_leaves_the_mode_as_it_was_also_after_an_error(tiny_model):
     assert tiny_model.training and tiny_model.audio_head.training
 
 
-def test_half_precision_is_near_and_of_float32_unit_vectors(tiny_model):
+def test_under_autocast_embeddings_are_near_and_of_float32_unit_vectors(tiny_model):
     single = tiny_model.encode_audio(noise(4))
-    half = tiny_model.encode_audio(noise(4), precision="bf16")
+    with torch.autocast("cpu", torch.bfloat16):
+        half = tiny_model.encode_audio(noise(4))
     assert half.dtype == torch.float32 and not torch.equal(half, single)
     assert torch.nn.functional.cosine_similarity(half, single).min() > 0.999
     close(half.norm(dim=1), torch.ones(4), atol=1e-5)
@@ -146,8 +147,6 @@ def test_input_that_is_no_sequence_and_unknown_options(tiny_model, tmp_path):
         tiny_model.encode_audio(tmp_path / "a.wav")
     with pytest.raises(ValueError, match="policy must be one of fit, full, msclap, got 'crop'"):
         tiny_model.encode_audio(noise(1), policy="crop")
-    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp16'"):
-        tiny_model.encode_audio(noise(1), precision="fp16")
 
 
 # The temperature
@@ -203,13 +202,13 @@ def test_a_checkpoint_that_is_not_whole(tiny_model, tmp_path):
     path.write_bytes(content)
     for damaged in ("{", "[]", "{}", '{"model": "compact"}'):
         sidecar.write_text(damaged)
-        with pytest.raises(ValueError, match=r"m\.json is no"):
+        with pytest.raises(OSError, match=r"m\.json could not be loaded .* expected a checkpoint's model"):
             load_model("compact", path)
     sidecar.write_text(text.replace('"model": "compact"', '"model": "msclap-2022"'))
     with pytest.raises(ValueError, match="holds weights of 'msclap-2022', expected 'compact'"):
         load_model("compact", path)
     sidecar.unlink()
-    with pytest.raises(FileNotFoundError, match=r"m\.json is missing"):
+    with pytest.raises(OSError, match=r"m\.json could not be loaded \(.*No such file"):
         load_model("compact", path)
 
 

@@ -16,13 +16,12 @@ import pytest
 import soundfile
 import torch
 import transformers
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import normalize
 
 from tclap import audio, files
-from tclap.models.msclap import Msclap2023
-from tclap.models.msclap_parts import Gpt2Trunk
+from tclap.models.msclap import Gpt2Trunk, Msclap2023
 from tclap.models.registry import load_model
-from tclap.slots.model import Reading, SlotModel
+from tclap.slots.model import SlotModel
 from tclap.slots.training import any_words
 
 RATE = 44100
@@ -55,8 +54,8 @@ def checkpoint(version, request) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(version, checkpoint):
-    return load_model(f"msclap-{version}", checkpoint)
+def model(version, request):
+    return request.getfixturevalue(f"msclap_{version}")
 
 
 @pytest.fixture(scope="module")
@@ -200,26 +199,8 @@ def projection(inputs: int) -> int:
     return inputs * 1024 + 1024 * 1024 + 2 * 1024  # two matrices without bias, a norm
 
 
-def named(part: str, names: list[str], kinds: tuple[str, ...] = ("weight", "bias")) -> list[str]:
-    return [f"{part}.{name}.{kind}" for name in names for kind in kinds]
-
-
-PROJECTIONS = [
-    f"{part}.projection.{name}"
-    for part in ("audio_head", "text_head")
-    for name in ("linear1.weight", "linear2.weight", "layer_norm.weight", "layer_norm.bias")
-]
-BERT_LAYER = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
-BERT_LAYER += ["attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"]
-GPT2_BLOCK = ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"]
-TRAINED = {
-    "2022": [*named("audio_head", ["fc1"]), *named("text_head.layer", BERT_LAYER)],
-    "2023": [
-        *named("audio_head", ["norm"]),
-        *named("text_head.layer", GPT2_BLOCK),
-        *named("text_head", ["norm"]),
-    ],
-}
+PARTS = {"audio_head.projection", "text_head.projection", "text_head.layer", "log_scale"}
+TRAINED = {"2022": PARTS | {"audio_head.fc1"}, "2023": PARTS | {"audio_head.norm", "text_head.norm"}}
 NORM = 2 * 768
 ATTENTION_AND_MLP = 4 * linear(768, 768) + linear(768, 3072) + linear(3072, 768)
 COUNT = {
@@ -229,31 +210,10 @@ COUNT = {
 
 
 def test_what_is_trained_is_the_published_preset(version, model, wrapper):
-    parameters = {id(parameter) for parameter in model.head_parameters()}
-    names = [name for name, parameter in model.named_parameters() if id(parameter) in parameters]
-    assert sorted(names) == sorted([*TRAINED[version], *PROJECTIONS, "log_scale"])
-    assert sum(parameter.numel() for parameter in model.head_parameters()) == COUNT[version]
-    assert {id(p) for p in model.parameters() if p.requires_grad} == parameters
+    trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    assert {".".join(name.split(".")[:2]) for name in trained} == TRAINED[version]
+    assert sum(trained.values()) == COUNT[version]
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in wrapper.clap.parameters())
-
-
-def test_training_moves_the_heads_alone(model):
-    own = model.with_own_heads().train()
-    waveforms = torch.from_numpy(noise(2, 1.0))
-    sounds, texts = own.audio_trunk(waveforms), own.text_trunk(CAPTIONS[:2])
-    assert not sounds.requires_grad and not texts.values.requires_grad
-    for embed, features in ((own.embed_audio, sounds), (own.embed_text, texts)):
-        assert furthest(embed(features), embed(features)) > 1e-3  # dropout
-    before = model.encode_text(CAPTIONS[:1])
-    similarity = own.logit_scale * own.embed_audio(sounds) @ own.embed_text(texts).T
-    (similarity * torch.tensor([[1.0, 0.3], [-0.7, 0.5]])).sum().backward()
-    assert all(parameter.grad is not None for parameter in own.head_parameters())
-    torch.optim.SGD(own.head_parameters(), lr=0.1).step()
-    # Neither have batch norms moved, nor is there dropout in a trunk.
-    assert torch.equal(own.audio_trunk(waveforms), sounds)
-    assert torch.equal(own.text_trunk(CAPTIONS[:2]).values, texts.values)
-    assert torch.equal(model.encode_text(CAPTIONS[:1]), before)
-    assert furthest(own.encode_text(CAPTIONS[:1]), before) > 1e-3
 
 
 def bursts(seconds: float, parts: int) -> torch.Tensor:
@@ -308,44 +268,6 @@ def test_htsats_layout_by_hand(model, wrapper):
             token = seen[0][:, (2 * quarter + half) * 8 + column]
             assert furthest(features[:, step, 768 * half : 768 * (half + 1)], token) <= 1e-5
     assert furthest(model.audio_head.pooled(features), latent) <= 1e-5
-
-
-def test_half_precision_is_near(model):
-    waveforms = noise(3, 1.0)
-    with torch.no_grad():
-        single = model.embed_audio(model.audio_trunk(torch.from_numpy(waveforms)))
-        with torch.autocast("cpu", torch.bfloat16):
-            features = model.audio_trunk(torch.from_numpy(waveforms))
-            decibels = model.audio_trunk.decibels(torch.from_numpy(waveforms))
-    assert torch.equal(decibels, model.audio_trunk.decibels(torch.from_numpy(waveforms)))
-    half = model.embed_audio(features)
-    assert features.dtype == torch.float32 and not torch.equal(half, single)
-    assert cosine_similarity(single, half).min() >= 0.995
-    assert torch.equal(torch.cdist(half, single).argmin(1), torch.arange(3))
-
-
-# The residual for order
-
-
-def test_the_residual_is_the_published_model_until_it_learns_order(model, tmp_path):
-    residual = model.with_readout("residual-segments")
-    assert residual.config == model.config | {"readout": "residual-segments"}
-    assert torch.equal(residual.encode_text(CAPTIONS[:2]), model.encode_text(CAPTIONS[:2]))
-    features = model.audio_trunk(bursts(model.window, 4)[1:3])
-    before = model.embed_audio(features)
-    assert torch.equal(residual.embed_audio(features), before)
-    assert furthest(residual.embed_audio(features.flip(1)), before) <= 1e-6
-    target = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
-    (residual.embed_audio(features) * target).sum().backward()
-    torch.optim.SGD(residual.audio_head.order.parameters(), lr=1.0).step()
-    found, turned = residual.embed_audio(features), residual.embed_audio(features.flip(1))
-    assert furthest(found, before) > 1e-4 and furthest(found, turned) > 1e-4
-    assert torch.equal(model.embed_audio(features), before)
-    with pytest.raises(ValueError, match="residual-segments cannot be exported"):
-        residual.export(tmp_path / "m.pth")
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match="one of published, residual-segments, got 'ends'"):
-        model.with_readout("ends")
 
 
 # Longer audio
@@ -450,40 +372,15 @@ def test_an_export_is_loaded_by_plain_msclap(model, changed, wrapper, clips, tmp
     assert furthest(model.encode_text(CAPTIONS[:2]), texts) > 1e-3
 
 
-def test_a_checkpoint_of_ours_holds_the_heads_and_comes_back(version, checkpoint, changed, tmp_path):
-    path, moved = tmp_path / "m.safetensors", tmp_path / "moved.pth"
-    SlotModel(changed).save(tmp_path / "slots.safetensors")
-    changed.save(path)
-    assert path.stat().st_size == pytest.approx(4 * COUNT[version], abs=5000)
-    moved.symlink_to(checkpoint)
-    loaded = load_model(changed.name, path, pretrained=moved)
-    assert files.hash_state(loaded.state_dict()) == files.hash_state(changed.state_dict())
-    slots = load_model(changed.name, tmp_path / "slots.safetensors", pretrained=checkpoint)
-    assert files.hash_state(slots.state_dict()) == files.hash_state(SlotModel(changed).state_dict())
+def test_a_checkpoint_of_ours_holds_the_heads(version, model, tmp_path):
+    model.save(tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").stat().st_size == pytest.approx(4 * COUNT[version], abs=5000)
 
 
 # Slots
 
 
-def test_slots_on_published_weights(model, monkeypatch):
-    """Offsets belong to the trunk's rows; without time the score is the model's own."""
-    captions = ["rain before a dog barks", "rain!", "this is a sound of hail, then a very long gust of wind"]
-    lengths, places = model.text_trunk(captions).lengths.tolist(), model.text_trunk.offsets(captions)
-    for caption, row, length in zip(captions, places, lengths, strict=True):
-        assert len(row) >= length
-        said = "".join(caption[start:end].strip() for start, end in row[:length] if end > start)
-        # "!" is what msclap's GPT-2 is padded with: a caption is cut there.
-        assert said in ("".join(caption.split()), "rain")
+def test_words_of_the_vocabulary(model):
     words = any_words(SlotModel(model), exclude=["hail"])
     assert "rain" in words and not {"before", "hail", "precedes"} & set(words)
     assert len(words) > 10_000 and all(word.isalpha() and len(word) > 2 for word in words)
-
-    slots = SlotModel(model)
-    with torch.no_grad():
-        features = model.audio_trunk(torch.from_numpy(noise(2, 1.0)))
-        sounds, ours = model.embed_audio(features), slots.embed_audio(features)
-    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("plain", ())] * len(c))
-    plain = slots.logit_scale * slots.encode_text(captions) @ ours.T
-    torch.testing.assert_close(
-        plain, model.logit_scale * model.encode_text(captions) @ sounds.T, atol=1e-3, rtol=1e-4
-    )

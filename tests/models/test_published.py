@@ -1,0 +1,108 @@
+"""What holds of every model on published weights: frozen trunks, own heads, a residual for order."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from tclap import files
+from tclap.models.registry import load_model
+from tclap.slots.model import Reading, SlotModel
+
+CAPTIONS = ["a dog before rain", "rain", "a long gust of wind"]
+
+
+@pytest.fixture(scope="module", params=["laion", "msclap_2022", "msclap_2023"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def waveforms(model) -> torch.Tensor:
+    """A second each."""
+    levels = np.array([[0.2], [0.05], [0.01]])
+    found = np.random.default_rng(0).standard_normal((3, model.sample_rate)) * levels
+    return torch.from_numpy(found.astype(np.float32))
+
+
+def test_training_moves_the_heads_alone(model, waveforms):
+    own = model.with_own_heads().train()
+    sounds, texts = own.audio_trunk(waveforms), own.text_trunk(CAPTIONS)
+    assert not sounds.requires_grad and not texts.values.requires_grad
+    assert {id(p) for p in own.parameters() if p.requires_grad} == {id(p) for p in own.head_parameters()}
+    before = model.encode_text(CAPTIONS)
+    similarity = own.logit_scale * own.embed_audio(sounds) @ own.embed_text(texts).T
+    (similarity * torch.linspace(-1, 1, 9).reshape(3, 3)).sum().backward()
+    assert all(parameter.grad is not None for parameter in own.head_parameters())
+    torch.optim.SGD(own.head_parameters(), lr=0.1).step()
+    # Neither have norms moved, nor is there dropout in a trunk.
+    assert torch.equal(own.audio_trunk(waveforms), sounds)
+    assert torch.equal(own.text_trunk(CAPTIONS).values, texts.values)
+    assert torch.equal(model.encode_text(CAPTIONS), before)
+    assert (own.encode_text(CAPTIONS) - before).abs().max() > 1e-3
+
+
+def test_the_residual_is_the_published_model_until_it_learns_order(model, waveforms):
+    residual = model.with_readout("residual-segments")
+    assert residual.audio_trunk is model.audio_trunk
+    assert residual.config == model.config | {"readout": "residual-segments"}
+    features = model.audio_trunk(waveforms)
+    before = model.embed_audio(features)
+    assert torch.equal(residual.embed_audio(features), before)
+    torch.testing.assert_close(residual.embed_audio(features.flip(1)), before, atol=1e-6, rtol=0)
+    target = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+    (residual.embed_audio(features) * target).sum().backward()
+    torch.optim.SGD(residual.audio_head.order.parameters(), lr=1.0).step()
+    found, turned = residual.embed_audio(features), residual.embed_audio(features.flip(1))
+    assert (found - before).abs().max() > 1e-4 and (found - turned).abs().max() > 1e-4
+    assert torch.equal(model.embed_audio(features), before)
+    assert torch.equal(residual.with_readout("published").embed_audio(features), before)
+    with pytest.raises(ValueError, match="one of published, residual-segments, got 'ends'"):
+        model.with_readout("ends")
+
+
+@torch.no_grad()
+def test_half_precision_is_near_and_spectra_are_not_in_it(model, waveforms):
+    features, decibels = model.audio_trunk(waveforms), model.audio_trunk.decibels(waveforms)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.audio_trunk(waveforms)
+        assert torch.equal(model.audio_trunk.decibels(waveforms), decibels)
+    assert half.dtype == torch.float32 and not torch.equal(half, features)
+    assert cosine_similarity(model.embed_audio(half), model.embed_audio(features)).min() >= 0.995
+
+
+def test_a_checkpoint_comes_back_on_weights_that_moved(model, tmp_path):
+    own = model.with_readout("residual-segments")
+    with torch.no_grad():
+        for parameter in own.head_parameters()[:-1]:
+            parameter += 0.01
+        own.log_scale.fill_(math.log(31))
+    moved = tmp_path / os.path.basename(model.origin["path"])
+    moved.symlink_to(model.origin["path"])
+    for saved in (own, SlotModel(own)):
+        saved.save(tmp_path / "m.safetensors")
+        loaded = load_model(model.name, tmp_path / "m.safetensors", pretrained=moved)
+        assert loaded.config["readout"] == "residual-segments"
+        assert files.hash_state(loaded.own_state()) == files.hash_state(saved.own_state())
+        assert loaded.text_trunk.fingerprint == model.text_trunk.fingerprint
+        assert loaded.audio_trunk.fingerprint == model.audio_trunk.fingerprint
+
+
+def test_slots_without_time_score_as_the_model_does(model, waveforms, monkeypatch):
+    slots, captions = SlotModel(model), [*CAPTIONS, "hail, wind", "rain!"]
+    lengths, places = model.text_trunk(captions).lengths.tolist(), model.text_trunk.offsets(captions)
+    for caption, row, length in zip(captions, places, lengths, strict=True):
+        said = "".join(caption[start:end].strip() for start, end in row[:length] if end > start)
+        # "!" is what msclap's GPT-2 is padded with: a caption is cut there.
+        assert said in ("".join(caption.split()), "rain")
+    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("plain", ())] * len(c))
+    with torch.no_grad():
+        features = model.audio_trunk(waveforms)
+        ours = slots.logit_scale * slots.encode_text(captions) @ slots.embed_audio(features).T
+        base = model.logit_scale * model.encode_text(captions) @ model.embed_audio(features).T
+    torch.testing.assert_close(ours, base, atol=1e-3, rtol=1e-4)
