@@ -16,9 +16,16 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from artifact import paths
 from tclap.data.composites import POLICIES
-from tclap.progress import without_traceback
 from tclap.training.schedule import PRESETS, Schedule
 from tclap.training.variants import READOUT_PREFIX, READOUTS, VARIANTS
+
+E = TypeVar("E", bound=Exception)
+
+
+def without_traceback(error: E) -> E:
+    """The error, of which a notebook then shows one sentence and no frames."""
+    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]
+    return error
 
 
 class Settings(pydantic.BaseModel):

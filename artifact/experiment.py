@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from artifact import paths, provenance
-from artifact.config import Config, validate
+from artifact.config import Config, validate, without_traceback
 from artifact.model_folder import ModelFolder
 from tclap import files
 from tclap.data.batches import SegmentBank
@@ -32,7 +32,6 @@ from tclap.data.clips import for_stage, half_of_labels
 from tclap.data.composites import ClipAudio
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model, read_checkpoint
-from tclap.progress import without_traceback
 from tclap.slots.model import SlotModel
 from tclap.training.distributed import current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures

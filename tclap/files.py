@@ -26,10 +26,9 @@ def data_folder() -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+    """Yield a temporary path, of the same suffix, that replaces ``path`` when the block ends well.
 
-    A crash in the block leaves what stood at ``path`` before, and no half-written file. The
-    temporary name keeps the suffix, because many writers choose their format by it.
+    A crash in the block leaves what was at ``path`` before, and no half-written file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,10 +88,9 @@ def hash_state(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Write ``obj`` as JSON with sorted keys, all of it or nothing.
+    """Write ``obj`` as JSON with sorted keys, all of it or nothing; arrays become lists, paths strings.
 
-    Arrays and their scalars become lists and numbers, paths strings. Raises ValueError for NaN and
-    infinity, which JSON does not have, and TypeError for what JSON cannot hold.
+    Raises ValueError for NaN and infinity, TypeError for what JSON cannot hold.
     """
     try:
         text = _json(obj, indent=2)
@@ -103,12 +101,11 @@ def write_json(path: str | Path, obj: Any) -> None:
 
 
 def _json(obj: Any, **layout: Any) -> str:
-    return json.dumps(obj, sort_keys=True, allow_nan=False, ensure_ascii=False, default=_plain, **layout)
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON; expected plain values")
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON; expected plain values")
+    return json.dumps(obj, sort_keys=True, allow_nan=False, ensure_ascii=False, default=plain, **layout)

@@ -1,4 +1,4 @@
-"""What a notebook shows of long work: a bar where somebody watches, plain log lines in a batch run."""
+"""How far long work is: a bar where somebody watches, plain log lines in a batch run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
-Watcher = Callable[[str, Mapping[str, float]], None]
+Listener = Callable[[str, Mapping[str, float]], None]
 log, made = logging.getLogger("tclap"), logging.getLogger("tclap.made")
-_watchers: list[Watcher] = []
+_listeners: list[Listener] = []
 
 
 def is_batch() -> bool:
@@ -22,30 +21,29 @@ def is_batch() -> bool:
 
 
 def log_reused(what: str) -> None:
-    """Say that something is there, and is not made again."""
+    """Log that an existing output is reused."""
     made.info("%s: made already", what)
 
 
-def without_traceback(error: E) -> E:
-    """The error, of which a notebook then shows its sentence alone and no frames."""
-    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]
-    return error
-
-
 @contextmanager
-def step_listener(by: Watcher) -> Iterator[None]:
-    """Within the block, ``by`` gets every row that a training writes to its history, with its name."""
-    _watchers.append(by)
+def step_listener(listener: Listener) -> Iterator[None]:
+    """Within the block, ``listener`` gets every row that a training writes to its history, with its name."""
+    _listeners.append(listener)
     try:
         yield
     finally:
-        _watchers.remove(by)
+        _listeners.remove(listener)
 
 
-class Progress(Iterator[T]):
-    """An iterator over items that shows how far it is."""
+class progress(Iterator[T]):
+    """An iterator over items that shows how far it is.
 
-    def __init__(self, items: Iterable[T], what: str, quiet: bool, total: int | None) -> None:
+    ``quiet`` for work too short to show; ``total`` says how many items there are that have no length.
+    """
+
+    def __init__(
+        self, items: Iterable[T], what: str, *, quiet: bool = False, total: int | None = None
+    ) -> None:
         self._bar, self._what = None, what
         if not quiet and is_batch():
             items = _logged(items, what, total)
@@ -64,17 +62,9 @@ class Progress(Iterator[T]):
             self._bar.set_postfix_str(text)
 
     def on_step(self, row: Mapping[str, float]) -> None:
-        """Give a row of a training's history to those who watch (:func:`step_listener`)."""
-        for watcher in _watchers:
-            watcher(self._what, row)
-
-
-def progress(items: Iterable[T], what: str, *, quiet: bool = False, total: int | None = None) -> Progress[T]:
-    """Iterate over ``items`` and show how far it is.
-
-    ``quiet`` for work too short to show; ``total`` says how many items there are that have no length.
-    """
-    return Progress(items, what, quiet, total)
+        """Give a row of a training's history to the listeners (:func:`step_listener`)."""
+        for listener in _listeners:
+            listener(self._what, row)
 
 
 def _logged(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""Trainings and exchanges, for one process or for several started by ``accelerate launch``.
+"""Trainings, for one process or for several started by ``accelerate launch``.
 
 ``accelerate launch --multi_gpu --num_processes 2 launched.py FOLDER`` writes what each process found. See
 ``training/test_distributed.py``.
@@ -125,59 +125,28 @@ def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = No
     return found | model.own_state()
 
 
-def own(rank: int, rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """What a process brings to an exchange: ``[2, rows, 3]``."""
-    return (100 * rank + torch.arange(6 * rows).reshape(2, rows, 3)).to(dtype)
-
-
-def rows_of(rank: int) -> int:
-    """Process 1 has nothing, the others 2 and 3 rows in turn."""
-    return 0 if rank == 1 else 2 + rank % 2
-
-
-def exchange(here: Processes, folder: Path) -> dict[str, Any]:
-    """What a process gets from each kind of exchange."""
-    rank, last = here.rank, here.world_size - 1
-    seen: dict[str, Any] = {"who": (here.world_size, rank, here.is_main, str(here.device))}
-    seen["slices"] = [here.local_slice(size) for size in range(9)]
-    mine = own(rank, rows_of(rank)).requires_grad_()
-    seen["gather"] = here.gather(mine, dim=1)
-    (seen["gather"] * torch.arange(3)).sum().backward()
-    seen["gathered gradient"], seen["gather"] = mine.grad, seen["gather"].detach()
-    seen["gather integers"] = here.gather(own(rank, rows_of(rank), torch.int64)[..., 0], dim=-1)
-    seen["sum"] = here.sum(own(rank, 2))
-
-    # The second has a gradient on the last process only, the third on none.
-    parameters = [torch.nn.Parameter(torch.zeros(size)) for size in ((4, 3), (), (2,))]
-    for n in (0, 1):
-        if n == 0 or rank == last:
-            parameters[n].grad = torch.full(parameters[n].shape, rank + 1.0)
-    here.sum_gradients(parameters)
-    seen["gradients"] = [p.grad for p in parameters]
-
-    tensors = [torch.nn.Parameter(own(rank, 1)), own(rank, 2, torch.int64)[:, :, 1], torch.tensor(rank == 0)]
-    here.broadcast(tensors)
-    seen["broadcast"] = [t.detach() for t in tensors]
-
+def in_turn(here: Processes, folder: Path) -> dict[str, Any]:
+    """Whether the main process went first, and what the others do when it fails."""
     with here.main_first():
         if here.is_main:
             alone = not list(folder.glob("entered*"))
             sum(range(2_000_000))  # enough for the others to come in, if they could
             (folder / "first").write_text(str(alone and not list(folder.glob("entered*"))))
-        (folder / f"entered{rank}").touch()
-        seen["main first"] = (folder / "first").read_text()
+        (folder / f"entered{here.rank}").touch()
+        first = (folder / "first").read_text() == "True"
+    failed = False
     try:
         with here.main_first():
             if here.is_main:
                 raise OSError("as an example")
     except OSError:
-        seen["main failed"] = True
+        failed = True
     here.wait()
-    return seen
+    return {"first": first, "failed": failed}
 
 
 def main() -> None:
-    """Exchange and compute every case, in the processes that were launched."""
+    """Compute every case, in the processes that were launched."""
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     # Registered first, it runs last at exit.
@@ -185,7 +154,8 @@ def main() -> None:
         lambda: (folder / f"left{here.rank}").write_text(str(not torch.distributed.is_initialized()))
     )
     here = current()
-    found: dict[str, Any] = {"exchange": exchange(here, folder)}
+    found: dict[str, Any] = {"who": (here.world_size, here.rank, here.is_main, str(here.device))}
+    found |= in_turn(here, folder)
     for name, case in CASES.items():
         checkpoints = Checkpoints(folder / "checkpoints", "here") if name == "steps" else None
         found[name] = train(case, here, checkpoints)

@@ -237,7 +237,7 @@ def test_the_citation_is_that_of_the_citation_file():
 
 
 def test_what_is_fine_tuned_is_tested_beside_fine_tuning():
-    """``test_post_pretraining`` runs the two blocks of docs/library.md on a small model."""
+    """``test_fine_tuning`` runs the two blocks of docs/library.md on a small model."""
     assert len([b for b in PYTHON if "fine_tune(" in b]) == 3
 
 

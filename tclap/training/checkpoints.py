@@ -40,16 +40,15 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> bool:
         """Write the state after ``step`` updates; where the disk refuses it, log that and return False."""
         path = self.folder / f"step-{step:08d}.pt"
-        temporary = path.with_suffix(".part")
-        content = io.BytesIO()
-        torch.save({"identity": self.identity, "state": state}, content)
+        temporary, buffer = path.with_suffix(".part"), io.BytesIO()
+        torch.save({"identity": self.identity, "state": state}, buffer)
+        content = buffer.getvalue()
         try:
             with open(temporary, "wb") as file:
-                file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+                file.write(content + hashlib.sha256(content).digest())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-            _sync(self.folder)
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -67,11 +66,12 @@ class Checkpoints:
     def load(self) -> dict[str, Any] | None:
         """The last good state, on the CPU, or None; ValueError when it is another training's."""
         for path in self._found():
-            try:
-                found = _read(path)
-            except (OSError, ValueError) as error:
-                log.warning("%s is damaged (%s); the one before it is tried", path, error)
+            content = path.read_bytes()
+            content, digest = content[:-DIGEST], content[-DIGEST:]
+            if hashlib.sha256(content).digest() != digest:
+                log.warning("%s is damaged; the one before it is tried", path)
                 continue
+            found = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             if found["identity"] != self.identity:
                 raise ValueError(
                     f"{self.folder} holds the training {found['identity'][:12]}, not {self.identity[:12]}: "
@@ -84,19 +84,3 @@ class Checkpoints:
     def _found(self) -> list[Path]:
         """What stands under a checkpoint's name, the newest first."""
         return sorted(self.folder.glob("step-????????.pt"), reverse=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
-        raise ValueError("its hash is not the one that was written")
-    return torch.load(io.BytesIO(content[:-DIGEST]), weights_only=True, map_location="cpu")
-
-
-def _sync(folder: Path) -> None:
-    """Make a new name in a folder outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

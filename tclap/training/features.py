@@ -60,21 +60,19 @@ class FeatureStore:
         path = self.folder / f"features-{name[:32]}.safetensors"
         if path.is_file():
             try:
-                found = load_file(path)
-                if len(found["lengths"]) == count and found["lengths"].sum() == len(found["values"]):
-                    return found["values"], found["lengths"]
-                problem: Any = f"expected {count} items"
-            except (SafetensorError, KeyError) as error:
-                problem = error
-            log.warning("%s is damaged (%s) and made again", path, problem)
+                values, lengths = map(load_file(path).get, ("values", "lengths"))
+                if len(lengths) != count or lengths.sum() != len(values):
+                    raise ValueError(f"it holds {len(lengths)} items, expected {count}")
+                return values, lengths
+            except (SafetensorError, TypeError, ValueError) as error:
+                log.warning("%s is damaged (%s) and made again", path, error)
         values, lengths = make()
         try:
             with files.replacing(path) as temporary:
                 save_file({"values": values.contiguous(), "lengths": lengths}, temporary)
         except (OSError, SafetensorError) as error:
             raise OSError(f"{self.folder} did not take the {values.nbytes} bytes needed: {error}") from error
-        found = load_file(path)
-        return found["values"], found["lengths"]
+        return tuple(map(load_file(path).get, ("values", "lengths")))
 
 
 def report(*, clear: bool = False) -> str:

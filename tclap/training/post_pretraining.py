@@ -7,7 +7,7 @@ make of a sound or a caption is computed once (:mod:`tclap.training.features`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import compress
 from pathlib import Path
@@ -26,7 +26,7 @@ from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training.batch_embedding import BatchEmbedder, Embed, drawing_from
 from tclap.training.checkpoints import Checkpoints
-from tclap.training.distributed import current
+from tclap.training.distributed import Processes, current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise, order_metrics
 from tclap.training.pool import Items, Pool, WaveformSource, batch_rows, make_pool
@@ -46,8 +46,7 @@ class _Term(NamedTuple):
     items: str  # "composites" or "base"
     size: int  # items per step
     dropout: int  # its RNG stream
-    weight: float
-    loss: Callable[..., Tensor]
+    weight: float = 1.0
 
 
 def post_pretrain(
@@ -97,20 +96,19 @@ def post_pretrain(
     options = {name: value for name, value in asdict(variant).items() if name.startswith("alpha_")}
     options["view_weights"] = variant.view_weights
 
-    def temporal(audio: Tensor, words: Tensor, **given) -> Tensor:
-        return temporal_nce(audio, words, model.logit_scale, chunk_size=chunk_size, **given, **options)
-
-    def clip(audio: Tensor, words: Tensor, events: Tensor, **given) -> Tensor:
-        inputs = (audio[0], words[0], model.logit_scale, events[0])
-        return clip_loss(*inputs, chunk_size=chunk_size, **given)
-
     terms: dict[str, _Term] = {}
     if variant.loss == "clip":
-        terms["loss_clip"] = _Term("base", 3 * batch + replay_batch, REPLAY_DROPOUT, 1.0, clip)
+        terms["loss_clip"] = _Term("base", 3 * batch + replay_batch, REPLAY_DROPOUT)
     else:
-        terms["loss_temporal"] = _Term("composites", pool.group or batch, DROPOUT, 1.0, temporal)
+        terms["loss_temporal"] = _Term("composites", pool.group or batch, DROPOUT)
         if variant.replay:
-            terms["loss_replay"] = _Term("base", replay_batch, REPLAY_DROPOUT, variant.replay, clip)
+            terms["loss_replay"] = _Term("base", replay_batch, REPLAY_DROPOUT, variant.replay)
+
+    def loss(audio: Tensor, words: Tensor, events: Tensor, group: Processes | None = None) -> Tensor:
+        given = {"chunk_size": chunk_size, "processes": group}
+        if len(audio) == 1:
+            return clip_loss(audio[0], words[0], model.logit_scale, events[0], **given)
+        return temporal_nce(audio, words, model.logit_scale, events=events, **given, **options)
 
     def drawn(term: _Term, step: int) -> tuple[Items, np.ndarray]:
         """The items of a term, and the rows of them that a step takes."""
@@ -143,7 +141,7 @@ def post_pretrain(
             items, rows = drawn(term, step)
             audio, words = embedding.embed_local(embed(items), rows, device, (seed, term.dropout, step))
             ids = ids_of(items, rows)[:, processes.local_slice(len(rows))]
-            found[name] = term.loss(audio, words, events=ids, processes=processes)
+            found[name] = loss(audio, words, ids, processes)
             if term.items == "composites":
                 metrics = {
                     "cosine_batch_audio": (audio[0] * audio[1]).sum(-1).mean(),
@@ -167,8 +165,8 @@ def post_pretrain(
                 audio, words = embedding.embed_all(embed(items), rows, device)
             ids = ids_of(items, rows)
             starts = range(0, len(rows) - size + 1, size)
-            blocks = [[x[:, n : n + size] for x in (audio, words, ids)] for n in starts]
-            found[name] = torch.stack([term.loss(a, w, events=i) for a, w, i in blocks]).mean()
+            blocks = [loss(*(x[:, n : n + size] for x in (audio, words, ids))) for n in starts]
+            found[name] = torch.stack(blocks).mean()
         return {"validation_loss": float(total(found))} | metrics
 
     def items_of(step: int) -> str:

@@ -103,15 +103,6 @@ def test_a_process_without_rows():
     assert [(audio.shape, text.shape) for audio, text in found] == [((n, 3), (n, 3)) for n in (1, 1, 0)]
 
 
-def test_drawing_leaves_torchs_generator_alone():
-    before = torch.get_rng_state()
-    with drawing_from([1, 2], CPU):
-        first = torch.rand(3)
-    assert torch.equal(torch.get_rng_state(), before)
-    with drawing_from((1, 2), CPU):
-        assert torch.equal(torch.rand(3), first)
-
-
 def test_validation_sees_every_row_without_gradient():
     towers = Towers()
     for embedding in (BatchEmbedder(), BatchEmbedder(micro_batch=3), BatchEmbedder(Rank(1), micro_batch=3)):

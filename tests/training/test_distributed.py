@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import launched
 import numpy as np
 import pytest
 import torch
-from launched import CASES, own, rows_of, train
+from launched import CASES, train
 
 from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes, current
@@ -39,37 +40,19 @@ def found(folder) -> list[dict]:
     return [torch.load(path, weights_only=False) for path in sorted(folder.glob("[0-9].pt"))]
 
 
-def test_each_knows_who_it_is_and_its_part_of_a_batch(found):
+def test_each_knows_who_it_is_and_the_main_process_goes_first(found):
     for rank, seen in enumerate(found):
-        assert seen["exchange"]["who"] == (len(found), rank, rank == 0, "cpu")
-        for size, part in enumerate(seen["exchange"]["slices"]):
-            assert list(range(size))[part] == np.array_split(np.arange(size), len(found))[rank].tolist()
+        assert seen["who"] == (len(found), rank, rank == 0, "cpu")
+        assert seen["first"] and seen["failed"] == (rank == 0)  # and where it fails the others are freed
 
 
-def test_gather_joins_uneven_sizes_in_the_order_of_ranks(found):
-    parts = [own(rank, rows_of(rank)) for rank in range(len(found))]
-    for rank, seen in enumerate(found):
-        seen = seen["exchange"]
-        assert torch.equal(seen["gather"], torch.cat(parts, 1))
-        assert torch.equal(seen["gathered gradient"], torch.arange(3.0).double().expand_as(parts[rank]))
-        assert torch.equal(seen["gather integers"], torch.cat(parts, 1)[..., 0].long())
-
-
-def test_sums_and_broadcasts(found):
-    count = len(found)
-    for seen in (seen["exchange"] for seen in found):
-        assert torch.equal(seen["sum"], sum(own(rank, 2) for rank in range(count)))
-        first, second, third = seen["gradients"]
-        assert (first == count * (count + 1) / 2).all() and second == count and third is None
-        parameter, integers, flag = seen["broadcast"]
-        assert torch.equal(parameter, own(0, 1)) and flag.item() is True
-        assert torch.equal(integers, own(0, 2, torch.int64)[:, :, 1])
-
-
-def test_main_goes_first_and_frees_the_others_when_it_fails(found):
-    assert all(seen["exchange"]["main first"] == "True" for seen in found)
-    failed = [seen["exchange"].get("main failed", False) for seen in found]
-    assert failed == [True] + [False] * (len(found) - 1)
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_parts_of_a_batch(count):
+    processes = Processes()
+    for size, processes.rank in itertools.product(range(9), range(count)):
+        processes.world_size = count
+        expected = np.array_split(np.arange(size), count)[processes.rank]
+        assert list(range(size))[processes.local_slice(size)] == expected.tolist()
 
 
 @pytest.mark.parametrize("name", CASES)

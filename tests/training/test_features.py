@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +79,7 @@ def test_a_damaged_file_is_made_again(tmp_path, caplog, damage):
 def test_a_file_of_another_shape_is_made_again(tmp_path, caplog):
     path = stored(tmp_path)
     FeatureStore(tmp_path, torch.float32).fetch(["a"], 2, lambda: (torch.zeros(2, 2), torch.ones(2).long()))
-    assert "expected 2 items" in caplog.text and list(tmp_path.iterdir()) == [path]
+    assert "expected 2" in caplog.text and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
@@ -92,29 +90,6 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path, monkey
     with pytest.raises(OSError, match=f"{tmp_path} did not take the 48 bytes.*No space left"):
         FeatureStore(tmp_path, torch.float32).fetch(["a"], 3, make)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_two_processes_make_the_same_file_at_once(tmp_path):
-    code = f"""
-import sys, torch
-from tclap.training.features import FeatureStore
-print("ready", flush=True)
-sys.stdin.readline()
-for n in range(40):
-    make = lambda: (torch.full((2000, 3), float(n)), torch.full((1000,), 2))
-    assert (FeatureStore({str(tmp_path)!r}).fetch([n], 1000, make)[0] == n).all()
-"""
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", code]
-    children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
-    assert all(child.stdout.readline() == "ready\n" for child in children)
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    for child in children:
-        _, errors = child.communicate(timeout=60)
-        assert child.returncode == 0 and "damaged" not in errors, errors
-    assert len(list(tmp_path.iterdir())) == 40
 
 
 def test_the_command_line_tells_and_deletes_its_own_files_only(project_root):

@@ -21,18 +21,13 @@ LABELS = ["bell", "crow", "dog", "rain"]
 # Rows of a step
 
 
-@pytest.mark.parametrize(("size", "batch"), [(12, 4), (12, 5), (7, 3), (5, 5)])
+@pytest.mark.parametrize(("size", "batch"), [(12, 4), (12, 5), (7, 3), (4, 10)])
 def test_every_row_once_per_epoch(size, batch):
     drawn = np.concatenate([batch_rows(size, batch, step, seed=3) for step in range(size)])  # `batch` epochs
     assert all(len(batch_rows(size, batch, step, seed=3)) == batch for step in range(size))
     epochs = drawn.reshape(batch, size)
     assert (np.sort(epochs, axis=1) == np.arange(size)).all()
     assert len({tuple(epoch) for epoch in epochs}) > 1
-
-
-def test_a_batch_larger_than_the_pool_wraps_around():
-    assert Counter(batch_rows(4, 10, 0, seed=0).tolist()).most_common(4)[-1][1] >= 2
-    assert len(batch_rows(4, 10, 0, seed=0)) == 10
 
 
 @pytest.mark.parametrize("size", [12, 14])
@@ -127,14 +122,6 @@ def test_the_pool_is_a_function_of_the_seed(source):
     }
 
 
-def test_the_outputs_can_be_trained_on(mel, tiny_model):
-    made = pool_of(mel)
-    for items in (made.base, made.composites):
-        assert not items.features.is_inference() and not items.features.requires_grad
-        tiny_model.embed_audio(items.features.flatten(0, 1)).sum().backward()
-    assert tiny_model.audio_trunk.project.weight.grad is None
-
-
 # Mel power
 
 
@@ -168,6 +155,7 @@ def test_augmented_items_come_from_the_chunks_own_generator(tiny_model, banks, m
         expected, expected_last = trunk(batch.log_mel).unflatten(0, (3, 8)), trunk(last.log_mel)
     found = made.composites.features[8:].transpose(0, 1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert not found.is_inference()  # it can be trained on
     torch.testing.assert_close(made.base.features[16:, 0], expected_last, atol=1e-5, rtol=0)
     assert sum(made.base.captions[16:], []) == last.captions and sum(made.base.events[16:], []) == last.events
     assert len(made.base) == len(made.base.features) == 20

@@ -7,7 +7,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from tclap.training.schedule import PRESETS, Schedule
 
@@ -16,8 +15,6 @@ def test_the_rate_by_hand():
     schedule = Schedule(steps=10, lr=5.0, warmup=0.2)
     expected = {0: 0.5, 1: 1.0, 2: 1.0, 4: 0.5 + 0.25 * math.sqrt(2), 6: 0.5, 10: 0.0}
     assert {step: schedule.rate(step) for step in expected} == pytest.approx(expected)
-    rates = [schedule.rate(step) for step in range(2, 11)]
-    assert rates == sorted(rates, reverse=True)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -26,32 +23,17 @@ def test_the_rate_of_few_steps(steps):
     assert rates[0] == 1.0 and all(0 < rate <= 1 for rate in rates)
 
 
-def test_the_published_schedule():
+def test_the_published_preset():
     schedule = Schedule.of("published", 100, 0.001, epoch=25, validate_every=25)
     assert (schedule.weight_decay, schedule.clip_norm, schedule.loss_scale) == (0.0, 0.5, 0.8)
     expected = {0: 1.0, 24: 1.0, 25: 0.95, 49: 0.95, 50: 0.9025, 99: 0.857375}
     assert {step: schedule.rate(step) for step in expected} == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_recipes_optimisers():
-    kinds = {name: type(Schedule.of(name, 1, 0.1).make_optimiser([parameter()])) for name in PRESETS}
+def test_presets_are_plain_values_of_known_optimisers():
+    weight = [torch.nn.Parameter(torch.zeros(1))]
+    kinds = {name: type(Schedule.of(name, 1, 0.1).make_optimiser(weight)) for name in PRESETS}
     assert kinds == {"cosine": torch.optim.AdamW, "published": torch.optim.Adam}
-    optimiser = Schedule.of("cosine", 1, 0.1, weight_decay=0.05).make_optimiser([parameter()])
-    assert (optimiser.defaults["lr"], optimiser.defaults["weight_decay"]) == (0.1, 0.05)
-
-
-def test_the_defaults_are_the_recipe_cosine():
-    assert Schedule.of("cosine", 7, 0.1) == Schedule(7, 0.1)
-
-
-def test_recipes_are_plain_values():
-    assert json.loads(json.dumps(PRESETS)) == PRESETS
-
-
-def test_an_unknown_recipe():
+    assert Schedule.of("cosine", 7, 0.1) == Schedule(7, 0.1) and json.loads(json.dumps(PRESETS)) == PRESETS
     with pytest.raises(ValueError, match="preset must be one of cosine, published, got 'paper'"):
         Schedule.of("paper", 1, 0.1)
-
-
-def parameter() -> nn.Parameter:
-    return nn.Parameter(torch.zeros(1))
