@@ -1,5 +1,5 @@
 # `make` explains the targets. Settings: PROFILE, BASE, WEIGHTS, DOWNLOAD, ESC50_ROOT, TEST_FOLD, VAL_FOLD,
-# CLASSES, CORES, PYTHON; of `make evaluate` also DATA, SUITE, PAIRS.
+# CLASSES, CORES, PYTHON; of `make evaluate` also DATA, ROOT, SUITE, PAIRS.
 
 PROFILE ?= synthetic
 BASE ?= $(if $(filter paper%,$(PROFILE)),msclap-2022,compact)
@@ -42,7 +42,7 @@ verify: .venv/ready ## compare a run with its committed reference numbers, numbe
 
 evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [WEIGHTS=...] [DATA=esc50] [SUITE=full] [PAIRS=400])
 	@$(BIN)/tclap evaluate --model $(BASE) --data $(DATA) --suite $(SUITE) \
-		--pairs $(PAIRS) --threads $(CORES) $(if $(WEIGHTS),--weights $(abspath $(WEIGHTS))) \
+		--pairs $(PAIRS) --threads $(CORES) $(if $(WEIGHTS),--weights $(abspath $(WEIGHTS))) $(if $(ROOT),--root $(abspath $(ROOT))) \
 		--out $(TCLAP_ROOT)/runs/evaluate/$(BASE)-$(DATA).parquet
 
 test: .venv/ready lint ## run the test suite

@@ -1,4 +1,4 @@
-"""A run whose data are there: its config, its tables, its trained models.
+"""A prepared run: its config, its tables, its trained models.
 
 Artefacts of a run lie in ``runs/<profile>/<base>/``::
 

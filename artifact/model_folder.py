@@ -1,4 +1,4 @@
-"""What is up to date is not made again: a stamp beside each product holds the inputs it was made from.
+"""Skips work whose inputs have not changed: a stamp beside each product holds the inputs it was made from.
 
 The stamp of a trained model is its ``weights.json``, that of an evaluation's tables a file of its own.
 """

@@ -1,0 +1,1 @@
+"""One question and one table per script: speed, memory, coverage, captions."""

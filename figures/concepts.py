@@ -1,4 +1,4 @@
-"""Figures of ideas, drawn from code alone: the paradigm, the loss, the architecture, slots in time."""
+"""Conceptual diagrams, drawn from code alone: the paradigm, the loss, the architecture, slots in time."""
 
 from __future__ import annotations
 

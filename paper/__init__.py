@@ -1,0 +1,1 @@
+"""The paper's tables and numbers, from a run's files."""

@@ -1,4 +1,4 @@
-"""The command ``tclap``: evaluate any model by the temporal benchmark, or manage what is kept on disk.
+"""The command ``tclap``: evaluate any model by the temporal benchmark, show or clear cached trunk outputs.
 
 ::
 

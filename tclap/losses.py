@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-Embeddings are L2-normalised. ``logit_scale`` is the temperature's inverse τ itself, a float or
+Embeddings are L2-normalised. ``logit_scale`` is τ, the inverse temperature, a float or
 a 0-d tensor with its gradient, never its logarithm. A loss is the mean of its two directions
 (text anchors against all audio, audio anchors against all text), computed in float32 at least.
 
@@ -14,7 +14,7 @@ With a ``chunk_size`` the matrix of all logits is never held (:mod:`tclap.losses
 ``processes`` may share the batch: each passes its own items, in the order of ranks, and gets the loss of
 the global batch. After ``backward`` the embeddings' gradients are complete and τ has its gradient on the
 main process, so that the global batch's gradients of parameters are sums over the processes
-(:meth:`tclap.training.distributed.Processes.sum_gradients`). All processes must call the loss, also one
+(:meth:`tclap.training.distributed.Processes.sum_gradients`). All processes must call the loss, even one
 without items.
 
 TNCE stacks three views of a batch of N pairs, in this order: *forward* (the composite and its

@@ -310,7 +310,7 @@ def test_the_library(told):
 
 
 def test_the_benchmark(monkeypatch):
-    """The call is one that the function takes; ``test_api`` runs it."""
+    """The call is one that the function takes; ``test_benchmark`` runs it."""
     asked = []
 
     def evaluate(*arguments, **options):

@@ -1,0 +1,1 @@
+"""What the notebooks show: sounds, items, live curves, tables."""

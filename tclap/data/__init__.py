@@ -1,0 +1,1 @@
+"""Clips, composites, captions and the batches made of them."""

@@ -1,6 +1,6 @@
 """Composites: two clips in a known order, with captions that say which order.
 
-A composite joins two clips *i* and *j* of different label. It has three views:
+A composite joins two clips *i* and *j* with different labels. It has three views:
 
 ============  ===============  =======================================  ========
 view          audio            caption                                  events
@@ -42,7 +42,7 @@ PROMPT = "this is a sound of {}"
 SIGMAS = {"preceding": "before", "succeeding": "after"}
 VIEWS = ("forward", "reversed", "overlap")
 POLICIES = ("fit", "full", "msclap")
-TARGET_RMS = 0.05  # -26 dB below full scale: two mixed events stay far from clipping
+TARGET_RMS = 0.05  # 26 dB below full scale: two mixed events stay far from clipping
 TEXTS = 20  # RNG stream id
 ENUMERABLE = 4_000_000  # up to here all clip pairs are listed, above they are drawn one by one
 
@@ -99,7 +99,7 @@ def draw_pairs(
     distinct: bool = False,
     group: int | None = None,
 ) -> pd.DataFrame:
-    """Draw ``count`` ordered pairs of clips of different label from the clips of a ``stage``.
+    """Draw ``count`` ordered pairs of clips with different labels from the clips of a ``stage``.
 
     With ``distinct`` they come in consecutive groups of ``group`` pairs (None: ⌊classes / 2⌋, the most
     possible) in which every class occurs at most once, and a pair may be in several; else all pairs differ.
@@ -136,7 +136,7 @@ def draw_pairs(
 
 
 def possible_pairs(clips: pd.DataFrame) -> int:
-    """Number of ordered pairs of clips of different label."""
+    """Number of ordered pairs of clips with different labels."""
     counts = clips["label"].value_counts()
     return int(counts.sum() ** 2 - (counts**2).sum())
 
@@ -144,7 +144,9 @@ def possible_pairs(clips: pd.DataFrame) -> int:
 def _different_pairs(label: np.ndarray, count: int, generator: np.random.Generator):
     size, available = len(label), possible_pairs(pd.DataFrame({"label": label}))
     if count > available:
-        raise ValueError(f"{size} clips make only {available} pairs of different label; {count} are needed.")
+        raise ValueError(
+            f"{size} clips make only {available} pairs with different labels; {count} are needed."
+        )
     if size * size <= ENUMERABLE:
         candidates = np.flatnonzero((label[:, None] != label[None, :]).ravel())
         return np.divmod(generator.choice(candidates, count, replace=False), size)

@@ -1,0 +1,1 @@
+"""The temporal benchmark: items, scores and statistics."""

@@ -59,7 +59,7 @@ def evaluate(
         ``correct`` is a number, since an average precision lies between 0 and 1.
 
     Raises:
-        ValueError: on an unknown suite, when the test clips make no pair of different label, when the
+        ValueError: on an unknown suite, when the test clips make no pair of different labels, when the
             rate or window is unknown, or on embeddings of a wrong shape or that are not finite.
     """
     suites = (suite,) if isinstance(suite, str) else tuple(suite)
@@ -72,7 +72,7 @@ def evaluate(
     available = possible_pairs(test)
     if not available:
         raise ValueError(
-            f"the {len(test)} test clip(s) make no pair of different label, expected two labels."
+            f"the {len(test)} test clip(s) make no pair of different labels, expected two labels."
         )
     audio = ClipAudio(test, rate)
     manifest = place(draw_pairs(test, "test", min(pairs, available), seed=seed), audio, seconds)

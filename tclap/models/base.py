@@ -1,4 +1,4 @@
-"""What every audio-text model here can do, whichever it is.
+"""The interface that every audio-text model implements.
 
 An encoder is a **trunk**, frozen in post-pretraining, and a **head**, trained in it:
 

@@ -1,0 +1,1 @@
+"""Base training and post-pretraining: one loop, its losses, data and checkpoints."""

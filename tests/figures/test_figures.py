@@ -259,3 +259,10 @@ def test_figures_of_random_weights_say_so_across_all_they_show(run, random):
             box, (width, height) = stamp.get_window_extent(), figure.get_size_inches() * figure.dpi
             assert 0 <= box.x0 < 0.35 * width and 0.65 * width < box.x1 <= width, name
             assert 0 < (box.y0 + box.y1) / 2 < height
+
+
+def test_every_variant_of_the_library_has_a_label():
+    """One without is left out of tables and figures."""
+    from tclap.training.variants import VARIANTS
+
+    assert VARIANTS.keys() <= style.LABELS["models"].keys()
