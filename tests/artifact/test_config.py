@@ -82,17 +82,14 @@ def test_a_profile_by_hand(write):
         config.test_pairs = 3
 
 
-@pytest.mark.parametrize("name", ["paper", "paper-smoke"])
-def test_the_papers_profiles(name):
-    config = load_config(name)
-    post = config.post_pretraining
-    assert post.preset == "published" and post.lr == 0.001 and config.warm_up is None
-    assert {"msclap-2022", "msclap-2023"} <= set(config.bases) and config.dataset == "esc50"
-    assert config.retrieval_sets == ["clotho", "audiocaps"]
-    assert set(config.readouts) <= set(PUBLISHED_READOUTS)
-    if name == "paper":
-        assert post.steps * post.batch == 10 * post.pool_pairs  # ten epochs
-        assert set(config.variants) == set(VARIANTS) and len(config.seeds) == 3
+def test_the_papers_profile():
+    for config in (load_config("paper"), load_config("paper-smoke")):
+        assert config.post_pretraining.preset == "published" and config.post_pretraining.lr == 0.001
+        assert {"msclap-2022", "msclap-2023"} <= set(config.bases) and config.dataset == "esc50"
+        assert set(config.readouts) <= set(PUBLISHED_READOUTS) and config.warm_up is None
+    config, post = load_config("paper"), load_config("paper").post_pretraining
+    assert post.steps * post.batch == 10 * post.pool_pairs  # ten epochs
+    assert set(config.variants) == set(VARIANTS) and len(config.seeds) == 3
 
 
 def test_options_that_are_given_replace_the_profiles(write):
@@ -111,24 +108,16 @@ def test_options_that_are_given_replace_the_profiles(write):
         ({"test_pairs": True}, "test_pairs is True"),
         ({"test_pairs": 5.0}, "test_pairs is 5.0"),
         ({"test_pairs": "5"}, "test_pairs is '5'"),
-        ({"dataset": 3}, "dataset is 3"),
         ({"warm_up": PHASE | {"lr": "3e-3"}}, "warm_up.lr is '3e-3', but should be a valid number"),
-        ({"warm_up": PHASE | {"lr": True}}, "warm_up.lr is True"),
         ({"warm_up": PHASE | {"steps": 0}}, "warm_up.steps is 0, but should be greater than 0"),
         ({"warm_up": PHASE | {"preset": "adam"}}, "warm_up.preset is 'adam', but should be 'cosine' or"),
-        ({"warm_up": 3}, "warm_up is 3"),
-        ({"post_pretraining": PHASE | {"micro_batch": 0}}, "post_pretraining.micro_batch is 0"),
-        ({"seeds": 0}, "seeds is 0"),
         ({"seeds": []}, r"seeds is \[\]"),
-        ({"seeds": [0, True]}, "seeds.1 is True"),
         ({"seeds": [0, -1]}, "seeds.1 is -1"),
-        ({"bases": {"compact": 4}}, "bases.compact is 4"),
         ({"variants": ["t-clapp"]}, "variants.0 is 't-clapp', but should be 'clap-continued', 't-clap',"),
         ({"readouts": ["max"]}, "readouts.0 is 'max'"),
         ({"window_policies": ["half"]}, "window_policies.0 is 'half'"),
         ({"retrieval_sets": ["flickr"]}, "retrieval_sets.0 is 'flickr'"),
         ({"features": "float64"}, "features is 'float64'"),
-        ({"control_pairs": -1}, "control_pairs is -1"),
         ({"crop_energy": 0.0}, "crop_energy is 0.0"),
         ({"gap_ms": [0, 1, 2]}, r"gap_ms is \[0, 1, 2\]"),
         ({"gap_ms": ["0", 1]}, "gap_ms.0 is '0'"),
@@ -199,10 +188,7 @@ def test_parameters_are_read_from_the_namespace():
     [
         (SeedParameters, {"sed": 1}, "unknown key 'sed', expected among profile, base, seed"),
         (SeedParameters, {"seed": "1"}, "seed is '1'"),
-        (SeedParameters, {"seed": True}, "seed is True"),
-        (SeedParameters, {"seed": None}, "seed is None"),
         (SeedParameters, {"seed": -1}, "seed is -1"),
-        (SeedParameters, {"profile": 3}, "profile is 3"),
         (SeedParameters, {"profile": "nope"}, "unknown profile 'nope', expected one of"),
         (ReportParameters, {"base": "msclop"}, "profile synthetic has no base 'msclop', expected one of"),
         (VariantParameters, {"variants": ["t-clop"]}, "variants.0 is 't-clop'"),
@@ -210,7 +196,6 @@ def test_parameters_are_read_from_the_namespace():
         (VariantParameters, {"variants": "('t-clap', 'clap')"}, "variants is .*, but should be a valid list"),
         (VariantParameters, {"variants": ("t-clap",)}, r"variants is \('t-clap',\)"),
         (DataParameters, {"test_fold": "5"}, "test_fold is '5'"),
-        (DataParameters, {"test_fold": 1.5}, "test_fold is 1.5"),
     ],
 )
 def test_of_a_bad_parameter_a_notebook_shows_the_sentence_alone(cls, variables, message):

@@ -1,28 +1,19 @@
-"""A run: what preparing it leaves, what is said when something is missing, slots and what they rest on."""
+"""A run: what preparing it leaves, and what is said when something is missing."""
 
 from __future__ import annotations
 
-import logging
-import re
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-import torch
 
-from artifact import order_from_text, paths, slot_ablation
-from artifact.__main__ import main as command
+from artifact import paths
 from artifact.config import load_config
 from artifact.experiment import Experiment
 from artifact.preparation import prepare
-from artifact.summary import slot_ablation as slot_ablation_summary
 from artifact.training import train_base_models, train_variants
 from tclap import files
 from tclap.data.captions import vocabulary
 from tclap.models import compact
-from tclap.slots.event_captions import WORDINGS
-from tclap.slots.model import Reading, SlotModel
 
 
 def test_what_preparing_leaves(experiment, run_root, options, monkeypatch):
@@ -90,113 +81,3 @@ def test_names_and_seeds_that_are_not_there(experiment, project_root):
     with pytest.raises(FileNotFoundError, match="data/config.json is missing: run notebook 01_data"):
         Experiment("smoke", "compact")
     assert paths.root() == project_root and list(project_root.iterdir()) == []
-
-
-# Slots
-
-
-def test_slots_are_trained_once_and_share_a_reader(experiment, caplog):
-    train_variants(experiment, 0, ["t-clap"])
-    models = order_from_text.train_slots(experiment, 0)
-    assert set(models) == {"clap-slots", "t-clap-slots"}
-    readers = [model.reader.state_dict() for model in models.values()]
-    assert all(torch.equal(readers[0][name], readers[1][name]) for name in readers[0])
-    assert (models["clap-slots"].whole, models["t-clap-slots"].whole) == (0, pytest.approx(1 / 3))
-    # Neither the classes nor the wordings that are held out are learnt from.
-    assert not {"dog", "precedes", "prior"} & set(models["clap-slots"].closed_class)
-    head = models["clap-slots"].audio_head.head.state_dict()
-    assert files.hash_state(head) == files.hash_state(experiment.load(0).audio_head.state_dict())
-    caplog.set_level(logging.INFO)
-    order_from_text.train_slots(experiment, 0)
-    assert "clap-slots, seed 0: made already" in caplog.text and "caption reader:" not in caplog.text
-
-
-def test_a_profile_without_slots_is_told_so(experiment):
-    experiment.config = experiment.config.model_copy(update={"slots": None})
-    with pytest.raises(ValueError, match="configs/smoke.yaml has no slots, expected the key 'slots'"):
-        order_from_text.train_slots(experiment, 0)
-
-
-def by_rule(self, captions, text=None):
-    """Stands for a trained reader: reads "X before Y" and "Y after X"."""
-    readings = []
-    for caption in captions:
-        found = re.fullmatch(r"this is a sound of (.+) (before|after) (.+)", caption)
-        ends = found and (found[1], found[3])[:: 1 if found[2] == "before" else -1]
-        readings.append(Reading("forward", ends) if found else Reading("plain", ()))
-    return readings
-
-
-def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, monkeypatch):
-    monkeypatch.setattr(SlotModel, "read", by_rule)
-    train_variants(experiment, 0, ["t-clap"])
-    rows = order_from_text.evaluate_slots(experiment, 0)
-    kept = experiment.table("seed0/slots-results.parquet")
-    assert len(kept) == len(rows) and set(rows["model"]) == {"clap-slots", "t-clap-slots"}
-    with monkeypatch.context() as patch:
-        patch.setattr(order_from_text, "TestAudio", lambda *_: pytest.fail("asked again"))
-        pd.testing.assert_frame_equal(order_from_text.evaluate_slots(experiment, 0), kept)
-    asked = [set(experiment.table(f"data/{name}.parquet")["task"]) for name in ("items", "controls")]
-    assert set.union(*asked) < set(rows["task"])
-    # The margins change sign with the slots.
-    of_base = rows[rows["model"] == "clap-slots"].set_index(["task", "item"])["margin"]
-    for task, swapped in order_from_text.SWAPPED.items():
-        one, other = of_base[task], of_base[swapped].loc[of_base[task].index]
-        np.testing.assert_allclose(one, -other, atol=1e-5)
-        assert one.abs().max() > 1e-4
-    # A composite's whole is what the base model makes of it.
-    pair = experiment.table("data/pairs-test.parquet").iloc[0]
-    model, base = experiment.load(0, "clap-slots"), experiment.load(0)
-    cosines = order_from_text.slot_cosines(experiment, model, pair)
-    assert len(cosines) == 12 and cosines["cosine"].abs().max() <= 1 + 1e-6
-    found = cosines.set_index(["view", "slot", "event"])["cosine"].sort_index()["forward", "whole"]
-    names = [f"this is a sound of {pair[f'label_{end}']}" for end in "ij"]
-    features = experiment.audio_features(base).outputs([(pair.to_dict(), "forward")], "one")
-    with torch.inference_mode():
-        expected = (base.embed_audio(features) @ base.embed_text(experiment.text(names)).T)[0]
-    np.testing.assert_allclose(found[[pair["label_i"], pair["label_j"]]], expected, atol=1e-5)
-    table = order_from_text.readings(model, ["dog", "rain before dog"])
-    assert list(table.columns) == ["caption", "relation", "in time"] and len(table) == 2
-
-
-def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
-    learnt = []
-    monkeypatch.setattr(SlotModel, "read", by_rule)
-    monkeypatch.setattr(
-        slot_ablation, "train_reader", lambda _, *, wordings, event, **__: learnt.append((wordings, event))
-    )
-    train_variants(experiment, 0, ["t-clap"])
-    kept = experiment.folder / "seed0/slots-ablation.parquet"
-    command(["ablate", "--profile", "smoke", "--seed", "0", "--bases"])
-    assert experiment.load(0, "clap-single-sounds") is not None and not kept.exists()
-    command(["ablate", "--profile", "smoke", "--seed", "0"])
-    rows = pd.read_parquet(kept)
-    assert rows.groupby("group", sort=False)["change"].unique().map(list).to_dict() == {
-        "as it is": [""],
-        "parts": ["20 % alone", "40 % alone", "50 % alone"],
-        "slots": ["three"],
-        "whole": ["a third"],
-        "wordings": ["a half", "an eighth"],
-        "events": ["20", "200"],
-        "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention"],
-    }
-    margins = rows.set_index(["group", "change", "task", "item"])["margin"].sort_index()
-    assert not margins.index.duplicated().any()
-    assert set(rows["task"]) == set(slot_ablation.ABLATION_TASKS) - {"4"}  # which needs seven classes
-    asked = rows.groupby(["group", "change"])["task"].value_counts().unstack()
-    assert (asked == asked.iloc[0]).all(axis=None)
-    # Of single sounds all is as before, unless the base model is another one or √(slots + 1) is.
-    unchanged = margins["as it is", ""]
-    for group, change in (("parts", "20 % alone"), ("whole", "a third"), ("events", "20")):
-        np.testing.assert_allclose(margins[group, change]["1"], unchanged["1"], atol=1e-6)
-    np.testing.assert_allclose(2 * margins["slots", "three"]["1"], 3**0.5 * unchanged["1"], atol=1e-5)
-    assert not np.allclose(margins["base", "clap-no-sequences"]["1"], unchanged["1"], atol=1e-3)
-    for change in ("20 % alone", "50 % alone"):
-        assert not np.allclose(margins["parts", change]["2way_before"], unchanged["2way_before"], atol=1e-4)
-    half, eighth, *_ = [len(set(wordings["forward"])) for wordings, _ in learnt]
-    assert half == (len(set(WORDINGS["forward"])) + 1) // 2 and eighth < half / 3
-    generator = np.random.default_rng(0)
-    assert [len({event(generator) for _ in range(3000)}) for _, event in learnt[2:]] == [20, 200]
-    accuracy = rows.query("group == 'slots' and task == '5'")["correct"].mean()
-    (row,) = [row for row in slot_ablation_summary(rows) if row["group"] == "slots"]
-    assert row["tasks"]["5"]["accuracy"] == pytest.approx(100 * accuracy) and row["tasks"]["5"]["n"] == 20

@@ -280,37 +280,25 @@ def test_a_run_of_two_seeds(run, summary):
     assert kept["config"]["seeds"] == [0, 1] and len(kept["source"]) == 64 and kept["packages"]["torch"]
 
 
-def test_a_base_model_that_was_trained_here_has_no_origin(run):
+def test_a_base_model_that_was_trained_here_has_no_origin_and_its_weights_are_counted(run):
     write_json(run / "seed0/clap/weights.json", {"config": {"window": 4.0}})
+    shapes = {
+        "audio_head.mlp.weight": (3, 4),
+        "audio_head.mlp.bias": (3,),
+        "reader.words": (2, 2, 2),
+        "scale": (),
+    }
+    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    save_file(weights, run / "seed0/clap/weights.safetensors")
     found = summarise_run("synthetic", "compact")
-    assert found["origin"] is None and found["model"] == {"window": 4.0} and found["weights"] == {}
+    assert found["origin"] is None and found["model"] == {"window": 4.0}
+    assert found["weights"] == {"clap": {"audio_head": 15, "reader": 8, "scale": 1}}
 
 
-def test_weights_are_counted_by_model_and_part(run):
-    parts = {
-        "audio_head.mlp.weight": np.zeros((3, 4), np.float32),
-        "audio_head.mlp.bias": np.zeros(3, np.float32),
-        "reader.words": np.zeros((2, 2, 2), np.float32),
-        "logit_scale": np.zeros((), np.float32),
-    }
-    save_file(parts, run / "seed0/clap/weights.safetensors")
-    assert summarise_run("synthetic", "compact")["weights"] == {
-        "clap": {"audio_head": 15, "reader": 8, "logit_scale": 1}
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "writer"),
-    [
-        ("seed1/results.parquet", "04_evaluation"),
-        ("seed1/retrieval.parquet", "04_evaluation"),
-        ("seed1/t-clap/history.parquet", "03_post_pretraining"),
-        ("seed0/clap/weights.json", "02_base_model"),
-    ],
-)
-def test_a_seed_that_was_not_evaluated_is_named(run, name, writer):
-    (run / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{name} is missing: run notebook {writer} first"):
+@pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "clap/weights.json"])
+def test_a_seed_that_was_not_evaluated_is_named(run, name):
+    (run / "seed0" / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"seed0/{name} is missing: run notebook 0[24]_"):
         summarise_run("synthetic", "compact")
     assert not (run / "summary.json").exists()
 
