@@ -139,12 +139,9 @@ class Experiment:
     def bank(self, stage: str) -> SegmentBank:
         """Mel power of a stage's clips, for composing batches; computed once."""
         if stage not in self._banks:
-            clips, mel, window = (
-                for_stage(self.clips, stage),
-                self.reference.audio_trunk.mel,
-                self.reference.window,
-            )
-            self._banks[stage] = SegmentBank(clips, self.audio, mel, window, self.config.crop_energy)
+            model, clips = self.reference, for_stage(self.clips, stage)
+            mel, energy = model.audio_trunk.mel, self.config.crop_energy
+            self._banks[stage] = SegmentBank(clips, self.audio, mel, model.window, energy)
         return self._banks[stage]
 
     @property
@@ -179,11 +176,7 @@ class Experiment:
     def model_dir(
         self, seed: int, name: str, inputs: Mapping[str, Any], code: Sequence[str] = TRAINING_CODE
     ) -> ModelFolder:
-        """The folder of a model that is made from ``inputs`` and the run's data, by the ``code`` as it is.
-
-        Raises:
-            ValueError: on a seed below 0.
-        """
+        """The folder of a model that is made from ``inputs`` and the run's data, by the ``code`` as it is."""
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}.")
         tables = [self.path(f"data/{table}.parquet") for table in ("clips", "pairs-validation")]

@@ -8,7 +8,7 @@ a training that was cut off goes on from its last checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 import pandas as pd
 import torch
@@ -32,19 +32,12 @@ HISTORY = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class BaseVariant:
-    """How a base model that is trained from scratch differs; the defaults are ``clap``."""
-
-    mix: dict[str, float] = field(default_factory=BASE_MIX.copy)  # of what it is trained on
-    options: dict[str, str] = field(default_factory=dict)  # of the model
-
-
-BASE_VARIANTS: dict[str, BaseVariant] = {
-    BASE: BaseVariant(),
-    "clap-no-sequences": BaseVariant({"single": 0.5, "overlap": 0.5}),
-    "clap-single-sounds": BaseVariant({"single": 1.0}),
-    "clap-attention": BaseVariant(options={"context": "attention"}),
+# Base models that are trained from scratch: the mix of what they are trained on, and options of the model.
+BASE_VARIANTS: dict[str, tuple[dict[str, float], dict[str, str]]] = {
+    BASE: (BASE_MIX, {}),
+    "clap-no-sequences": ({"single": 0.5, "overlap": 0.5}, {}),
+    "clap-single-sounds": ({"single": 1.0}, {}),
+    "clap-attention": (BASE_MIX, {"context": "attention"}),
 }
 
 
@@ -53,25 +46,22 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] = 
 
     A published base model is not trained: its heads are saved as the others' are.
     """
-    config, words = experiment.config, None
     if experiment.reference.is_published:
         folder = experiment.model_dir(seed, BASE, {"origin": experiment.reference.origin})
         if not folder.is_up_to_date():
             nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
             folder.save(experiment.reference, nothing)
         return
-    phase, embedder = (
-        config.base_training,
-        BatchEmbedder(experiment.processes, precision=config.base_training.precision),
-    )
+    config, words = experiment.config, None
+    phase = config.base_training
     for name in names:
-        settings = BASE_VARIANTS[name]
+        mix, options = BASE_VARIANTS[name]
         inputs = {
             "warm_up": config.warm_up.model_dump(),
             "base_training": phase.model_dump(),
             "crop_energy": config.crop_energy,
-            "options": config.model_options(experiment.base) | settings.options,
-            "mix": settings.mix,
+            "options": config.model_options(experiment.base) | options,
+            "mix": mix,
         }
         folder = experiment.model_dir(seed, name, inputs)
         if folder.is_up_to_date():
@@ -89,8 +79,8 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] = 
             phase.schedule(),
             batch=phase.batch,
             seed=seed,
-            mix=settings.mix,
-            embedding=embedder,
+            mix=mix,
+            embedding=BatchEmbedder(experiment.processes, precision=phase.precision),
             checkpoints=folder.checkpoints("base"),
         )
         parts = [warm_up.assign(model="warm-up"), history.assign(model=name)]
