@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     helps = {
         "train": "the base model and the variants of a seed",
         "ablate": "slots in time, one thing changed at a time",
+        "summary": "gather the seeds' tables and write summary.json",
         "verify": "compare a run with its reference number by number; as diff, ends with 1 where they differ",
         "report": "print the results, where the files are, and how far the run is from a reference",
     }
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--base", default="compact", help="base model of the run (default: compact)")
         if name in ("train", "ablate"):
             command.add_argument("--seed", type=int, default=0)
-        else:
+        if name in ("report", "verify"):
             command.add_argument("--reference", type=Path, help="summary.json (verify: the committed one)")
             command.add_argument("--tolerance", type=float, default=3.0, help="in points (default: 3)")
         if name == "train":
@@ -63,11 +64,19 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def summary(options: argparse.Namespace) -> int:
+    """Summarise a run whose seeds have been evaluated."""
+    from artifact.summary import summarise_run
+
+    summarise_run(options.profile, options.base)
+    return 0
+
+
 def report(options: argparse.Namespace) -> int:
     """Print the results, where everything is, and the comparison with a reference if one is named."""
     run, paper = paths.run(options.profile, options.base), paths.paper()
-    summary = read.summary(run)
-    print(tables.text_table(summary))
+    found = read.summary(run)
+    print(tables.text_table(found))
     places = {
         "run": run,
         "figures": paths.figures(),
@@ -76,7 +85,7 @@ def report(options: argparse.Namespace) -> int:
     }
     print("\n".join(f"{what:<8} {path}" for what, path in places.items()))
     if options.reference:
-        print(f"\n{compare.against(summary, options.reference, options.tolerance)}")
+        print(f"\n{compare.against(found, options.reference, options.tolerance)}")
     return 0
 
 
@@ -95,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; one sentence on standard error for what went wrong."""
     options = parser().parse_args(arguments)
     try:
-        return {"report": report, "verify": verify}.get(options.command, train)(options)
+        steps = {"summary": summary, "report": report, "verify": verify}
+        return steps.get(options.command, train)(options)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from math import prod
@@ -233,16 +232,3 @@ def _detectable(difference: np.ndarray, sources: np.ndarray) -> float | None:
     discordance, effect = float(np.mean(difference != 0)), min(effect, len(difference))
     found = statistics.detectable_difference(len(difference), discordance, design_effect=effect)
     return None if np.isnan(found) else 100 * found
-
-
-def main() -> None:
-    """``python -m artifact.summary --profile P --base B``."""
-    parser = argparse.ArgumentParser(description="Summarise a run whose seeds have been evaluated.")
-    parser.add_argument("--profile", default="synthetic")
-    parser.add_argument("--base", default="compact")
-    arguments = parser.parse_args()
-    summarise_run(arguments.profile, arguments.base)
-
-
-if __name__ == "__main__":
-    main()

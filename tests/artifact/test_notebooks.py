@@ -222,9 +222,9 @@ def test_a_parameter_that_papermill_only_warns_of_is_refused_in_one_sentence(tmp
     ],
 )  # fmt: skip
 def test_the_graph_refuses_bad_settings_before_it_starts(request, tmp_path, monkeypatch, settings, expected):
-    monkeypatch.delenv("ESC50_ROOT", raising=False)
     if "{root}" in settings:
         settings = settings.format(root=request.getfixturevalue("esc50_root"))
+    monkeypatch.delenv("ESC50_ROOT", raising=False)
     done = graph(tmp_path, *settings.split())
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode != 0 and expected in line and not (tmp_path / "runs").exists()

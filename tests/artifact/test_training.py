@@ -111,7 +111,7 @@ def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatc
     experiment.path("seed0/t-clap/weights.json").unlink()
     command(["train", "--profile", "smoke", "--base", "compact", "--seed", "0", "--variants", "t-clap"])
     assert weights_of(experiment, ["t-clap"]) == weights
-    assert command(["train", "--profile", "smoke", "--variants", "t-clip"]) == 1
+    assert command(["train", "--profile", "smoke", "--variants", "t-clip"]) == 2
     assert "error: unknown variant 't-clip', expected one of" in capsys.readouterr().err
 
 
