@@ -238,7 +238,7 @@ def test_the_papers_graph_on_stand_in_weights(random_weights_2022, esc50_root, t
     settings = ("profile=paper-smoke", "base=msclap-2022", f"weights={random_weights_2022}")
     done = graph(tmp_path, *settings)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "no retrieval on clotho: CLOTHO_ROOT is not set" in done.stdout
+    assert re.search("no retrieval on clotho: .*CLOTHO_ROOT", done.stdout)
     warning = "random weights: these numbers mean nothing"
     assert all((tmp_path / "figures" / f"{name}.pdf").is_file() for name in RESULTS)
     for name in TABLE_FILES:
