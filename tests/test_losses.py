@@ -143,14 +143,6 @@ def test_clip_loss_is_torchs_cross_entropy(events):
     assert_equal(shared(clip_loss, audio, text, (3, 0, 3), tau=3.0, **options), dense, tolerance=1e-12)
 
 
-@pytest.mark.parametrize("view", [0, 1, 2])
-def test_one_view_without_time_is_clip_loss(view):
-    audio, text = embeddings(3, 4, 6), embeddings(3, 4, 6, seed=1)
-    weights = tuple(2.0 * (v == view) for v in range(3))
-    value = temporal_nce(audio, text, 5.0, view_weights=weights, **NO_TIME)
-    assert value.item() == pytest.approx(clip_loss(audio[view], text[view], 5.0).item(), abs=1e-14)
-
-
 def test_an_order_blind_model_pays_log_two():
     """Two identical ordered views and no other negative: the plateau a model without order sits on."""
     both = embeddings(1, 1, 4).expand(3, 1, 4)
