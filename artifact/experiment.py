@@ -53,33 +53,21 @@ WRITERS = {
 }
 
 
-def load_reference(config: Config, base: str) -> AudioTextModel:
-    """The base model of a run before anything is trained: published weights, or fresh ones.
-
-    Raises ValueError when weights are given for a model that has no published ones.
-    """
-    if config.weights is not None and base == "compact":
-        raise ValueError(f"weights={config.weights}: compact is trained from scratch, expected no weights.")
-    model = load_model(base, config.weights, **config.model_options(base))
-    return model.to(current().device) if model.is_published else model
-
-
 class Experiment:
-    """A run, named by profile and base; ``reference`` is the base model where it is loaded already.
+    """A run, named by profile and base; without a ``config`` that of the run's folder.
 
     Raises FileNotFoundError when :func:`artifact.preparation.prepare` has not been run.
     """
 
-    def __init__(self, profile: str, base: str, reference: AudioTextModel | None = None) -> None:
+    def __init__(self, profile: str, base: str, config: Config | None = None) -> None:
         self.profile, self.base, self.processes = profile, base, current()
-        if reference is not None:
-            self.reference = reference
         self.folder = paths.run(profile, base)
-        config = self.path("data/config.json")
-        self.config = validate(Config, json.loads(config.read_text(encoding="utf-8")), str(config))
-        self.clips = self.table("data/clips.parquet")
-        self.labels = sorted(self.clips["label"].unique())
+        self.config = config or self._config()
         self._banks: dict[str, SegmentBank] = {}
+
+    def _config(self) -> Config:
+        path = self.path("data/config.json")
+        return validate(Config, json.loads(path.read_text(encoding="utf-8")), str(path))
 
     def path(self, name: str) -> Path:
         """A file of the run; FileNotFoundError says what writes it."""
@@ -106,9 +94,23 @@ class Experiment:
         return self.table(f"seed{seed}/{name}/history.parquet")
 
     @cached_property
+    def clips(self) -> pd.DataFrame:
+        """The clips table."""
+        return self.table("data/clips.parquet")
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The classes, sorted."""
+        return sorted(self.clips["label"].unique())
+
+    @cached_property
     def reference(self) -> AudioTextModel:
         """The base model before anything is trained; of a published one all models share the trunks."""
-        return load_reference(self.config, self.base)
+        weights = self.config.weights
+        if weights is not None and self.base == "compact":
+            raise ValueError(f"weights={weights}: compact is trained from scratch, expected no weights.")
+        model = load_model(self.base, weights, **self.config.model_options(self.base))
+        return model.to(self.processes.device) if model.is_published else model
 
     @cached_property
     def audio(self) -> ClipAudio:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from artifact import paths
 from artifact.captioned import load_captioned
 from artifact.config import load_config
-from artifact.experiment import Experiment, load_reference
+from artifact.experiment import Experiment
 from tclap import files
 from tclap.data.clips import for_stage, load_clips
-from tclap.data.composites import ClipAudio, draw_pairs, place
+from tclap.data.composites import draw_pairs, place
 from tclap.evaluation import controls, tasks
 
 log = logging.getLogger(__name__)
@@ -42,28 +41,23 @@ def prepare(
     config = load_config(profile, dataset_options)
     weights = None if weights is None else str(Path(weights).resolve())
     config = config.model_copy(update={"weights": weights})
-    model = load_reference(config, base)
-    clips = load_clips(config.dataset, root, **config.dataset_options)
-    audio, seed = ClipAudio(clips, model.sample_rate), config.data_seed
-    tables = {"clips": clips}
+    run, seed = Experiment(profile, base, config), config.data_seed
+    window = run.reference.window
+    run.clips = load_clips(config.dataset, root, **config.dataset_options)
+    tables = {"clips": run.clips}
     for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
-        pairs = draw_pairs(clips, stage, count, seed=seed)
-        tables[f"pairs-{stage}"] = place(pairs, audio, model.window, gap_ms=config.gap_ms, seed=seed)
-    test, labels = for_stage(clips, "test"), sorted(clips["label"].unique())
-    items = [
-        tasks.build_items(test, tables["pairs-test"], labels, seed=seed),
-        tasks.prompt_items(test, labels),
-    ]
+        pairs = draw_pairs(run.clips, stage, count, seed=seed)
+        tables[f"pairs-{stage}"] = place(pairs, run.audio, window, gap_ms=config.gap_ms, seed=seed)
+    test, pairs = for_stage(run.clips, "test"), tables["pairs-test"]
+    items = [tasks.build_items(test, pairs, run.labels, seed=seed), tasks.prompt_items(test, run.labels)]
     tables["items"] = pd.concat(items, ignore_index=True)
-    asked = tables["pairs-test"].head(config.control_pairs)
+    asked = pairs.head(config.control_pairs)
     tables["controls"] = controls.build_items(test if len(asked) else test.head(0), asked, seed=seed)
-    folder = paths.run(profile, base) / "data"
     for name, table in tables.items():
-        files.write_table(folder / f"{name}.parquet", table)
-    files.write_json(folder / "config.json", config.model_dump())
+        files.write_table(run.folder / "data" / f"{name}.parquet", table)
+    files.write_json(run.folder / "data" / "config.json", config.model_dump())
     # A data set that is broken shall say so before hours of training, not after.
     for name, captioned in load_captioned(config.retrieval_sets).items():
         log.info("retrieval on %s: n = %d clips", name, len(captioned))
-    run = Experiment(profile, base, model)
     run.text.add(caption for candidates in tables["controls"]["candidates"] for caption in candidates)
     return run
