@@ -25,7 +25,19 @@ PAPER = Path(__file__).parent
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
 OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES}
 OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
-OPTIONAL |= {"warm_up", "base_training", "slots", "width", "hidden", "mels", "n_fft ms", "hop ms"}
+OPTIONAL |= {f"hold-out: {condition}" for condition in LABELS["hold_out"]}  # few pairs may have no such pair
+OPTIONAL |= {"warm_up", "base_training", "slots"}
+OPTIONAL |= {
+    "window",
+    "kHz",
+    "dim",
+    "width",
+    "hidden",
+    "mels",
+    "n_fft ms",
+    "hop ms",
+    "audio_trunk",
+}  # compact
 """Names that a run may lack; any other that is missing among its like is unknown."""
 
 
