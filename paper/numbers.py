@@ -26,18 +26,9 @@ MISREAD = 25  # percent of correct two-way answers below which a wording is take
 OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES}
 OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
 OPTIONAL |= {f"hold-out: {condition}" for condition in LABELS["hold_out"]}  # few pairs may have no such pair
-OPTIONAL |= {"warm_up", "base_training", "slots"}
-OPTIONAL |= {
-    "window",
-    "kHz",
-    "dim",
-    "width",
-    "hidden",
-    "mels",
-    "n_fft ms",
-    "hop ms",
-    "audio_trunk",
-}  # compact
+# Of a base model that is trained from scratch, and of slots.
+OPTIONAL |= {"warm_up", "base_training", "slots", "audio_trunk", "window", "kHz", "dim", "width", "hidden"}
+OPTIONAL |= {"mels", "n_fft ms", "hop ms"}
 """Names that a run may lack; any other that is missing among its like is unknown."""
 
 
