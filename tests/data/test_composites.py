@@ -197,7 +197,7 @@ def test_every_pair_can_be_drawn_and_not_one_more(monkeypatch, enumerable):
     expected = {(a.clip_id, b.clip_id) for a in test for b in test if a.label != b.label}
     # 7 * 7 pairs without those of one label, 2 * 2 + 2 * 2 + 3 * 3.
     assert len(expected) == 32 and set(zip(pairs["clip_i"], pairs["clip_j"], strict=True)) == expected
-    with pytest.raises(ValueError, match="7 clips make only 32 pairs of different label; 33"):
+    with pytest.raises(ValueError, match="7 clips make only 32 pairs with different labels; 33"):
         draw_pairs(clips, "test", 33, seed=0)
     with pytest.raises(ValueError, match="only 0 pairs"):
         draw_pairs(clips_table(4, LABELS[:1]), "test", 1, seed=0)
