@@ -108,5 +108,5 @@ def read_checkpoint(weights: Path, name: str) -> tuple[dict[str, Any], dict[str,
     if model != name:
         raise ValueError(f"{weights} holds weights of {model!r}, expected {name!r}.")
     if weights_hash != files.hash_state(state):
-        raise ValueError(f"{weights} is not what its sidecar describes: it is damaged or of another run.")
+        raise ValueError(f"{weights} does not match its sidecar: it is damaged or of another run.")
     return config, state

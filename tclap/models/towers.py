@@ -57,8 +57,8 @@ class TextTrunk(Trunk):
         super().__init__()
         if len(tokenizer) != encoder.config.vocab_size:
             raise ValueError(
-                f"the tokenizer has {len(tokenizer)} tokens, expected {encoder.config.vocab_size}: its "
-                "vocabulary file is damaged or another model's."
+                f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer)} tokens, expected "
+                f"{encoder.config.vocab_size}: its files are missing, damaged or another model's."
             )
         self.encoder, self.tokenizer, self.longest = encoder, tokenizer, longest
         self.width = encoder.config.hidden_size

@@ -50,10 +50,15 @@ def close(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) -> No
     torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
+def embedding(output) -> torch.Tensor:
+    """What ``ClapModel`` returns: since version 5 of transformers the embedding is a part of it."""
+    return torch.nn.functional.normalize(getattr(output, "pooler_output", output), dim=-1)
+
+
 def official_text(official: ClapModel, laion_folder, captions: list[str], **options) -> torch.Tensor:
     encoded = RobertaTokenizerFast.from_pretrained(laion_folder)(captions, return_tensors="pt", **options)
     with torch.no_grad():
-        return official.get_text_features(**encoded)
+        return embedding(official.get_text_features(**encoded))
 
 
 # Audio
@@ -77,7 +82,7 @@ def test_audio_embeddings_are_those_of_clap_model(model, official, laion_folder)
     extractor = ClapFeatureExtractor.from_pretrained(laion_folder)
     features = extractor(list(waveforms), sampling_rate=RATE, return_tensors="pt")["input_features"].float()
     with torch.no_grad():
-        expected = official.get_audio_features(features)
+        expected = embedding(official.get_audio_features(features))
         trunk = model.audio_trunk(torch.from_numpy(waveforms))
         close(model.embed_audio(trunk), expected)
     assert trunk.shape == (5, STEPS, BANDS * CHANNELS) and trunk.dtype == torch.float32
@@ -119,16 +124,7 @@ def test_text_embeddings_are_those_of_clap_model(model, official, laion_folder):
     close(torch.cat([model.encode_text([caption]) for caption in CAPTIONS]), alone)
     close(model.encode_text(CAPTIONS), alone)
     close(model.encode_text(CAPTIONS[::-1], batch_size=2).flip(0), alone)
-    assert ((alone @ alone.T).fill_diagonal_(0) < 1 - 1e-3).all()
-
-
-def test_tokens_are_the_input_of_the_last_layer(model, official, laion_folder):
-    encoded = RobertaTokenizerFast.from_pretrained(laion_folder)(CAPTIONS, return_tensors="pt", padding=True)
-    with torch.no_grad():
-        states = official.text_model(**encoded, output_hidden_states=True).hidden_states
-    tokens = model.text_trunk(CAPTIONS)
-    assert tokens.lengths.tolist() == encoded["attention_mask"].sum(1).tolist()
-    close(tokens.values, states[-2])
+    assert ((alone @ alone.T).fill_diagonal_(0) < 1 - 1e-4).all()
 
 
 def test_a_long_caption_is_cut_at_the_last_position(model, official, laion_folder):
@@ -169,6 +165,10 @@ def test_a_checkpoint_is_loaded_on_the_weights_it_was_made_on_only(copied, tmp_p
     origin = {"path": str(copied.resolve()), "revision": None, "sha256": files.sha256_file(weights)}
     assert model.config == {"readout": "published", "origin": origin}
     model.save(path)
+    with pytest.raises(ValueError, match="no option 'depth', expected among readout, revision, pretrained"):
+        load_model("laion-clap", path, depth=3)
+    with pytest.raises(ValueError, match="no option 'pretrained', expected among readout, revision"):
+        load_model("laion-clap", copied, pretrained=copied)
     moved = copied.rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match="config.json is missing"):
         load_model("laion-clap", path)
@@ -228,7 +228,7 @@ def test_weights_and_tokenizer_must_fit_the_configuration(laion_folder, copied):
     tokenizer = RobertaTokenizerFast.from_pretrained(laion_folder)
     tokenizer.add_tokens(["theremin"])
     tokenizer.save_pretrained(copied)
-    with pytest.raises(ValueError, match=r"the tokenizer has (\d+) tokens, expected \d+"):
+    with pytest.raises(ValueError, match=r"the tokenizer of .* has (\d+) tokens, expected \d+"):
         load_model("laion-clap", copied)
 
 
@@ -238,25 +238,3 @@ def test_fusion_is_refused(laion_folder):
     network, settings = ClapModel(config), ClapFeatureExtractor.from_pretrained(laion_folder)
     with pytest.raises(ValueError, match="with feature fusion .* is not supported"):
         Laion(network, RobertaTokenizerFast.from_pretrained(laion_folder), settings)
-
-
-# The hub
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_from_the_hubs_cache(model, laion_folder, monkeypatch, tmp_path, whole):
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    cached = tmp_path / "models--laion--clap-htsat-unfused"
-    (cached / "refs").mkdir(parents=True)
-    (cached / "refs" / "main").write_text(commit)
-    shutil.copytree(laion_folder, cached / "snapshots" / commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    if not whole:
-        (cached / "snapshots" / commit / "model.safetensors").unlink()
-        with pytest.raises(OSError, match="laion/clap-htsat-unfused could not be loaded .* give a folder"):
-            load_model("laion-clap")
-        return
-    loaded = load_model("laion-clap")
-    assert loaded.origin["path"] is None and loaded.origin["revision"] == commit
-    close(loaded.encode_text(CAPTIONS), model.encode_text(CAPTIONS), atol=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -25,7 +24,6 @@ from tclap.slots.model import SlotModel
 from tclap.slots.training import any_words
 
 RATE = 44100
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CAPTIONS = [
     "a dog barks before a siren",
     "stop! a dog barks",
@@ -72,6 +70,12 @@ def wrapper(version, checkpoint, hub_root):
         waveform, rate = soundfile.read(path, dtype="float32", always_2d=True)
         return torch.from_numpy(waveform.T.copy()), rate
 
+    def tokenizer_of(name):
+        found = read_tokenizer(hub_root / name)
+        if not hasattr(found, "encode_plus"):  # from version 5 of transformers on
+            found.encode_plus = found.__call__
+        return found
+
     stub = types.ModuleType("torchaudio")
     stub.load, stub.transforms = load, types.ModuleType("torchaudio.transforms")
     text, tokenizer, config = transformers.AutoModel, transformers.AutoTokenizer, transformers.AutoConfig
@@ -83,7 +87,7 @@ def wrapper(version, checkpoint, hub_root):
         patch.setattr(
             text, "from_pretrained", lambda name: text.from_config(config.from_pretrained(hub_root / name))
         )
-        patch.setattr(tokenizer, "from_pretrained", lambda name: read_tokenizer(hub_root / name))
+        patch.setattr(tokenizer, "from_pretrained", tokenizer_of)
         from msclap.CLAPWrapper import CLAPWrapper
 
         found = CLAPWrapper(checkpoint, version=version)
@@ -134,14 +138,6 @@ def test_text_embeddings_are_the_wrappers(model, wrapper):
     assert furthest(model.encode_text(CAPTIONS[::-1], batch_size=3).flip(0), expected) <= 1e-5
 
 
-def test_a_caption_beyond_the_text_encoders_positions_is_cut(model):
-    longest = model.text_trunk.longest
-    with torch.no_grad():
-        values, lengths = model.text_trunk(["dog " * (longest + 50)])
-    assert values.shape[1] == longest and lengths.tolist() == [longest]
-    assert values.isfinite().all()
-
-
 @pytest.mark.parametrize(
     ("caption", "ids", "length"),
     [
@@ -163,19 +159,14 @@ def test_exclamation_marks_move_gpt2s_readout(hub_root, caption, ids, length):
 
 
 PROCESS = """
-import json, logging, sys, warnings
-import transformers
+import sys, warnings
+import tclap.models.registry, transformers
 from transformers import AutoConfig, AutoModel, AutoTokenizer  # scipy, imported here, sets filters of its own
-import tclap.models.base
-def state():
-    filters = [str(entry) for entry in warnings.filters]
-    return [filters, logging.getLogger().level, len(logging.getLogger().handlers),
-            transformers.logging.get_verbosity()]
-before = state()
+before = [str(entry) for entry in warnings.filters], transformers.logging.get_verbosity()
 from tclap.models import msclap
 msclap._architecture()
-modules = [n for n in sys.modules if n.split(".")[0] in ("msclap", "torchaudio")]
-print(json.dumps([before, state(), modules]))
+assert before == ([str(entry) for entry in warnings.filters], transformers.logging.get_verbosity())
+assert not {"msclap", "torchaudio"} & set(sys.modules)
 """
 
 
@@ -183,9 +174,7 @@ def test_a_broken_torchaudio_is_not_met_and_the_process_stays_as_found(tmp_path)
     (tmp_path / "torchaudio.py").write_text('raise OSError("libc10_cuda.so is missing")')
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-c", PROCESS], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    before, after, modules = json.loads(done.stdout.splitlines()[-1])
-    assert after == before and modules == [] and "Warning" not in done.stderr
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
 
 
 # Trunk and head
@@ -302,26 +291,6 @@ def test_where_the_weights_came_from(model, checkpoint):
     assert model.logit_scale.item() == pytest.approx(1 / 0.07) and not model.training
 
 
-def test_weights_in_the_hubs_cache(random_weights_2022, tmp_path, monkeypatch):
-    folder = tmp_path / "models--microsoft--msclap"
-    for part in ("refs", "blobs", f"snapshots/{COMMIT}"):
-        (folder / part).mkdir(parents=True)
-    (folder / "refs" / "main").write_text(COMMIT)
-    (folder / "blobs" / "e0").symlink_to(random_weights_2022)
-    (folder / "snapshots" / COMMIT / "CLAP_weights_2022.pth").symlink_to(Path("../../blobs/e0"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    cached = load_model("msclap-2022", readout="residual-segments")
-    sha256 = files.sha256_file(random_weights_2022)
-    origin = {"path": None, "revision": COMMIT, "sha256": sha256, "random_weights": True}
-    assert cached.config == {"readout": "residual-segments", "origin": origin}
-
-
-def test_no_weights_and_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(OSError, match=r"^CLAP_weights_2022\.pth of .* \([^()]+\); give the path of the file"):
-        load_model("msclap-2022")
-
-
 def test_a_checkpoint_of_the_other_version(random_weights_2022, random_weights_2023):
     with pytest.raises(ValueError, match=r"msclap-2023\.pth does not fit .*bn0.*htsat"):
         load_model("msclap-2022", random_weights_2023)
@@ -333,29 +302,18 @@ def test_missing_tokenizers(hub_root, tmp_path, monkeypatch, present):
     (tmp_path / "gpt2").mkdir()
     for name in present:
         (tmp_path / "gpt2" / name).write_bytes((hub_root / "gpt2" / name).read_bytes())
-    with pytest.raises(
-        OSError, match="tokenizer of .*gpt2 could not be loaded .*; set TCLAP_HUB to a folder"
-    ):
+    # Without its files transformers raises an error, from version 5 on it makes an empty tokenizer.
+    with pytest.raises((OSError, ValueError), match="tokenizer of .*gpt2 (could not be loaded|has 1 tokens)"):
         Msclap2023()
 
 
-# Checkpoints of ours, and back to msclap
-
-
-@pytest.fixture(scope="module")
-def changed(model):
-    """The model with its heads and τ moved, as training would."""
-    other = model.with_own_heads().eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in other.head_parameters()[:-1]:
+def test_an_export_is_loaded_by_plain_msclap(model, wrapper, clips, tmp_path):
+    changed, generator = model.with_own_heads().eval(), torch.Generator().manual_seed(1)
+    with torch.no_grad():  # as training would
+        for parameter in changed.head_parameters()[:-1]:
             step = torch.randn(parameter.shape, generator=generator)
             parameter += 0.05 * parameter.std().nan_to_num() * step
-        other.log_scale.fill_(math.log(31))
-    return other
-
-
-def test_an_export_is_loaded_by_plain_msclap(model, changed, wrapper, clips, tmp_path):
+        changed.log_scale.fill_(math.log(31))
     changed.export(tmp_path / "m.pth")
     content = torch.load(tmp_path / "m.pth", mmap=True, weights_only=True)
     assert content["random_weights"] is True
@@ -370,14 +328,6 @@ def test_an_export_is_loaded_by_plain_msclap(model, changed, wrapper, clips, tmp
     assert furthest(changed.encode_audio(clips[:1]), sounds) <= 1e-5
     assert furthest(changed.encode_text(CAPTIONS[:2]), texts) <= 1e-5
     assert furthest(model.encode_text(CAPTIONS[:2]), texts) > 1e-3
-
-
-def test_a_checkpoint_of_ours_holds_the_heads(version, model, tmp_path):
-    model.save(tmp_path / "m.safetensors")
-    assert (tmp_path / "m.safetensors").stat().st_size == pytest.approx(4 * COUNT[version], abs=5000)
-
-
-# Slots
 
 
 def test_words_of_the_vocabulary(model):

@@ -17,6 +17,8 @@ STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ze
 
 @pytest.mark.parametrize(("key", "content"), [(None, STATE), ("model", {"model": STATE, "epoch": 3})])
 def test_tensors_are_read_with_the_values_beside_them(tmp_path, key, content):
+    with pytest.raises(FileNotFoundError, match=r"m\.pth is missing"):
+        read_weights(tmp_path / "m.pth", key)
     for zipped in (True, False):
         torch.save(content, tmp_path / "m.pth", _use_new_zipfile_serialization=zipped)
         found = read_weights(tmp_path / "m.pth", key)
@@ -54,10 +56,10 @@ class Trap:
     """Unpickled, it makes a file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = str(path)
+        self.path = path
 
     def __reduce__(self):
-        return open, (self.path, "w")
+        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
@@ -71,8 +73,8 @@ def test_code_is_not_run(tmp_path, kind):
     with pytest.raises(ValueError, match="could be code"):
         read_weights(path, "model")
     assert not touched.exists()
-    torch.load(path, weights_only=False)["extra"].close() if kind != "pickle" else None
-    assert touched.exists() or kind == "pickle"  # the trap works
+    pickle.loads(pickle.dumps(content["extra"]))
+    assert touched.exists()  # the trap works
 
 
 @pytest.mark.parametrize(
@@ -82,11 +84,6 @@ def test_a_file_of_something_else(tmp_path, content):
     torch.save(content, tmp_path / "m.pth")
     with pytest.raises(ValueError, match=r"m\.pth has no weights under the key 'model'"):
         read_weights(tmp_path / "m.pth", "model")
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"m\.pth is missing"):
-        read_weights(tmp_path / "m.pth")
 
 
 class Module(nn.Module):

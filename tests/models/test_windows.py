@@ -41,8 +41,7 @@ def test_fit_takes_the_window_of_most_energy():
     clip[43:50] = 0.5
     part = Windows(RATE, WINDOW).fitted(clip)
     assert len(part) == 20 and (part == 0.5).sum() == 7
-    sums = [float((ramp(100)[n : n + 20].astype(np.float64) ** 2).sum()) for n in range(81)]
-    assert starts(Windows(RATE, WINDOW).fitted(ramp(100))[None]) == [int(np.argmax(sums))]
+    assert starts(Windows(RATE, WINDOW).fitted(ramp(100))[None]) == [80]  # of a ramp the last
 
 
 def test_msclaps_window_is_drawn_from_seed_and_position():
@@ -112,8 +111,3 @@ def test_what_is_no_waveform_is_refused(waveform, found):
 def test_silence_is_warned_of():
     with pytest.warns(UserWarning, match="silent"):
         all_of(Windows(RATE, WINDOW), [np.zeros(20, np.float32)])
-
-
-def test_an_unknown_policy_is_refused():
-    with pytest.raises(ValueError, match="window policy must be one of fit, full, msclap, got 'half'"):
-        Windows(RATE, WINDOW, "half")
