@@ -88,7 +88,7 @@ class Config(Settings):
     dataset_options: dict[str, Any] = {}
     control_pairs: NonNegativeInt = 0  # the first test pairs, which the controls ask about too
     readouts: list[Literal[*READOUTS]] = []
-    slots: Slots | None = None  # None: notebook 06 has nothing to do
+    slots: Slots | None = None  # None: notebook 05 has nothing to do
     window_policies: list[Literal[*POLICIES]] = ["fit"]
     crop_energy: Annotated[float, Field(gt=0, le=1)] = 1.0  # of training's segments, see SegmentBank
     gap_ms: Annotated[tuple[float, float], Field(strict=False)] = (0.0, 0.0)
@@ -173,7 +173,7 @@ def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) 
 
 
 class ReportParameters(Settings):
-    """Parameters of notebook 05: a profile, and a base model of it."""
+    """Parameters of notebook 06: a profile, and a base model of it."""
 
     profile: str = "synthetic"
     base: str = "compact"
@@ -201,7 +201,7 @@ class DataParameters(ReportParameters):
 
 
 class SeedParameters(ReportParameters):
-    """Parameters of notebooks 02 and 06."""
+    """Parameters of notebooks 02 and 05."""
 
     seed: NonNegativeInt = 0
 

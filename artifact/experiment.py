@@ -46,7 +46,7 @@ TRAINING_CODE = (
 WRITERS = {
     "data/*": "notebook 01_data_construction",
     "*/slots-ablation.parquet": "`python -m artifact ablate`",
-    "*[/-]slots[/-]*": "notebook 06_order_from_text",
+    "*[/-]slots[/-]*": "notebook 05_order_from_text",
     f"*/{BASE}/*": "notebook 02_base_model",
     "*/*/*": "notebook 03_post_pretraining",
     "*": "notebook 04_evaluation",

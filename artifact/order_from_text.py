@@ -1,4 +1,4 @@
-"""Notebook 06: a run's models with slots, whose reader is trained on captions alone, and their evaluation.
+"""Notebook 05: a run's models with slots, whose reader is trained on captions alone, and their evaluation.
 
 The reader is trained without the classes' names and without the wordings that the evaluation holds out.
 ``clap-slots`` is the base model with slots, ``t-clap-slots`` T-CLAP with slots, where a third of a timed

@@ -180,7 +180,7 @@ def test_parameters_are_read_from_the_namespace():
     assert found == VariantParameters(profile="smoke", base="compact", seed=1, variants=["t-clap"])
     assert read_parameters(VariantParameters, kernel(variants=None), "03").variants is None
     assert read_parameters(VariantParameters, kernel(variants=["readout-mean"]), "03")
-    assert read_parameters(ReportParameters, kernel(), "05") == ReportParameters()
+    assert read_parameters(ReportParameters, kernel(), "06") == ReportParameters()
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ def test_preparing_again_changes_nothing(experiment, run_root, options):
         (lambda run: run.load(7), "clap/weights.safetensors", "notebook 02_base_model"),
         (lambda run: train_variants(run, 7), "clap/weights.safetensors", "notebook 02_base_model"),
         (lambda run: run.history(7, "t-clap"), "t-clap/history.parquet", "notebook 03_post_pretraining"),
-        (lambda run: run.load(7, "clap-slots"), "clap-slots/weights.safetensors", "notebook 06_order_from"),
+        (lambda run: run.load(7, "clap-slots"), "clap-slots/weights.safetensors", "notebook 05_order_from"),
         (lambda run: run.table("seed7/results.parquet"), "results.parquet", "notebook 04_evaluation"),
-        (lambda run: run.table("seed7/slots-results.parquet"), "slots-results.parquet", "notebook 06_order"),
+        (lambda run: run.table("seed7/slots-results.parquet"), "slots-results.parquet", "notebook 05_order"),
         (lambda run: run.table("seed7/slots-ablation.parquet"), "slots-ablation.parquet", "`python -m art"),
     ],
 )

@@ -64,7 +64,7 @@ def graph(tmp_path_factory, parquet) -> Graph:
     graph = Graph(tmp_path_factory.mktemp("graph"))
     listed = graph.snakemake("--summary").splitlines()
     names = [line.split("\t")[0] for line in listed if line.count("\t") == 5][1:]
-    assert f"{RUN}/notebooks/05_figures_and_tables.html" in names and "figures/tasks.png" in names
+    assert f"{RUN}/notebooks/06_figures_and_tables.html" in names and "figures/tasks.png" in names
     for name in names:
         (graph.root / name).parent.mkdir(parents=True, exist_ok=True)
         (graph.root / name).touch()

@@ -126,8 +126,8 @@ def test_the_graph_makes_everything(smoke, folder):
         ("02_base_model-seed0", 1),
         ("03_post_pretraining-seed1-variants", 0),
         ("04_evaluation-seed1", 1),
-        ("06_order_from_text-seed1", 3),
-        ("05_figures_and_tables", 0),
+        ("05_order_from_text-seed1", 3),
+        ("06_figures_and_tables", 0),
     ],
 )
 def test_the_kept_pages_can_be_heard_without_a_kernel(folder, stem, players):
