@@ -40,12 +40,15 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from tclap.losses_chunked import at_least_float32, chunked_nce
 
 VIEWS = ("forward", "reversed", "overlap")
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Group(Protocol):
@@ -61,7 +64,7 @@ def clip_loss(
     audio: Tensor,
     text: Tensor,
     logit_scale: float | Tensor,
-    events: Tensor | None = None,
+    events: Tensor | ArrayLike | None = None,
     *,
     chunk_size: int | None = None,
     processes: Group | None = None,
@@ -70,8 +73,8 @@ def clip_loss(
 
     Args:
         audio, text: ``[N, d]``, L2-normalised; row n of both is a true pair.
-        logit_scale: τ > 0.
-        events: integer ids ``[N]``; items with equal ids are no negatives of each other.
+        logit_scale: τ, finite and above 0.
+        events: integer ids ``[N]``, a tensor, array or list; items with equal ids are no negatives of each other.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
         processes: that share the batch; N is then the number of this process's items, which may be 0.
@@ -80,10 +83,10 @@ def clip_loss(
         A scalar, 0 when no negative is left.
 
     Raises:
-        ValueError: on shapes that do not match, or a chunk size below 1.
+        ValueError: on shapes that do not match, a τ that is not above 0, or a chunk size below 1.
     """
     audio, text, scale, events = _global_batch(audio, text, logit_scale, events, processes)
-    _check(audio, text, scale, events, chunk_size, shape=("N", "d"))
+    _check(audio, text, events, chunk_size, shape=("N", "d"))
     events = None if events is None else events[None]
     return _nce(audio[None], text[None], scale, [[(0.0, 0.0)]], [1.0], events, chunk_size)
 
@@ -98,7 +101,7 @@ def temporal_nce(
     alpha_same_overlap: float = 1.0,
     alpha_cross_overlap: float = 1.0,
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    events: Tensor | None = None,
+    events: Tensor | ArrayLike | None = None,
     chunk_size: int | None = None,
     processes: Group | None = None,
 ) -> Tensor:
@@ -109,14 +112,14 @@ def temporal_nce(
 
     Args:
         audio, text: ``[3, N, d]``, L2-normalised, views in the order of :data:`VIEWS`.
-        logit_scale: τ > 0.
+        logit_scale: τ, finite and above 0.
         alpha_same: weight of a pair's own inversion among its negatives, ≥ 0.
         alpha_cross: weight of other pairs' inversions, ≥ 0.
         alpha_same_overlap, alpha_cross_overlap: the same between the overlap view and the two
             ordered views.
         view_weights: weight of each view's anchors (1, β, γ), ≥ 0, not all 0. A view of weight 0
             has no anchors; its items stay negatives of the others unless their α are 0.
-        events: integer ids ``[3, N]`` of the canonical events.
+        events: integer ids ``[3, N]`` of the canonical events, a tensor, array or nested list.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
         processes: that share the batch; N is then the number of this process's items, which may be 0.
@@ -126,11 +129,11 @@ def temporal_nce(
         A scalar, 0 when no negative is left.
 
     Raises:
-        ValueError: on shapes that do not match, a negative or non-finite weight, weights that sum
-            to 0, or a chunk size below 1.
+        ValueError: on shapes that do not match, a τ that is not above 0, a negative or non-finite
+            weight, weights that sum to 0, or a chunk size below 1.
     """
     audio, text, scale, events = _global_batch(audio, text, logit_scale, events, processes)
-    _check(audio, text, scale, events, chunk_size, shape=(len(VIEWS), "N", "d"))
+    _check(audio, text, events, chunk_size, shape=(len(VIEWS), "N", "d"))
     alphas = {
         "alpha_same": alpha_same,
         "alpha_cross": alpha_cross,
@@ -206,13 +209,11 @@ def _global_batch(
     audio: Tensor,
     text: Tensor,
     logit_scale: float | Tensor,
-    events: Tensor | None,
+    events: Tensor | ArrayLike | None,
     processes: Group | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The inputs of all processes, and τ as a tensor of at least single precision."""
-    scale = torch.as_tensor(logit_scale, device=audio.device)
-    if not scale.is_floating_point() or scale.dtype in (torch.float16, torch.bfloat16):
-        scale = scale.float()
+    scale, events = _temperature(logit_scale, audio), _ids(events, audio.device)
     if processes is not None and processes.world_size > 1:
         audio, text = (processes.gather(x, dim=-2) for x in (audio, text))
         events = None if events is None else processes.gather(events, dim=-1)
@@ -221,10 +222,31 @@ def _global_batch(
     return audio, text, scale, events
 
 
+def _temperature(logit_scale: float | Tensor, audio: Tensor) -> Tensor:
+    """τ as a 0-d tensor, a plain number in the precision of the logits; ValueError when it can't be one."""
+    value = logit_scale if isinstance(logit_scale, Tensor) else np.asarray(logit_scale)
+    number = value.dtype != torch.bool if isinstance(value, Tensor) else value.dtype.kind in "iuf"
+    if value.ndim != 0 or not number or not 0 < value.item() < math.inf:
+        raise ValueError(f"logit_scale must be one finite number above 0, got {logit_scale!r}.")
+    if not isinstance(value, Tensor):
+        return torch.tensor(value.item(), dtype=at_least_float32(audio).dtype, device=audio.device)
+    scale = value.to(audio.device)
+    return at_least_float32(scale) if scale.is_floating_point() else scale.float()
+
+
+def _ids(events: Tensor | ArrayLike | None, device: torch.device) -> Tensor | None:
+    if events is None:
+        return None
+    try:
+        found = events if isinstance(events, Tensor) else np.asarray(events)
+        return torch.as_tensor(found, device=device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"events must be integers in a tensor, array or list: {error}.") from error
+
+
 def _check(
     audio: Tensor,
     text: Tensor,
-    scale: Tensor,
     events: Tensor | None,
     chunk_size: int | None,
     shape: tuple[int | str, ...],
@@ -234,10 +256,8 @@ def _check(
     if audio.shape != text.shape or audio.dim() != len(shape) or not views_fit or audio.numel() == 0:
         shapes = f"audio {list(audio.shape)} and text {list(text.shape)}"
         raise ValueError(f"audio and text must both be {expected} and not empty, got {shapes}.")
-    if events is not None and (events.shape != audio.shape[:-1] or events.is_floating_point()):
+    if events is not None and (events.shape != audio.shape[:-1] or events.dtype not in INTEGERS):
         found = f"{list(events.shape)} of {events.dtype}"
         raise ValueError(f"events must be integers of shape {list(audio.shape[:-1])}, got {found}.")
-    if scale.dim() != 0:
-        raise ValueError(f"logit_scale must be a number or a 0-d tensor, got shape {list(scale.shape)}.")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}.")

@@ -7,6 +7,7 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -125,6 +126,25 @@ def test_dense_is_the_double_loop_and_chunks_and_processes_are_dense(problem, ch
     assert_equal(
         shared(temporal_nce, audio, text, sizes, chunk_size=chunk, **options), dense, tolerance=1e-12
     )
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("tau", [1 / 0.07, np.float32(14.3), 14, torch.tensor(1 / 0.07)])
+def test_a_plain_tau_has_the_precision_of_the_embeddings(tau, chunk):
+    audio, text = embeddings(3, 4, 5), embeddings(3, 4, 5, seed=1)
+    found = temporal_nce(audio, text, tau, chunk_size=chunk).item()
+    plain = dict.fromkeys(NAMES, 1.0)
+    assert found == pytest.approx(naive(audio, text, float(tau), (1, 1, 1), **plain), rel=1e-12)
+    found = clip_loss(audio[0], text[0], tau, chunk_size=chunk).item()
+    assert found == pytest.approx(naive(audio[:1], text[:1], float(tau), (1,)), rel=1e-12)
+
+
+def test_events_as_lists_and_arrays():
+    audio, text, ids = embeddings(3, 4, 5), embeddings(3, 4, 5, seed=1), torch.arange(12).reshape(3, 4) % 5
+    expected = temporal_nce(audio, text, 9.0, events=ids)
+    for events in (ids.tolist(), ids.numpy(), ids.int(), [*ids]):
+        assert temporal_nce(audio, text, 9.0, events=events) == expected
+    assert clip_loss(audio[0], text[0], 9.0, ids[0].tolist()) == clip_loss(audio[0], text[0], 9.0, ids[0])
 
 
 @pytest.mark.parametrize("events", [None, [0, 1, 0, 2, 2, 2], [5] * 6])
@@ -255,8 +275,14 @@ def test_the_logits_of_the_whole_batch_are_never_held():
         (dict(view_weights=(1, 1)), "view_weights"),
         (dict(events=torch.zeros(4, dtype=torch.long)), "events"),
         (dict(events=torch.zeros(3, 4)), "events"),
+        (dict(events=torch.zeros(3, 4, dtype=torch.bool)), "events"),
+        (dict(events=[["a"] * 4] * 3), "events"),
+        (dict(events=[[1, 2], [3]]), "events"),
         (dict(chunk_size=0), "chunk_size"),
-        (dict(logit_scale=torch.ones(2)), "logit_scale"),
+        *(
+            (dict(logit_scale=tau), "logit_scale must be one finite number above 0")
+            for tau in (0, -1.0, math.nan, math.inf, True, None, "9", torch.ones(2), torch.tensor(-1.0))
+        ),
         (dict(audio=embeddings(2, 4, 5), text=embeddings(2, 4, 5)), r"\[3, N, d\]"),
         (dict(text=embeddings(3, 5, 5)), r"\[3, N, d\]"),
         (dict(audio=embeddings(3, 0, 5), text=embeddings(3, 0, 5)), "not empty"),
