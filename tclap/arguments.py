@@ -1,4 +1,4 @@
-"""Arguments as people have them: lists of any kind taken by rows, numbers checked, each error one sentence."""
+"""Arguments as people have them: lists of any kind, taken by rows, and numbers in range."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ def clip_loss(
     Args:
         audio, text: ``[N, d]``, L2-normalised; row n of both is a true pair.
         logit_scale: τ, finite and above 0.
-        events: integer ids ``[N]``, a tensor, array or list; items with equal ids are no negatives of each other.
+        events: integer ids ``[N]``, a tensor, array or list; items with equal ids are no negatives
+            of each other.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
         processes: that share the batch; N is then the number of this process's items, which may be 0.

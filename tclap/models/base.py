@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tclap import files
+from tclap.arguments import at_least, rows_of, strings_of
 from tclap.models.weights import load_exactly
 from tclap.models.windows import Windows
 
@@ -49,6 +50,7 @@ class AudioTextModel(nn.Module):
     pretrained: tuple[str, ...] = ("text_trunk.",)
     origin: dict[str, Any] | None = None  # of those weights: path (None: the hub), sha256, revision
     batch_size: int = 64  # how many waveforms the audio trunk takes at once without much memory
+    text_batch_size: int = 64  # and how many captions
     audio_trunk: nn.Module
     audio_head: nn.Module
     text_trunk: nn.Module
@@ -121,43 +123,58 @@ class AudioTextModel(nn.Module):
         """Embed audio: float32 ``[N, d]``, L2-normalised.
 
         Args:
-            waveforms_or_paths: ``[N, samples]``, or a sequence of 1-d waveforms or of file paths.
+            waveforms_or_paths: ``[N, samples]``, or a list, array or Series (by rows, whatever its index)
+                of mono waveforms ``[samples]`` or of file paths. Waveforms are floats in [-1, 1], or int16
+                or int32 PCM, which is scaled to that range.
             sample_rate: of the waveforms in Hz; None: the model's own.
             batch_size: number of waveforms in memory at a time; None: the model's own.
             policy, seed: what becomes of audio that is not as long as the window, see
                 :class:`~tclap.models.windows.Windows`.
 
         Raises:
-            ValueError: on empty, non-finite or wrongly shaped waveforms, an unknown policy, or audio
-                longer than the model can take at once.
+            TypeError: on one path, or what is no list.
+            ValueError: on empty, non-finite or wrongly shaped waveforms, samples so large that the
+                embedding overflows, an unknown policy, a batch size below 1, or audio longer than the
+                model can take at once.
         """
-        if isinstance(waveforms_or_paths, (str, Path)):
-            raise TypeError(f"expected a sequence of paths or waveforms, got one path: {waveforms_or_paths}.")
+        items = rows_of(waveforms_or_paths, "waveforms or paths")
+        at_least(1, batch_size=batch_size)
+        windows = Windows(self.sample_rate, self.window, policy, seed)
         was_training = self.training
         self.eval()
-        windows = Windows(self.sample_rate, self.window, policy, seed)
         try:
-            batches = []
-            for batch in windows.batches(waveforms_or_paths, sample_rate, batch_size or self.batch_size):
-                features = self.audio_trunk(torch.from_numpy(batch).to(self.log_scale.device))
-                batches.append(self.embed_audio(features))
+            found = []
+            for batch in windows.batches(items, sample_rate, batch_size or self.batch_size):
+                embedded = self.embed_audio(
+                    self.audio_trunk(torch.from_numpy(batch).to(self.log_scale.device))
+                )
+                if not embedded.isfinite().all():
+                    peak = np.abs(batch).max()
+                    raise ValueError(
+                        f"an embedding is not finite where samples reach {peak:g}, expected [-1, 1]."
+                    )
+                found.append(embedded)
         finally:
             self.train(was_training)
-        return torch.cat(batches) if batches else self.log_scale.new_zeros(0, self.dim)
+        return torch.cat(found) if found else self.log_scale.new_zeros(0, self.dim)
 
     @torch.no_grad()
-    def encode_text(self, captions: Sequence[str], batch_size: int = 64) -> Tensor:
-        """Embed captions: ``[N, d]``, L2-normalised. Captions of like length share a batch."""
-        if isinstance(captions, str):
-            raise TypeError(f"expected a sequence of captions, got one string: {captions!r}.")
-        was_training = self.training
+    def encode_text(self, captions: Sequence[str], batch_size: int | None = None) -> Tensor:
+        """Embed captions: ``[N, d]``, L2-normalised. Captions of like length share a batch.
+
+        ``captions`` are a list, array or Series (by rows, whatever its index) of strings; TypeError on one
+        string, or what is no list of strings, ValueError on a batch size below 1.
+        """
+        captions = strings_of(captions, "captions")
+        at_least(1, batch_size=batch_size)
+        batch_size, was_training = batch_size or self.text_batch_size, self.training
         self.eval()
         order = sorted(range(len(captions)), key=lambda n: len(captions[n]))
         embeddings = self.log_scale.new_zeros(len(captions), self.dim)
         try:
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                embeddings[rows] = self.embed_text(self.text_trunk([captions[n] for n in rows]))
+                embeddings[rows] = self.embed_captions([captions[n] for n in rows], self.text_trunk)
         finally:
             self.train(was_training)
         return embeddings

@@ -13,6 +13,8 @@ import torch
 from tclap import audio
 from tclap.data.composites import POLICIES
 
+PCM = (np.int16, np.int32)  # samples that soundfile and wave give unscaled
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -34,12 +36,12 @@ class Windows:
     def batches(self, items: Sequence, sample_rate: int | None, size: int) -> Iterator[np.ndarray]:
         """Waveforms ``[n ≤ size, samples]`` of one length each, in the order of the items.
 
-        Items are paths of audio files, or 1-d waveforms at ``sample_rate`` in Hz (None: the model's own);
-        one that is empty, not finite or of another shape is a ValueError.
+        Items are paths of audio files, or mono waveforms at ``sample_rate`` in Hz (None: the model's own), of
+        floats or PCM; one that is empty, not finite or of another shape is a ValueError.
         """
         for start in range(0, len(items), size):
-            waveforms = (self._waveform(item, sample_rate) for item in items[start : start + size])
-            fitted = [self.fitted(waveform, n) for n, waveform in enumerate(waveforms, start)]
+            numbered = enumerate(items[start : start + size], start)
+            fitted = [self.fitted(self._waveform(item, n, sample_rate), n) for n, item in numbered]
             # Under "full" lengths differ, and a batch has one.
             one_length = len({len(waveform) for waveform in fitted}) == 1
             for group in [fitted] if one_length else [[waveform] for waveform in fitted]:
@@ -59,17 +61,24 @@ class Windows:
             start = audio.most_energetic_start(waveform, samples)
         return audio.crop(waveform, start, samples)
 
-    def _waveform(self, item, sample_rate: int | None) -> np.ndarray:
+    def _waveform(self, item, position: int, sample_rate: int | None) -> np.ndarray:
         if isinstance(item, (str, Path)):
             return audio.read(item, self.sample_rate)
         waveform = np.asarray(item.detach().cpu() if isinstance(item, torch.Tensor) else item)
-        # Integers are samples of a PCM file that nobody has scaled to [-1, 1].
-        floats = np.issubdtype(waveform.dtype, np.floating)
-        if not floats or waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
+        found = f"{waveform.dtype} of shape {waveform.shape}"
+        if waveform.dtype in PCM:
+            waveform = waveform / -float(np.iinfo(waveform.dtype).min)
+        if waveform.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                waveform = waveform.astype(np.float32, copy=False)
+        if waveform.dtype.kind != "f" or waveform.ndim != 1 or not waveform.size:
+            advice = {0: ": of one waveform pass [waveform]", 2: ": average its channels first"}
             raise ValueError(
-                "a waveform must be a mono array [samples] of finite floats in [-1, 1] and not empty, "
-                f"got {waveform.dtype} of shape {waveform.shape}."
+                f"item {position} is {found}, expected a path or a mono waveform [samples] of floats in "
+                f"[-1, 1], int16 or int32{advice.get(waveform.ndim, '')}."
             )
+        if not np.isfinite(waveform).all():
+            raise ValueError(f"item {position} has samples that are not finite in float32, expected [-1, 1].")
         if not waveform.any():
             warnings.warn("a waveform is silent: all its samples are zero.", UserWarning, stacklevel=2)
         given = self.sample_rate if sample_rate is None else sample_rate

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from tclap.arguments import at_least, strings_of
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.slots import event_captions
@@ -102,6 +103,8 @@ class SlotModel(AudioTextModel):
         ValueError: on a base that has slots, or options out of range.
     """
 
+    text_batch_size = BATCH  # events that captions share are embedded once a batch
+
     def __init__(
         self,
         base: AudioTextModel,
@@ -114,8 +117,8 @@ class SlotModel(AudioTextModel):
     ) -> None:
         if isinstance(base, SlotModel):
             raise ValueError(f"{base.name} has slots already.")
-        if slots < 2:
-            raise ValueError(f"slots is {slots}, expected at least 2.")
+        at_least(2, slots=slots)
+        at_least(1, hidden=hidden)
         parts = [part * 2 / slots for part in PARTS] if parts is None else parts
         if not parts or not all(0 < part <= 1 for part in parts):
             raise ValueError(f"parts is {parts}, expected fractions above 0 and at most 1.")
@@ -153,9 +156,9 @@ class SlotModel(AudioTextModel):
         self, captions: Sequence[str], text: Callable[[list[str]], Tokens] | None = None
     ) -> list[Reading]:
         """What captions say about time; ``text`` makes their tokens, None: the text trunk."""
-        text, spans = text or self.text_trunk, []
+        captions, text, spans = strings_of(captions, "captions"), text or self.text_trunk, []
         for n in range(0, len(captions), BATCH):
-            block = list(captions[n : n + BATCH])
+            block = captions[n : n + BATCH]
             spans += self.reader.spans(block, text(block), self.text_trunk.offsets(block))
         rest = [canonical(caption, found) for caption, found in zip(captions, spans, strict=True)]
         distinct, relations = list(dict.fromkeys(rest)), {}
@@ -198,12 +201,3 @@ class SlotModel(AudioTextModel):
             return [*own, *((both, slot, rest / self.slots) for slot in range(1, self.slots + 1))]
         placed = places(len(events), self.slots)
         return [*own, *((self.prompt.format(events[n]), slot, rest / len(placed)) for n, slot in placed)]
-
-    @torch.no_grad()
-    def encode_text(self, captions: Sequence[str], batch_size: int = BATCH) -> Tensor:
-        """Embed captions: ``[N, (slots + 1) d + 1]``, L2-normalised."""
-        if isinstance(captions, str):
-            raise TypeError(f"expected a sequence of captions, got one string: {captions!r}.")
-        if not len(captions):
-            return self.log_scale.new_zeros(0, self.dim)
-        return self.embed_captions(list(captions), self.text_trunk)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
+from tclap.arguments import at_least, strings_of
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.progress import progress
 from tclap.slots.event_captions import (
@@ -97,11 +98,11 @@ def train_reader(
         seed: of the captions and the reader.
 
     Raises:
+        TypeError: on captions or names that are no list of strings.
         ValueError: on numbers below 1.
     """
-    for name, value in (("steps", steps), ("batch", batch), ("pool", pool)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected at least 1.")
+    at_least(1, steps=steps, batch=batch, pool=pool)
+    captions, exclude = strings_of(captions, "captions"), strings_of(exclude, "names")
     started = time.perf_counter()
     generator = np.random.default_rng([seed, READER])
     if event is None:

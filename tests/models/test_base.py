@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tclap import files
 from tclap.models.registry import load_model
 from tclap.models.windows import Windows
+from tclap.slots.model import SlotModel
 
 CAPTIONS = ["dog", "a dog before a siren", "rain and bells", "x"]
 
@@ -96,11 +99,50 @@ def test_nothing_in_nothing_out(tiny_model):
     assert tiny_model.encode_audio([]).shape == tiny_model.encode_text([]).shape == (0, tiny_model.dim)
 
 
-def test_input_that_is_no_sequence_and_unknown_options(tiny_model, tmp_path):
-    with pytest.raises(TypeError, match="a sequence of captions, got one string: 'a dog'"):
-        tiny_model.encode_text("a dog")
-    with pytest.raises(TypeError, match=r"got one path: .*a\.wav"):
-        tiny_model.encode_audio(tmp_path / "a.wav")
+@pytest.mark.parametrize("slots", [False, True])
+def test_captions_and_sounds_are_taken_by_rows_from_any_kind_of_list(tiny_model, slots):
+    model = SlotModel(tiny_model) if slots else tiny_model
+    expected, waveforms = model.encode_text(CAPTIONS), noise(4)
+    shuffled, other = ([2, 0, 3, 1], list("wxyz"))
+    kinds = [tuple(CAPTIONS), np.array(CAPTIONS), np.array(CAPTIONS, dtype=object), iter(CAPTIONS)]
+    for captions in (*kinds, *(pd.Series(CAPTIONS, index=index) for index in (shuffled, other))):
+        close(model.encode_text(captions), expected, atol=0)
+    expected = model.encode_audio(waveforms)
+    kinds = [list(waveforms), torch.from_numpy(waveforms), tuple(waveforms)]
+    for sounds in (*kinds, *(pd.Series([*waveforms], index=index) for index in (shuffled, other))):
+        close(model.encode_audio(sounds), expected, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "error", "message"),
+    [
+        ("encode_text", "a dog", TypeError, r"list of captions, got one string or path: pass \['a dog'\]"),
+        ("encode_text", None, TypeError, "list of captions, got NoneType"),
+        ("encode_text", 3, TypeError, "list of captions, got int"),
+        ("encode_text", {"dog", "rain"}, TypeError, "list of captions, got set"),
+        ("encode_text", pd.DataFrame({"caption": ["dog"]}), TypeError, "got DataFrame: pass a list"),
+        ("encode_text", ["dog", math.nan], TypeError, "list of captions, got nan at position 1"),
+        ("encode_audio", Path("a.wav"), TypeError, r"got one string or path: pass \['a.wav'\]"),
+        ("encode_audio", None, TypeError, "list of waveforms or paths, got NoneType"),
+        ("encode_audio", 0.5, TypeError, "list of waveforms or paths, got float"),
+        ("encode_audio", [None], ValueError, r"item 0 is object of shape \(\), expected a path or"),
+        ("encode_audio", noise(1)[0], ValueError, r"of one waveform pass \[waveform\]"),
+        ("encode_audio", noise(1)[0].tolist(), ValueError, r"of one waveform pass \[waveform\]"),
+        ("encode_audio", [noise(2)], ValueError, r"of shape \(2, 4000\), .*: average its channels first"),
+        ("encode_audio", noise(2) * 1e25, ValueError, r"not finite where samples reach .*e\+2"),
+        ("encode_audio", noise(2).astype(float) * 1e300, ValueError, "item 0 has samples .* not finite"),
+    ],
+)  # fmt: skip
+def test_what_is_no_list_of_captions_or_waveforms(tiny_model, method, given, error, message):
+    with pytest.raises(error, match=message):
+        getattr(tiny_model, method)(given)
+
+
+def test_sizes_below_one_and_unknown_policies(tiny_model):
+    for encode, given in ((tiny_model.encode_audio, noise(1)), (tiny_model.encode_text, CAPTIONS)):
+        for size in (0, -1):
+            with pytest.raises(ValueError, match=f"batch_size is {size}, expected at least 1"):
+                encode(given, batch_size=size)
     with pytest.raises(ValueError, match="policy must be one of fit, full, msclap, got 'crop'"):
         tiny_model.encode_audio(noise(1), policy="crop")
 

@@ -179,8 +179,9 @@ def test_the_base_is_left_as_it_is_and_nothing_of_sound_is_added(slotted, tiny_m
 
 def test_no_caption_and_one_string(slotted):
     assert slotted.encode_text([]).shape == (0, slotted.dim)
-    with pytest.raises(TypeError, match="got one string: 'dog'"):
-        slotted.encode_text("dog")
+    for method in (slotted.encode_text, slotted.read):
+        with pytest.raises(TypeError, match=r"got one string or path: pass \['dog'\]"):
+            method("dog")
     with pytest.raises(TypeError, match="encode_text"):
         slotted.embed_text(None)
 

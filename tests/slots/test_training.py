@@ -79,6 +79,12 @@ def test_numbers_below_one_are_refused(tiny_model, name):
         train_reader(SlotModel(tiny_model), **{name: 0})
 
 
+@pytest.mark.parametrize("name", ["captions", "exclude"])
+def test_one_string_is_not_read_letter_by_letter(tiny_model, name):
+    with pytest.raises(TypeError, match=r"got one string or path: pass \['dog bark'\]"):
+        tclap.add_slots(tiny_model, **{name: "dog bark"})
+
+
 def test_on_minilm_labels_that_were_never_read_are_put_in_order():
     """A short training on a real text trunk: classes and one wording it did not learn from."""
     model = SlotModel(load_model("compact"))

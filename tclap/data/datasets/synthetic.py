@@ -28,6 +28,7 @@ import pandas as pd
 from scipy import signal
 
 from tclap import audio, files
+from tclap.arguments import strings_of
 from tclap.data.clips import STAGES, listing
 from tclap.data.sounds import CONTINUOUS, SOUNDS
 from tclap.data.synthesis import Synth
@@ -89,8 +90,9 @@ def load(
     ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``). ``workers``:
     processes that render, None: one per usable CPU core; the bytes are the same for any number.
 
-    Raises ValueError for an unknown label or split.
+    Raises ValueError for an unknown label or split, TypeError for labels that are no list.
     """
+    labels = strings_of(labels, "labels")
     for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
         if unknown := set(given) - set(known):
             raise ValueError(f"unknown: {listing(unknown)}; expected some of {', '.join(known)}.")
