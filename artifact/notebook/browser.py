@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from artifact.embeddings import RunEmbeddings
 from artifact.experiment import Experiment
 from artifact.notebook.frames import signed
-from artifact.notebook.sounds import Sound, composite, draw_mel, picture, player, single
+from artifact.notebook.sounds import Page, Sound, composite, draw_mel, picture, player, single
 from figures.marks import bar_look, legend_above, swatch
 from figures.scores import TASKS
 from figures.style import MODELS, TEXT, styled
@@ -158,15 +158,16 @@ class ItemBrowser:
             f"{player(asked.sound)}{picture(figure_item(asked, models), 'similarities')}</div>"
         )
 
-    def page(self) -> str:
+    def page(self) -> Page:
         """A few items as HTML that needs neither a kernel nor a network, the surest first."""
         found: list[str] = []
         for outcome, count in EXAMPLES.items():
             items = self.items(self.model, self.task, outcome, ascending=outcome == "wrong")
             found += [item for item in items if item not in found][:count]
-        title = html.escape(task_title(self.task))
-        head = f"<p><i>{title}: a few of the items. In JupyterLab all can be browsed.</i></p>"
-        return head + "".join(self.card(self.model, self.task, item) for item in found)
+        title = task_title(self.task)
+        head = f"<p><i>{html.escape(title)}: a few of the items. In JupyterLab all can be browsed.</i></p>"
+        cards = (self.card(self.model, self.task, item) for item in found)
+        return Page(head + "".join(cards), f"{title}, {len(found)} items: {', '.join(found)}")
 
     @cached_property
     def widget(self) -> ipywidgets.Widget:
@@ -207,7 +208,8 @@ class ItemBrowser:
             self.shown.value = "<p>No item is like that.</p>"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        kept = {"text/plain": "a browser of items", "text/html": self.page()}
+        page = self.page()
+        kept = {"text/plain": repr(page), "text/html": page.data}
         return kept if is_batch() else kept | self.widget._repr_mimebundle_(**options)
 
 

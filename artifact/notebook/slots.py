@@ -6,10 +6,10 @@ import html
 import re
 
 import pandas as pd
-from IPython.display import HTML
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from artifact.notebook.sounds import Page
 from figures.drawing import on
 from figures.marks import legend_above
 from figures.style import COLUMN, styled
@@ -41,7 +41,7 @@ def figure_slots(cosines: pd.DataFrame) -> Figure:
     return figure
 
 
-def marked_captions(readings: pd.DataFrame) -> HTML:
+def marked_captions(readings: pd.DataFrame) -> Page:
     """Captions with their events' words coloured by the slot they go into; grey: left to the model itself.
 
     ``readings``: rows ``caption, relation, in time`` of :func:`artifact.order_from_text.readings`.
@@ -55,7 +55,7 @@ def marked_captions(readings: pd.DataFrame) -> HTML:
         look = "" if events else ' style="color:#777777"'
         lines.append(f"<li{look}>{marked} <small>({html.escape(relation)})</small></li>")
     legend = " &nbsp; ".join(_marked(name, {name: name}) for name in MARKS)
-    return HTML(f"<p>{legend}</p><ul>{''.join(lines)}</ul>")
+    return Page(f"<p>{legend}</p><ul>{''.join(lines)}</ul>", readings.to_string(index=False))
 
 
 def _marked(caption: str, slots: dict[str, str]) -> str:

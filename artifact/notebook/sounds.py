@@ -24,6 +24,17 @@ DEPTH = 60.0  # dB below the loudest of a sound that its spectrogram shows
 CARD = 340  # width of a card, in pixels
 
 
+class Page(HTML):
+    """HTML, and the text that a log has in its place."""
+
+    def __init__(self, page: str, text: str) -> None:
+        super().__init__(page)
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
 @dataclass(frozen=True)
 class Sound:
     """What a model is given, and how it looks."""
@@ -105,7 +116,7 @@ def draw_mel(axes: Axes, sound: Sound) -> None:
     axes.set_xlabel("time (s)")
 
 
-def cards(sounds: Sequence[Sound], columns: int = 3) -> HTML:
+def cards(sounds: Sequence[Sound], columns: int = 3) -> Page:
     """Sounds side by side, each with its title, its spectrogram and a player."""
     cells = []
     for sound in sounds:
@@ -117,4 +128,5 @@ def cards(sounds: Sequence[Sound], columns: int = 3) -> HTML:
             f'<figure style="margin:0">{caption}{picture(figure, "spectrogram")}{player(sound)}</figure>'
         )
     grid = f"display:grid;grid-template-columns:repeat({columns},minmax(0,1fr));gap:12px"
-    return HTML(f'<div style="{grid};max-width:{CARD * columns}px">{"".join(cells)}</div>')
+    text = f"{len(sounds)} sounds: {'; '.join(sound.title for sound in sounds)}"
+    return Page(f'<div style="{grid};max-width:{CARD * columns}px">{"".join(cells)}</div>', text)

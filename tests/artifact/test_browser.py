@@ -121,7 +121,7 @@ def test_of_two_right_answers_both_are_named(results):
 
 
 def test_the_page_has_a_few_items_with_players_and_pictures(browser, read):
-    page = browser.page()
+    page = browser.page().data
     # Gained, failures from the worst on, and what is surely right.
     assert [item for _, item, _ in read.asked] == ["b", "c", "d", "a"]
     assert page.count("<audio") == page.count("<img") == 4
@@ -131,7 +131,9 @@ def test_the_page_has_a_few_items_with_players_and_pictures(browser, read):
 
 
 def test_a_batch_run_has_the_page_and_a_notebook_has_widgets_too(browser, monkeypatch):
-    assert set(browser._repr_mimebundle_()) == {"text/plain", "text/html"}
+    kept = browser._repr_mimebundle_()
+    assert set(kept) == {"text/plain", "text/html"}
+    assert kept["text/plain"] == "2-way (before), 4 items: b, c, d, a", "what a log has"
     monkeypatch.delenv("TCLAP_BATCH")
     bundle = browser._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle and "<audio" in bundle["text/html"]

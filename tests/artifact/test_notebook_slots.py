@@ -41,9 +41,9 @@ def test_the_bars_are_the_cosines():
     ],
 )  # fmt: skip
 def test_events_are_marked_by_their_slot(caption, relation, in_time, expected):
-    page = marked_captions(
-        pd.DataFrame([{"caption": caption, "relation": relation, "in time": in_time}])
-    ).data
+    shown = marked_captions(pd.DataFrame([{"caption": caption, "relation": relation, "in time": in_time}]))
+    page = shown.data
+    assert caption in repr(shown) and "<" not in repr(shown), "what a log has"
     names = {colour: slot for slot, colour in MARKS.items()}
     found = re.findall(r'<span style="background:(#\w+);[^"]*">([^<]*)</span>', page.partition("<ul>")[2])
     assert [(names[colour], text) for colour, text in found] == expected

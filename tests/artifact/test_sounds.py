@@ -92,7 +92,9 @@ def test_a_sound_is_played_as_it_is_and_a_loud_one_turned_down():
 
 
 def test_cards_have_a_title_a_picture_and_a_player_each():
-    page = cards([made_up(np.full(9, 0.1), "one"), made_up(np.full(9, 0.2), "<two>")], columns=2).data
+    shown = cards([made_up(np.full(9, 0.1), "one"), made_up(np.full(9, 0.2), "<two>")], columns=2)
+    page = shown.data
+    assert repr(shown) == "2 sounds: one; <two>", "what a log has"
     assert [samples.mean() for samples in played(page)] == pytest.approx([0.1, 0.2], abs=1e-4)
     pictures = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 2 and base64.b64decode(pictures[0]).startswith(b"\x89PNG")
