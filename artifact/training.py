@@ -148,7 +148,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             experiment.text,
             pool,
             validation,
-            post.schedule(epoch=max(len(pool.composites) // post.batch, 1)),
+            post.schedule(epoch=pool.steps_per_epoch(post.batch)),
             batch=post.batch,
             replay_batch=post.replay_batch,
             text_loss=text_loss if post.text_loss_batch else None,

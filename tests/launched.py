@@ -43,6 +43,7 @@ class Case:
     micro_batch: int | None = None
     chunk_size: int | None = None
     steps: int = 1
+    dropout: float = 0.0
 
 
 CASES = {
@@ -53,6 +54,7 @@ CASES = {
     "no overlap": Case("t-clap-no-overlap", batch=6, micro_batch=1),
     "control": Case("clap-continued", batch=3),
     "text loss": Case(text_loss_batch=2, micro_batch=2),
+    "dropout": Case(batch=7, dropout=0.4, micro_batch=2),
     "steps": Case(steps=4),
 }
 
@@ -99,6 +101,7 @@ def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = No
     torch.manual_seed(0)
     sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
     model: AudioTextModel = load_model("compact", **sizes, width=WIDTH, hidden=8, dim=12).to(dtype)
+    model.audio_head.readout = torch.nn.Sequential(torch.nn.Dropout(case.dropout), model.audio_head.readout)
     with torch.no_grad():  # the main process's weights are what counts
         for parameter in model.head_parameters():
             parameter += 0.1 * processes.rank

@@ -9,8 +9,7 @@ activation checkpointing, Chen et al., arXiv 1604.06174). The result is that of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tclap.training.distributed import Processes
+from tclap.training.dropout import ItemDropout
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Embed = Callable[[np.ndarray], tuple[Tensor, Tensor]]  # rows to audio and text embeddings [..., n, d]
@@ -49,13 +49,13 @@ class BatchEmbedder:
     ) -> list[Tensor]:
         """Audio and text embeddings of this process's part of a batch, of which ``rows`` are all.
 
-        Dropout draws from ``seed`` and a micro-batch's place in the global batch, so that the computation
-        again in the backward pass, and any process, draws the same.
+        Dropout draws from ``seed`` and an item's place in the global batch, so that it is the same however
+        the batch is cut, and in the computation again in the backward pass.
         """
         part = self.processes.local_slice(len(rows))
 
         def run(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            with drawing_from([*seed, start], device), self._products(device):
+            with ItemDropout(seed, start, stop - start), self._products(device):
                 return embed(rows[start:stop])
 
         if part.start == part.stop:  # a process without rows: the embeddings of none of one
@@ -76,11 +76,3 @@ class BatchEmbedder:
 
     def _products(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
-
-
-@contextmanager
-def drawing_from(seed: Sequence[int], device: torch.device) -> Iterator[None]:
-    """Torch draws from ``seed`` in the block; its own generators are left as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.default_rng(list(seed)).integers(2**62)))
-        yield

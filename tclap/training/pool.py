@@ -49,6 +49,14 @@ class Pool:
     base: Items
     group: int | None = None
 
+    def batch_size(self, batch: int) -> int:
+        """Composites per step: ``batch``, or a whole group of the distinct-class sampler."""
+        return self.group or batch
+
+    def steps_per_epoch(self, batch: int) -> int:
+        """Steps in which every composite is used once, but for those of a batch that is not whole."""
+        return max(len(self.composites) // self.batch_size(batch), 1)
+
     @property
     def vocabulary(self) -> set[str]:
         """All captions."""

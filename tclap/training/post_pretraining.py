@@ -24,9 +24,10 @@ from tclap.data.clips import for_stage, listing
 from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
-from tclap.training.batch_embedding import BatchEmbedder, Embed, drawing_from
+from tclap.training.batch_embedding import BatchEmbedder, Embed
 from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes, current
+from tclap.training.dropout import ItemDropout
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise, order_metrics
 from tclap.training.pool import Items, Pool, WaveformSource, batch_rows, make_pool
@@ -100,7 +101,7 @@ def post_pretrain(
     if variant.loss == "clip":
         terms["loss_clip"] = _Term("base", 3 * batch + replay_batch, REPLAY_DROPOUT)
     else:
-        terms["loss_temporal"] = _Term("composites", pool.group or batch, DROPOUT)
+        terms["loss_temporal"] = _Term("composites", pool.batch_size(batch), DROPOUT)
         if variant.replay:
             terms["loss_replay"] = _Term("base", replay_batch, REPLAY_DROPOUT, variant.replay)
 
@@ -120,10 +121,7 @@ def post_pretrain(
         def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
             tokens = text(by_view(items.captions, rows))
             features = items.features[rows].transpose(0, 1).flatten(0, 1)
-            if items.features.shape[1] == 1:  # the order in which dropout draws is part of the numbers
-                words, audio = model.embed_text(tokens), model.embed_audio(features)
-            else:
-                audio, words = model.embed_audio(features), model.embed_text(tokens)
+            audio, words = model.embed_audio(features), model.embed_text(tokens)
             return audio.unflatten(0, (-1, len(rows))), words.unflatten(0, (-1, len(rows)))
 
         return of
@@ -148,7 +146,7 @@ def post_pretrain(
                     "cosine_batch_text": (words[0] * words[1]).sum(-1).mean(),
                 }
         if text_loss_batch and processes.is_main:
-            with drawing_from((seed, TEXT_LOSS_DROPOUT, step), device):
+            with ItemDropout((seed, TEXT_LOSS_DROPOUT, step)):
                 found["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values())
         return {"loss": total(found)} | found | {"logit_scale": model.logit_scale} | metrics
 
@@ -289,7 +287,7 @@ def fine_tune(
         }
         captions = pools["post"].vocabulary | pools["validation"].vocabulary
         text = TextFeatures(model.text_trunk, captions, store, device=model.log_scale.device)
-    epoch = max(len(pools["post"].composites) // (pools["post"].group or batch), 1)
+    epoch = pools["post"].steps_per_epoch(batch)
     return post_pretrain(
         model,
         settings,

@@ -50,10 +50,10 @@ class TextOnlyLoss:
         embeddings, prompts = found[: len(captions)], found[len(captions) :]
         views = embeddings[: 6 * batch].reshape(2, 3, batch, -1)
         events = [p.events for view in self._phrases(pairs) for p in view]
-        ids = torch.from_numpy(event_ids(events)).reshape(3, batch)
+        ids = event_ids(events).reshape(3, batch)
         contrast = temporal_nce(views[0], views[1], SCALE, events=ids)
 
-        one_hot = torch.eye(count)
+        one_hot = torch.eye(count, device=found.device)
         i, j = one_hot[pairs[:, 0]], one_hot[pairs[:, 1]]
         alone, both = one_hot[single], (i + j) / 2
         first, second = torch.cat([i, j, both, i, j, both, alone]), torch.cat([j, i, both, j, i, both, alone])

@@ -13,7 +13,7 @@ from tclap.data.batches import base_batch, composite_batch
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
 from tclap.training import pool as module
 from tclap.training.features import AudioFeatures
-from tclap.training.pool import MelSource, Pool, WaveformSource, batch_rows, make_pool
+from tclap.training.pool import Items, MelSource, Pool, WaveformSource, batch_rows, make_pool
 
 LABELS = ["bell", "crow", "dog", "rain"]
 
@@ -218,3 +218,9 @@ def test_a_stage_reads_its_own_clips_only(tiny_published, recorded, stage, split
     assert same(pool_of(every, stage=stage), pool_of(alone, stage=stage))
     with pytest.raises(ValueError, match="no clips for stage 'base'"):
         pool_of(WaveformSource(every._features, own[own["split"] == "validation"]), stage="base")
+
+
+@pytest.mark.parametrize(("group", "batch", "steps"), [(None, 8, 1), (None, 4, 3), (2, 8, 7), (None, 20, 1)])
+def test_an_epoch_is_the_composites_in_whole_batches_of_either_sampler(group, batch, steps):
+    items = Items(torch.zeros(14, 3, 1, 1), [[""] * 3] * 14, [[""] * 3] * 14)
+    assert Pool(items, items, group).steps_per_epoch(batch) == steps

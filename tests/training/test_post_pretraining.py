@@ -17,6 +17,7 @@ from tclap.data.composites import ClipAudio
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.compact import Compact
 from tclap.training import post_pretraining
+from tclap.training.dropout import ItemDropout
 from tclap.training.features import AudioFeatures, TextFeatures
 from tclap.training.loop import order_metrics
 from tclap.training.pool import Items, MelSource, Pool, WaveformSource, batch_rows, make_pool
@@ -236,8 +237,7 @@ def test_a_steps_dropout_is_drawn_from_its_seed_and_number(dropping):
     torch.manual_seed(1)
     first = drawn(steps=4, lr=0.01)
     rows = batch_rows(len(pool.composites), 3, 2, 5)
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.default_rng([5, DROPOUT, 2, 0]).integers(2**62)))
+    with ItemDropout((5, DROPOUT, 2), 0, len(rows)):
         values = nn.functional.dropout(pool.composites.features[rows].transpose(0, 1).flatten(0, 1), 0.5)
     assert torch.equal(first[2], values != 0)
     torch.manual_seed(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -114,6 +115,16 @@ def test_wordings_of_both_sides_mean_the_same_and_differ_in_words():
             assert (set(events(a)) == set(events(b))) if view == 2 else (events(a) == events(b))
     assert [events(a) for a in one[:40]] == [events(a)[::-1] for a in one[40:80]]
     assert one != other
+
+
+def test_everything_is_on_the_models_device(tiny_model, monkeypatch):
+    """On "meta", a device without values, that meets a tensor of the CPU as a GPU does: with an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which "meta" does not have
+    tiny_model.text_head = torch.nn.Linear(384, 12)
+    tiny_model.to("meta")
+    text = TextFeatures(tiny_model.text_trunk, device="meta")
+    loss = TextOnlyLoss(tiny_model, lambda captions: text(captions).values[:, 0], LABELS, 0)
+    assert {term.device.type for term in loss.losses(0, 4).values()} == {"meta"}
 
 
 def test_a_draw_depends_on_seed_and_step_alone(tiny_model):
