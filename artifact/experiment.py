@@ -31,7 +31,8 @@ from tclap.data.captions import vocabulary
 from tclap.data.clips import for_stage, half_of_labels
 from tclap.data.composites import ClipAudio
 from tclap.models.base import AudioTextModel
-from tclap.models.registry import load_model, read_checkpoint
+from tclap.models.registry import load_model
+from tclap.models.weights import read_checkpoint
 from tclap.slots.model import SlotModel
 from tclap.training.distributed import current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures

@@ -69,7 +69,9 @@ class ModelFolder:
         if self._processes.is_main:
             files.write_table(self.path / "history.parquet", history.assign(seed=self.inputs["seed"]))
             stamp = stamp_of(self.inputs) | {"provenance": provenance.collect(self.inputs)}
-            model.save(self.path / "weights.safetensors", **stamp)
+            stamp |= {"config": model.config, "weights_hash": files.hash_state(model.own_state())}
+            model.save(self.path / "weights.safetensors")
+            files.write_json(self.path / "weights.json", stamp)
             for checkpoints in self.path.glob("checkpoints-*"):
                 shutil.rmtree(checkpoints)
         self._processes.wait()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tclap import files
 from tclap.arguments import at_least, rows_of, strings_of
-from tclap.models.weights import load_exactly
+from tclap.models.weights import load_exactly, make_header, read_header
 from tclap.models.windows import Windows
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
@@ -198,14 +198,22 @@ class AudioTextModel(nn.Module):
         names = [name for name in self.state_dict() if not name.startswith(self.pretrained)]
         return {name: "logit_scale" if name == "log_scale" else name for name in names}
 
-    def save(self, path: str | Path, **metadata: Any) -> None:
-        """Write weights (safetensors) and, beside them, ``<stem>.json`` with config and ``metadata``."""
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint: a safetensors file of the weights, with the configuration in its header.
+
+        Raises:
+            ValueError: on a name that does not end in ``.safetensors``.
+            FileExistsError: on a file that is there and no checkpoint of this library; it is kept.
+        """
         path = Path(path)
+        if path.suffix != ".safetensors":
+            raise ValueError(f"a checkpoint is named *.safetensors, got {path}.")
+        if path.exists() and read_header(path) is None:
+            raise FileExistsError(f"{path} is no checkpoint and is not overwritten: choose another name.")
         state = self.own_state()
+        header = make_header(self.name, self.config, state)
         with files.replacing(path) as temporary:
-            save_file(state, temporary)
-        sidecar = {"model": self.name, "config": self.config, "weights_hash": files.hash_state(state)}
-        files.write_json(path.with_suffix(".json"), sidecar | metadata)
+            save_file(state, temporary, header)
 
 
 def _normalised(outputs: Tensor) -> Tensor:

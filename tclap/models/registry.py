@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tclap import files
 from tclap.models.base import AudioTextModel
-from tclap.models.weights import in_one_sentence, read_weights
+from tclap.models.weights import read_checkpoint
 
 MODELS = {
     "compact": "tclap.models.compact:Compact",
@@ -35,16 +32,16 @@ def load_model(
 
     Args:
         name: ``compact``, ``msclap-2022``, ``msclap-2023`` or ``laion-clap``.
-        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, with its ``.json``
-            beside it, or published weights (see the model's module). None: the published ones of the
-            hub, or for ``compact`` freshly initialised ones.
+        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or published weights (see
+            the model's module). None: the published ones of the hub, or for ``compact`` freshly
+            initialised ones.
         device: where to put it; None: the CPU.
         options: configuration of the model (see its module); with a checkpoint of ours also
             ``pretrained``, where the published weights lie that it was made on.
 
     Raises:
-        ValueError: on an unknown name or option, or weights that are damaged or another model's.
-        OSError: when the weights or their sidecar are missing.
+        ValueError: on an unknown name or option, or weights that are damaged, edited or another model's.
+        OSError: when the weights are missing.
     """
     if name not in MODELS:
         raise ValueError(f"base model must be one of {', '.join(MODELS)}, got {name!r}.")
@@ -93,20 +90,3 @@ def _rebuilt(
             f"the checkpoint was made on published weights with sha256 {origin['sha256'][:12]}."
         )
     return model
-
-
-def read_checkpoint(weights: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
-
-    Raises:
-        OSError, ValueError: when a file is missing, damaged or another model's.
-    """
-    state, sidecar = read_weights(weights), weights.with_suffix(".json")
-    with in_one_sentence(str(sidecar), "expected a checkpoint's model, config and weights_hash as JSON"):
-        metadata = json.loads(sidecar.read_text(encoding="utf-8"))
-        model, config, weights_hash = (metadata[key] for key in ("model", "config", "weights_hash"))
-    if model != name:
-        raise ValueError(f"{weights} holds weights of {model!r}, expected {name!r}.")
-    if weights_hash != files.hash_state(state):
-        raise ValueError(f"{weights} does not match its sidecar: it is damaged or of another run.")
-    return config, state

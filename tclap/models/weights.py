@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tclap import files
+
+HEADER = "tclap"  # key in the header of a file of safetensors
 # Buffers that follow from the configuration: some versions of transformers store them, others do not.
 DERIVED = re.compile(r".*(position_ids|token_type_ids|relative_position_index|\.attn\.(bias|masked_bias))")
 
@@ -55,6 +60,40 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Any]:
         where = f" under the key {key!r}" if key else ""
         raise ValueError(f"{path} has no weights{where}, expected a dict of tensors.")
     return content
+
+
+def make_header(model: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, str]:
+    """A checkpoint's header: the model's name and configuration, and the hash of these and the weights."""
+    content = {"model": model, "config": config}
+    content |= {"hash": files.hash_json([content, files.hash_state(state)])}
+    return {HEADER: json.dumps(content, sort_keys=True)}
+
+
+def read_header(path: Path) -> dict[str, Any] | None:
+    """What :func:`make_header` put into a file, unchecked; None where there is no such header."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})[HEADER])
+    except (SafetensorError, KeyError, ValueError, IsADirectoryError):
+        return None
+
+
+def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged, was edited, or is no checkpoint or another model's.
+    """
+    state, header = read_weights(path), read_header(path)
+    if header is None:
+        raise ValueError(f"{path} has no configuration in its header, expected a file that save() wrote.")
+    model, config = header.get("model"), header.get("config")
+    if header != json.loads(make_header(model, config, state)[HEADER]):
+        raise ValueError(f"{path} does not match its hash: weights or configuration are damaged or edited.")
+    if model != name:
+        raise ValueError(f"{path} holds weights of {model!r}, expected {name!r}.")
+    return config, state
 
 
 def load_exactly(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tclap import files
 from tclap.models.registry import load_model
+from tclap.models.weights import make_header
 from tclap.models.windows import Windows
 from tclap.slots.model import SlotModel
 
@@ -178,50 +178,65 @@ def test_the_scale_is_clamped_at_the_loaded_value_where_that_is_higher(tiny_mode
 
 def test_a_saved_model_comes_back_bit_by_bit(tiny_model, tmp_path):
     path = tmp_path / "m.safetensors"
-    tiny_model.save(path, note="kept")
+    for _ in range(2):  # a checkpoint may be replaced
+        tiny_model.save(path)
+    assert [found.name for found in tmp_path.iterdir()] == ["m.safetensors"]
     torch.manual_seed(99)
     loaded = load_model("compact", path)
     assert not loaded.training and loaded.config == tiny_model.config
     assert files.hash_state(loaded.own_state()) == files.hash_state(tiny_model.own_state())
-    state, sidecar = load_file(path), json.loads((tmp_path / "m.json").read_text())
-    assert sidecar["note"] == "kept" and sidecar["weights_hash"] == files.hash_state(state)
+    state = load_file(path)
     assert float(state["logit_scale"]) == pytest.approx(math.log(1 / 0.07))
     assert {name.split(".")[0] for name in state} == {"audio_trunk", "audio_head", "text_head", "logit_scale"}
 
 
-def test_a_checkpoint_that_is_not_whole(tiny_model, tmp_path):
-    path, sidecar = tmp_path / "m.safetensors", tmp_path / "m.json"
+def test_a_checkpoint_that_is_not_whole_or_was_edited(tiny_model, tmp_path):
+    path = tmp_path / "m.safetensors"
     tiny_model.save(path)
-    content, text = path.read_bytes(), sidecar.read_text()
-    for damaged in (content[:2000], b"", content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]):
+    content = path.read_bytes()
+    edits = {r"\"hop\": 80": r"\"hop\": 40", r"\"window\": 0.5": r"\"window\": 5.0", "compact": "msclap3"}
+    damages = {content[:2000]: "truncated or damaged", b"": "truncated or damaged"}
+    damages |= {content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]: "does not match its hash"}
+    for old, new in edits.items():
+        assert content.count(old.encode()) == 1 and len(old) == len(new)
+        damages[content.replace(old.encode(), new.encode())] = "does not match its hash: .* edited"
+    for damaged, message in damages.items():
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"m\.safetensors .* damaged"):
+        with pytest.raises(ValueError, match=rf"m\.safetensors .*{message}"):
             load_model("compact", path)
-    path.write_bytes(content)
-    for damaged in ("{", "[]", "{}", '{"model": "compact"}'):
-        sidecar.write_text(damaged)
-        with pytest.raises(OSError, match=r"m\.json could not be loaded .* expected a checkpoint's model"):
-            load_model("compact", path)
-    sidecar.write_text(text.replace('"model": "compact"', '"model": "msclap-2022"'))
-    with pytest.raises(ValueError, match="holds weights of 'msclap-2022', expected 'compact'"):
-        load_model("compact", path)
-    sidecar.unlink()
-    with pytest.raises(OSError, match=r"m\.json could not be loaded \(.*No such file"):
+    save_file(tiny_model.own_state(), path)
+    with pytest.raises(ValueError, match="has no configuration in its header, expected a file that save"):
         load_model("compact", path)
 
 
-def test_a_checkpoint_of_other_keys_or_shapes(tiny_model, tmp_path):
+def test_a_checkpoint_of_another_model_or_other_weights(tiny_model, tmp_path):
     path = tmp_path / "m.safetensors"
     tiny_model.save(path)
     with pytest.raises(ValueError, match=r"m\.safetensors does not fit .*'audio_head\.mlp"):
         load_model("compact", path, dim=7)
     state = load_file(path)
     state["extra"] = state.pop("audio_trunk.project.bias")
-    save_file(state, path)
-    sidecar = json.loads((tmp_path / "m.json").read_text()) | {"weights_hash": files.hash_state(state)}
-    (tmp_path / "m.json").write_text(json.dumps(sidecar))
+    save_file(state, path, make_header("compact", tiny_model.config, state))
     with pytest.raises(ValueError, match=r"missing \['audio_trunk.project.bias'\], unexpected \['extra'\]"):
         load_model("compact", path)
+    save_file(state, path, make_header("msclap-2022", {}, state))
+    with pytest.raises(ValueError, match="holds weights of 'msclap-2022', expected 'compact'"):
+        load_model("compact", path)
+
+
+def test_what_is_not_ours_is_not_overwritten(tiny_model, tmp_path):
+    (tmp_path / "m.json").write_text("mine")
+    tiny_model.save(tmp_path / "m.safetensors")
+    save_file({"theirs": torch.zeros(2)}, tmp_path / "theirs.safetensors")
+    (tmp_path / "text.safetensors").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("m.json", "m.pth", "m"):
+        with pytest.raises(ValueError, match=rf"named \*\.safetensors, got .*{name}\.$"):
+            tiny_model.save(tmp_path / name)
+    for name in ("theirs", "text"):
+        with pytest.raises(FileExistsError, match=rf"{name}\.safetensors is no checkpoint and is not over"):
+            tiny_model.save(tmp_path / f"{name}.safetensors")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_unknown_models_and_options():
