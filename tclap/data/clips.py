@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tclap import audio
+from tclap import audio, files
 
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
 STAGES = ("base", "post", "validation", "test")
@@ -93,6 +93,12 @@ def validate(clips: pd.DataFrame) -> None:
         problems.append(f"at least two labels are needed, found {listing(clips['label'].unique()) or 'none'}")
     if problems:
         raise ValueError("clips table is invalid: " + "; ".join(problems))
+
+
+def content_hash(clips: pd.DataFrame) -> str:
+    """SHA-256 of what a clips table says of its clips and of their audio files' bytes, wherever they lie."""
+    said = clips.filter(items=["clip_id", "label", "captions", "split", "source"]).to_dict("list")
+    return files.hash_json([said, [files.sha256_file(path) for path in clips["path"]]])
 
 
 def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:

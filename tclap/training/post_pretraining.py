@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from tclap import files
+from tclap.arguments import at_least
 from tclap.data.captions import event_ids
-from tclap.data.clips import for_stage, listing
+from tclap.data.clips import content_hash, for_stage, half_of_labels, listing
 from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
@@ -233,7 +234,8 @@ def fine_tune(
         model: is changed.
         clips: the clips table; its training clips (split ``train`` or ``post``) are composed, and its
             validation clips decide which epoch is kept.
-        variant: ``t-clap``, or another name of :data:`tclap.training.variants.VARIANTS`.
+        variant: ``t-clap``, or another name of :data:`tclap.training.variants.VARIANTS`. For another readout
+            pass ``model.with_readout(...)``.
         preset: ``published`` (T-CLAP's authors': Adam, the learning rate times 0.95 per epoch) or
             ``cosine`` (AdamW, see :data:`tclap.training.schedule.PRESETS`).
         epochs: passes over the composites.
@@ -246,31 +248,41 @@ def fine_tune(
         chunk_size: see :func:`tclap.losses.temporal_nce`.
         precision: of the heads, ``fp32`` or ``bf16``.
         checkpoints: a folder in which the state is kept after every epoch; called again with the same
-            arguments and model, the training continues from there. None: nothing is kept.
+            settings, model and content of clips (captions, labels, splits and audio), the training continues
+            from there. None: nothing is kept.
 
     Returns:
         The history, one row per step.
 
     Raises:
-        ValueError: on an unknown variant, preset or precision, clips that make no pair of different
-            label, or checkpoints of another training.
+        ValueError: on an unknown variant, preset or precision, a variant that is another readout, numbers
+            out of range, clips that make no pair of different label, or checkpoints of another training.
         FloatingPointError: on a loss that is not finite.
     """
     settings = variant_of(variant)
+    if settings.readout is not None:
+        readout = f"fine_tune(model.with_readout({settings.readout!r}), ...)"
+        raise ValueError(f"variant is {variant!r}, which is another readout: call {readout}.")
+    at_least(1, epochs=epochs, batch=batch, pairs=pairs, chunk_size=chunk_size)
     Schedule.of(preset, 1, lr)  # an unknown preset is refused before any work
     processes = current()
     embedding = BatchEmbedder(processes, micro_batch, precision)
+    stages = {stage: for_stage(clips, stage) for stage in ("post", "validation")}
+    labels = half_of_labels(stages["post"]["label"], seed) if settings.half else None
     counts = {}
     for stage, wanted in (("post", pairs), ("validation", VALIDATION_PAIRS)):
-        chosen = for_stage(clips, stage)
+        chosen = stages[stage] if labels is None else stages[stage][stages[stage]["label"].isin(labels)]
         most = possible_pairs(chosen)
         counts[stage] = min(wanted or min(PAIRS_PER_CLIP * len(chosen), MOST_PAIRS), most)
         if most == 0:
             raise ValueError(f"the {stage} clips have one label only, and pairs need two.")
     batch = min(batch, counts["post"])
-    arguments = (variant, preset, epochs, lr, batch, counts, seed, precision)
-    identity = files.hash_json([*arguments, files.hash_state(model.own_state()), clips["clip_id"].tolist()])
-    kept = None if checkpoints is None else Checkpoints(Path(checkpoints), identity)
+    kept = None
+    if checkpoints is not None:
+        made_of = [variant, preset, epochs, lr, batch, counts, seed, precision, store and str(store.dtype)]
+        made_of += [trunk.fingerprint for trunk in (model.audio_trunk, model.text_trunk)]
+        made_of += [files.hash_state(model.own_state()), *map(content_hash, stages.values())]
+        kept = Checkpoints(Path(checkpoints), files.hash_json(made_of))
     features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate, keep=200), store)
     with processes.main_first():  # the others find in the store what it has made
         pools = {
@@ -281,6 +293,7 @@ def fine_tune(
                 seed=seed,
                 distinct=settings.distinct,
                 largest=batch,
+                labels=labels,
                 stage=stage,
             )
             for stage, count in counts.items()

@@ -51,9 +51,11 @@ class Schedule:
 
     @classmethod
     def of(cls, preset: str, steps: int, lr: float, **changes: Any) -> Schedule:
-        """The schedule of a named preset; ValueError on a name that is not in :data:`PRESETS`."""
+        """The schedule of a named preset; ValueError on a name not in :data:`PRESETS`, or a bad rate."""
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"lr is {lr}, expected a finite number above 0.")
         return cls(steps, lr, **(PRESETS[preset] | changes))
 
     def make_optimiser(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 import tclap
 from artifact import paths
 from tclap import audio, files
+from tclap.data.clips import half_of_labels
 from tclap.training import post_pretraining
 from tclap.training.features import FeatureStore
 from tclap.training.loop import order_metrics
@@ -87,8 +89,38 @@ def test_a_run_that_was_cut_off_continues(tiny_model, clips, tmp_path, monkeypat
     resumed, again = tune(tiny_model, clips, checkpoints=str(tmp_path))
     pd.testing.assert_frame_equal(again, history)
     assert resumed == weights
-    with pytest.raises(ValueError, match="choose another folder or remove it"):
-        tune(tiny_model, clips, checkpoints=tmp_path, lr=0.1)
+
+
+def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, tmp_path):
+    """Ids and lengths are the same in each case: what differs is told apart by what it holds."""
+    folder, options = tmp_path / "recordings", {"epochs": 1, "checkpoints": tmp_path / "checkpoints"}
+    shutil.copytree(recordings, folder)
+    clips = tclap.load_clips("folder", recordings)
+    weights, history = tune(tiny_model, clips, **options)
+    again = tune(tiny_model, tclap.load_clips("folder", folder), **options, micro_batch=3, chunk_size=4)
+    assert again[0] == weights  # from the last checkpoint, with nothing left to do
+    pd.testing.assert_frame_equal(again[1], history)
+
+    def changed(column: str, change) -> pd.DataFrame:
+        first = clips.index[clips["split"] == "train"][0]
+        return clips.assign(**{column: [change(v) if n == first else v for n, v in clips[column].items()]})
+
+    name = clips.loc[clips["split"] == "validation", "clip_id"].iloc[0]
+    sound = 0.1 * np.random.default_rng(0).standard_normal(3000)
+    audio.write_wav(folder / name, sound, RATE)
+    with torch.no_grad():
+        (other := copy.deepcopy(tiny_model)).audio_trunk.project.bias.add_(0.1)
+    for model, table, more in (
+        (tiny_model, tclap.load_clips("folder", folder), {}),
+        (tiny_model, changed("captions", lambda captions: [*captions, "a sound"]), {}),
+        (tiny_model, changed("label", lambda label: "flute" if label != "flute" else "whistle"), {}),
+        (tiny_model, changed("split", lambda split: "post"), {}),
+        (tiny_model, changed("split", lambda split: "validation"), {}),
+        (other, clips, {}),
+        (tiny_model, clips, {"lr": 0.1}),
+    ):
+        with pytest.raises(ValueError, match="choose another folder or remove it"):
+            tune(model, table, **options | more)
 
 
 def test_micro_batches_and_chunks_give_the_same_training(tiny_published, recorded):
@@ -131,10 +163,32 @@ def test_captioned_clips_and_few_of_them(tiny_model, recordings):
     assert len(tune(tiny_model, few, epochs=1, pairs=None)[1]) == 1  # two clips make two pairs: one batch
 
 
+def test_the_hold_out_trains_on_composites_of_half_of_the_classes(tiny_published, recorded, monkeypatch):
+    pools = []
+    monkeypatch.setattr(post_pretraining, "post_pretrain", lambda *args, **options: pools.extend(args[3:5]))
+    tclap.fine_tune(tiny_published, recorded, variant="t-clap-half", batch=4)
+    half = set(half_of_labels(recorded["label"], seed=0))
+    for pool in pools:
+        assert {name for e in pool.composites.events for name in e[0].split(" > ")} == half
+        assert {name for e in pool.base.events for name in e[0].split(" + ")} == set(recorded["label"])
+    # Three training clips of either label with each of the other, either way round.
+    assert len(half) == 2 and len(pools[0].composites) == 2 * 3 * 3
+
+
 @pytest.mark.parametrize(
-    ("options", "word"), [({"preset": "paper"}, "preset"), ({"variant": "t-clop"}, "variant")]
+    ("options", "word"),
+    [
+        ({"preset": "paper"}, "preset"),
+        ({"variant": "t-clop"}, "variant"),
+        ({"variant": "readout-ends"}, r"'readout-ends'.* call fine_tune\(model.with_readout\('ends'\), "),
+        ({"epochs": 0}, "epochs is 0, expected at least 1"),
+        ({"batch": -1}, "batch is -1"),
+        ({"pairs": 0}, "pairs is 0"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1"),
+        ({"lr": 0.0}, "lr is 0.0, expected a finite number above 0"),
+    ],
 )
-def test_unknown_names_are_refused_before_any_work(tiny_model, clips, options, word):
+def test_wrong_arguments_are_refused_before_any_work(tiny_model, clips, options, word):
     with pytest.raises(ValueError, match=word):
         tclap.fine_tune(tiny_model, clips.assign(path="nowhere"), **options)
 
