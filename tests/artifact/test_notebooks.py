@@ -122,7 +122,7 @@ def test_the_graph_makes_everything(smoke, folder):
 @pytest.mark.parametrize(
     ("stem", "players"),
     [
-        ("01_data_construction", 7 + 3 + 3 + 3),  # the classes, one's clips, a composite's views, policies
+        ("01_data_construction", 1 + 7 + 3 + 3 + 3),  # by hand, classes, one's clips, views, policies
         ("02_base_model-seed0", 1),
         ("03_post_pretraining-seed1-variants", 0),
         ("04_evaluation-seed1", 1),
