@@ -13,7 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tclap.data.clips import DATASETS, load_clips
+from tclap import files
+from tclap.arguments import at_least
+from tclap.data.clips import DATASETS, content_hash, for_stage, load_clips
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,23 +48,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, threads, out) -> None:
     if model == "compact" and weights is None:
         raise ValueError("compact has no published weights, expected --weights of a trained model.")
+    if out is not None:
+        if out.suffix != ".parquet" or out.is_dir():
+            raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
+        files.check_writable(out.parent)
 
     import torch
 
-    from tclap import files
     from tclap.evaluation.benchmark import evaluate, report
     from tclap.models.registry import load_model
 
+    at_least(1, threads=threads)
     torch.set_num_threads(threads)
-    loaded = load_model(model, weights)
-    rows = evaluate(
-        loaded, load_clips(data, root), suite, pairs=pairs, control_pairs=control_pairs, seed=seed, name=model
-    )
+    clips, loaded = load_clips(data, root), load_model(model, weights)
+    made_of = {"weights": loaded.fingerprint, "data": content_hash(for_stage(clips, "test"))}
+    if out is not None and out.exists() and made_of_in(out) != made_of:
+        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
+    rows = evaluate(loaded, clips, suite, pairs=pairs, control_pairs=control_pairs, seed=seed, name=model)
     random_weights = bool((loaded.origin or {}).get("random_weights"))
     sys.stdout.write(report(rows, random_weights=random_weights))
     if out is not None:
+        rows.attrs = made_of  # which pandas keeps in the file
         files.write_table(out, rows)
         sys.stdout.write(f"rows     {out}\n")
+
+
+def made_of_in(out: Path) -> dict | None:
+    """What the rows of a file were made of; None where it is none of this command's."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(out, columns=[]).attrs
+    except (OSError, ValueError):
+        return None
 
 
 def _features(*, action) -> None:

@@ -24,6 +24,12 @@ def data_folder() -> Path:
     return Path(root).resolve() / "data" if root else Path(pooch.os_cache("tclap"))
 
 
+def check_writable(folder: str | Path) -> None:
+    """Make a folder unless it is there; OSError when no file can be written into it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path, of the same suffix, that replaces ``path`` when the block ends well.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tclap.arguments import at_least
 from tclap.data.clips import for_stage, has_labels, listing
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs
 from tclap.data.conditions import Sound, waveform_of
@@ -15,7 +16,7 @@ from tclap.evaluation import controls
 from tclap.evaluation.embeddings import ModelEmbeddings
 from tclap.evaluation.retrieval import hit_rows, retrieval_rows
 from tclap.evaluation.statistics import summarise
-from tclap.evaluation.tasks import build_items, order_items, score_items
+from tclap.evaluation.tasks import ROW_COLUMNS, build_items, order_items, score_items
 
 SUITES = ("tasks", "controls", "retrieval")
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
@@ -46,8 +47,8 @@ def evaluate(
             :class:`~tclap.models.base.AudioTextModel`.
         clips: the clips table; its test split is used.
         suite: one suite's name, several, or ``full`` for all.
-        pairs: number of composites, at most as many as the clips make.
-        control_pairs: how many of these the controls use.
+        pairs: number of composites, at least 1; at most as many as the clips make are used.
+        control_pairs: how many of these the controls use, at least 1.
         seed: of the composites and candidates.
         name: of the model, in the rows.
         sample_rate, window: in Hz and seconds, of the waveforms that the model takes; None: its
@@ -59,9 +60,11 @@ def evaluate(
         ``correct`` is a number, since an average precision lies between 0 and 1.
 
     Raises:
-        ValueError: on an unknown suite, when the test clips make no pair of different labels, when the
-            rate or window is unknown, or on embeddings of a wrong shape or that are not finite.
+        ValueError: on an unknown suite, numbers below 1, when the test clips make no pair of different
+            labels or one is called as a composite is, when the rate or window is unknown, or on embeddings
+            of a wrong shape or that are not finite.
     """
+    at_least(1, pairs=pairs, control_pairs=control_pairs)
     suites = (suite,) if isinstance(suite, str) else tuple(suite)
     if not suites or not set(suites) <= {*SUITES, "full"}:
         raise ValueError(f"suite is {suite!r}, expected among {listing((*SUITES, 'full'))}.")
@@ -77,7 +80,8 @@ def evaluate(
     audio = ClipAudio(test, rate)
     manifest = place(draw_pairs(test, "test", min(pairs, available), seed=seed), audio, seconds)
     asked = manifest.head(control_pairs)
-    sounds: dict[str, Sound] = {clip: clip for clip in test["clip_id"]} | views_of(manifest, VIEWS)
+    singles = dict(zip(test["clip_id"], test["clip_id"], strict=True))
+    composites: dict[str, Sound] = dict(views_of(manifest, VIEWS))
     items = {}
     if "tasks" in suites:
         labels = sorted(test["label"].unique())
@@ -85,7 +89,10 @@ def evaluate(
         items["tasks"] = build_items(test, manifest, labels, seed=seed) if labelled else order_items(manifest)
     if "controls" in suites:
         items["controls"] = controls.build_items(test, asked, seed=seed)
-        sounds |= controls.arrangements(test, asked, audio, seconds, seed=seed)
+        composites |= controls.arrangements(test, asked, audio, seconds, seed=seed)
+    if taken := singles.keys() & composites.keys():
+        raise ValueError(f"a clip and a composite are both called {listing(taken)}: rename the clip.")
+    sounds: dict[str, Sound] = singles | composites
     if "retrieval" not in suites:
         wanted = {sound for table in items.values() for sound in table["audio"]}
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
@@ -99,7 +106,7 @@ def evaluate(
         parts.append(controls.control_rows(embeddings, items["controls"], asked))
     if "retrieval" in suites:
         parts.append(hit_rows(retrieval_rows(embeddings, test, manifest)))
-    rows = pd.concat(parts, ignore_index=True).assign(model=name, seed=seed)
+    rows = pd.concat(parts, ignore_index=True).reindex(columns=ROW_COLUMNS).assign(model=name, seed=seed)
     # Retrieval's rows have neither ties nor margins, and average precisions are no booleans.
     return rows.astype({"correct": float, "tied": "boolean"}) if "retrieval" in suites else rows
 

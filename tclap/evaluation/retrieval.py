@@ -7,6 +7,7 @@ clips to a caption; the matrix of all similarities is never held.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from math import comb
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from tclap.data.composites import PROMPT, phrases
 from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.tasks import TIE_TOLERANCE
 
+log = logging.getLogger(__name__)
 KS = (1, 5, 10)  # of recall
 DEPTH = 10  # of average precision, mAP@10
 HELD = 8_000_000
@@ -148,9 +150,10 @@ def query_rows(
 def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Rows of :func:`query_rows` for all galleries of the test clips and pairs.
 
-    ``singles``: the clips and their labels' prompts. ``overlaps``: each pair's overlap and "X and Y".
-    ``ordered``: the forward, reversed and overlap composites of all pairs in one gallery, the hard test of
-    order. An item with equal events is a hit.
+    ``singles``: the clips and their labels' prompts. ``overlaps``: each pair's overlap and "X and Y"; left
+    out, which is logged, where two labels make every one a hit. ``ordered``: the forward, reversed and
+    overlap composites of all pairs in one gallery, the hard test of order. An item with equal events is a
+    hit.
     """
     labels = sorted(clips["label"].unique())
     sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
@@ -175,7 +178,10 @@ def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFr
         overlaps[PROMPT.format(f"{a} and {b}")] = together[f"{pair['pair_id']}/overlap"] = f"{a} & {b}"
         for view, words in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
             ordered[words.text()] = in_order[f"{pair['pair_id']}/{view}"] = words.events
-    parts.append(searched("overlaps", overlaps, together, sources))
+    if len(overlaps) > 1:
+        parts.append(searched("overlaps", overlaps, together, sources))
+    else:
+        log.warning("one pair of labels is too few for the gallery of overlaps")
     parts.append(searched("ordered", ordered, in_order, np.repeat(sources, 3, axis=0)))
     return pd.concat(parts, ignore_index=True)
 

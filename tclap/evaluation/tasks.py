@@ -18,11 +18,13 @@ task            audio      candidates                                          c
 
 *Ordered* is the forward or the reversed composite, drawn evenly; task 2a is about that one, 2b about the
 overlap. Candidates are drawn from the seed and kept with the item, so that every model answers the same
-questions. Task 4 needs seven classes and is left out below that.
+questions. Below seven classes there is no task 4, below three no 2a and 2b, which would have no wrong
+candidate.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from math import comb
 
@@ -34,6 +36,7 @@ from tclap.data.captions import FIRST_SLOT, SECOND_SLOT
 from tclap.data.composites import PROMPT, Phrase
 from tclap.evaluation.embeddings import Embeddings
 
+log = logging.getLogger(__name__)
 TASKS = ("1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap", "4", "5")
 TASK_4_LABELS, TASK_4_CANDIDATES = 7, 50
 # Task 1 in five wordings is the sensitivity to the prompt.
@@ -70,7 +73,8 @@ def build_items(
     Args:
         clips: test clips (task 1).
         pairs: test pairs (all others), from :func:`tclap.data.composites.draw_pairs`.
-        labels: the K classes, in the order of the candidates.
+        labels: the K classes, in the order of the candidates. Tasks for which they are too few are left
+            out, which is logged.
         seed: of task 4's candidates.
 
     Raises:
@@ -83,6 +87,8 @@ def build_items(
     items = classification_items(clips, labels, PROMPT, "1")
     for index, pair in enumerate(pairs.to_dict("records")):
         items += _pair_items(pair, labels, np.random.default_rng([seed, index]))
+    if absent := [task for task in TASKS if task not in {item["task"] for item in items}]:
+        log.warning("%d classes are too few for the tasks %s", len(labels), ", ".join(absent))
     return pd.DataFrame(items, columns=list(ITEM_COLUMNS))
 
 
@@ -126,9 +132,9 @@ def _pair_items(pair: Mapping, labels: list[str], generator: np.random.Generator
     both = sorted((labels.index(a), labels.index(b)))
     prompts = [PROMPT.format(label) for label in labels]
     slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
+    named = [("2a", pair["order"], prompts, both), ("2b", "overlap", prompts, both)]
     questions = [
-        ("2a", pair["order"], prompts, both),
-        ("2b", "overlap", prompts, both),
+        *(named if len(labels) > len(both) else []),
         *_order_questions(pair),
         ("5", "forward", slots, [labels.index(a), len(labels) + labels.index(b)]),
     ]

@@ -89,6 +89,12 @@ class AudioTextModel(nn.Module):
         return "audio_trunk." in self.pretrained
 
     @property
+    def fingerprint(self) -> str:
+        """Hash of all weights, the pretrained parts' among them."""
+        trunks = [self.audio_trunk.fingerprint, self.text_trunk.fingerprint]
+        return files.hash_json([files.hash_state(self.own_state()), *trunks])
+
+    @property
     def logit_scale(self) -> Tensor:
         """τ itself, with its gradient."""
         return self.log_scale.exp()

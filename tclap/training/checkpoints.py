@@ -11,12 +11,13 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tclap import files
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,7 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = Path(folder), identity
         self.newest: Path | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=self.folder).close()
+        files.check_writable(self.folder)
 
     def save(self, step: int, state: dict[str, Any]) -> bool:
         """Write the state after ``step`` updates; where the disk refuses it, log that and return False."""

@@ -280,8 +280,7 @@ def fine_tune(
     kept = None
     if checkpoints is not None:
         made_of = [variant, preset, epochs, lr, batch, counts, seed, precision, store and str(store.dtype)]
-        made_of += [trunk.fingerprint for trunk in (model.audio_trunk, model.text_trunk)]
-        made_of += [files.hash_state(model.own_state()), *map(content_hash, stages.values())]
+        made_of += [model.fingerprint, *map(content_hash, stages.values())]
         kept = Checkpoints(Path(checkpoints), files.hash_json(made_of))
     features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate, keep=200), store)
     with processes.main_first():  # the others find in the store what it has made

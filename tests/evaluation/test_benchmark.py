@@ -12,7 +12,7 @@ import torch
 import tclap
 from tclap import audio
 from tclap import cli as command_line
-from tclap.evaluation.benchmark import SUITES, evaluate
+from tclap.evaluation.benchmark import SUITES, evaluate, report
 from tclap.evaluation.controls import CONDITIONS
 from tclap.evaluation.statistics import summarise
 from tclap.evaluation.tasks import ROW_COLUMNS, TASKS
@@ -118,6 +118,29 @@ def test_all_suites_of_any_object(clips):
     assert summary.loc["retrieval: ordered, text to audio, R@1", "accuracy"] < 50
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_alone_and_two_labels(clips, suite, caplog):
+    """Two test labels are the least; what would have no wrong candidate then is left out, which is said."""
+    two = clips[clips["label"].isin(["hum", "beep"])]
+    rows = evaluate(Perfect(), two, suite, pairs=6, control_pairs=3)
+    assert list(rows.columns) == [*ROW_COLUMNS, "model", "seed"] and len(report(rows).splitlines()) > 5
+    if suite == "tasks":
+        assert set(rows["task"]) == set(TASKS) - {"2a", "2b", "4"} and rows["correct"].all()
+        assert "2 classes are too few for the tasks 2a, 2b, 4" in caplog.text
+        # Of four prompts two are correct.
+        assert rows.loc[rows["task"] == "5", "chance"].tolist() == pytest.approx([1 / 6] * 6)
+    if suite == "retrieval":
+        assert rows["task"].str.split("[:,] ").str[1].unique().tolist() == ["singles", "ordered"]
+        assert "one pair of labels is too few for the gallery of overlaps" in caplog.text
+
+
+def test_a_clip_that_is_called_as_a_composite_is(clips):
+    first = clips.index[clips["split"] == "test"][0]
+    named = clips.assign(clip_id=clips["clip_id"].where(clips.index != first, "test-000001/overlap"))
+    with pytest.raises(ValueError, match="are both called test-000001/overlap: rename the clip"):
+        evaluate(Perfect(), named, pairs=6)
+
+
 def test_every_sound_and_caption_is_encoded_once(clips):
     model = Blind()
     rows = evaluate(model, clips, "full", pairs=30, control_pairs=10)
@@ -193,10 +216,47 @@ def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, proje
     (line,) = [line.split() for line in table if line.startswith("msclap-2022  2way_before ")]
     asked = kept[kept["task"] == "2way_before"]
     assert (float(line[2]), line[-1]) == (round(100 * asked["correct"].mean(), 1), "6")
+    again = ["--model", "msclap-2022", "--out", str(out)]
+    command_line.main(["evaluate", *again, *options, "--suite", "retrieval"])  # of the same it is replaced
+    assert pd.read_parquet(out)["task"].str.startswith("retrieval").all()
+    content = out.read_bytes()
+    (notes := project_root / "notes.txt").write_text("mine")
     for wrong, message in (
         (["--model", "compact"], "error: compact has no published weights"),
         (["--model", "msclap-2022", "--suite", "nope"], "error: suite is ['nope']"),
+        (["--model", "msclap-2022", "--pairs", "0"], "error: pairs is 0, expected at least 1"),
+        (["--model", "msclap-2022", "--threads", "0"], "error: threads is 0, expected at least 1"),
+        ([*again[:3], str(notes)], "notes.txt, expected the name of a .parquet file"),
+        ([*again[:3], str(notes / "rows.parquet")], f"'{notes}'"),
     ):
-        with pytest.raises(SystemExit) as stopped:
-            command_line.main(["evaluate", *wrong, *options])
-        assert stopped.value.code == 1 and message in capsys.readouterr().err
+        stopped_with(["evaluate", *options, *wrong], message, capsys)
+    for change in (tiny_model.log_scale, None):
+        if change is not None:
+            with torch.no_grad():
+                change.add_(1.0)
+        else:
+            out.write_text("mine")
+        stopped_with(
+            ["evaluate", *again, *options], "rows.parquet holds rows of other weights or data", capsys
+        )
+        out.write_bytes(content)
+
+
+def test_rows_of_other_recordings_are_kept(tiny_model, recordings, project_root, monkeypatch, capsys):
+    monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
+    out = project_root / "rows.parquet"
+    command = ["evaluate", "--model", "msclap-2022", "--data", "folder", "--suite", "tasks", "--pairs", "6"]
+    command += ["--root", str(recordings), "--out", str(out)]
+    command_line.main(command)
+    content = out.read_bytes()
+    clips = tclap.load_clips("folder", recordings)
+    path = clips.loc[clips["split"] == "test", "path"].iloc[0]
+    audio.write_wav(path, 0.1 * np.random.default_rng(0).standard_normal(3000), RATE)
+    stopped_with(command, "rows.parquet holds rows of other weights or data", capsys)
+    assert out.read_bytes() == content
+
+
+def stopped_with(command, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main(command)
+    assert stopped.value.code == 1 and message in capsys.readouterr().err
