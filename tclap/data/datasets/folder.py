@@ -58,12 +58,10 @@ def _read_csv(csv: Path) -> pd.DataFrame:
     table = tables.read_csv(csv, ("file",), optional=("caption", "label", "split", "source"))
     if not {"caption", "label"} & set(table.columns):
         raise ValueError(f"{csv} has neither a column caption nor a column label; expected at least one")
-    names = table["file"].map(posixpath.normpath)
-    outside = names.str.startswith(("/", "../"))
-    tables.refuse(csv, table, "file", outside, f"paths that stay within {csv.parent}")
+    tables.refuse(csv, table, "file", tables.leaving(table["file"]), f"paths that stay within {csv.parent}")
     if "split" in table:
         tables.refuse(csv, table, "split", ~table["split"].isin(SPLITS), f"one of {', '.join(SPLITS)}")
-    return table.assign(file=names)
+    return table.assign(file=table["file"].map(posixpath.normpath))
 
 
 def _by_clip(table: pd.DataFrame, csv: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -119,13 +120,23 @@ def _render(job: tuple) -> None:
     audio.write_wav(path, synthesise(label, np.random.default_rng(key), duration, sample_rate), sample_rate)
 
 
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed, rather than go through what is still in its queue."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _render_all(jobs: Sequence[tuple], workers: int | None) -> None:
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # Forked workers do not run the caller's script again, as spawned ones would where it has no
     # `if __name__ == "__main__"`. They compute with numpy and scipy alone, which is safe after a fork.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         for _ in progress(pool.map(_render, jobs, chunksize=8), "synthetic clips", total=len(jobs)):
             pass
 

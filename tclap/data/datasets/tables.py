@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from csv import Error, reader
 from pathlib import Path
 
 import pandas as pd
@@ -33,16 +36,16 @@ def not_found(folder: Path, name: str, expected: str) -> FileNotFoundError:
 
 
 def read_csv(csv: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows of a csv file, every value as text without surrounding blanks.
+    """The rows of a csv file, every value as text without surrounding blanks, indexed by their first line.
 
-    Raises ValueError when it is not a csv, lacks one of ``columns``, has no rows, or has an empty value in
-    ``columns`` or ``optional``.
+    Raises ValueError when it is not a csv, has a column twice or a row of more or fewer values than columns,
+    lacks one of ``columns``, has no rows, or has an empty value in ``columns`` or ``optional``.
     """
     expected = f"expected the columns {', '.join(columns)}"
     try:
-        # As text: a missing value must not turn the ids of a column into floats.
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False)
-    except ValueError as error:
+        with open(csv, newline="", encoding="utf-8-sig") as file:
+            table = _table(reader(file, strict=True))
+    except (Error, ValueError) as error:
         raise ValueError(f"{csv} is not a readable csv ({error}); {expected}") from error
     missing = [column for column in columns if column not in table]
     if missing or table.empty:
@@ -54,12 +57,32 @@ def read_csv(csv: Path, columns: Sequence[str], optional: Sequence[str] = ()) ->
     return table
 
 
+def _table(lines: Iterator[list[str]]) -> pd.DataFrame:
+    header = [name.strip() for name in next(lines, [])]
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+        raise ValueError(f"it has more than one column {listing(twice)}")
+    rows, last = {}, lines.line_num
+    for row in lines:
+        first, last = last + 1, lines.line_num  # a quoted value may go over several lines
+        if row and len(row) != len(header):
+            counts = f"{len(row)} values for {len(header)} columns"
+            raise ValueError(f"line {first} has {counts}, and a value with a comma needs quotes")
+        if row:
+            rows[first] = row
+    return pd.DataFrame(rows.values(), index=list(rows), columns=header, dtype=str)
+
+
 def refuse(csv: Path, table: pd.DataFrame, column: str, wrong: pd.Series, expected: str) -> None:
     """Raise ValueError with value and line of every row whose ``column`` is ``wrong`` (boolean, by row)."""
     if wrong.any():
-        # Line numbers as an editor shows them: line 1 is the header.
-        found = (f"{value!r} (line {line + 2})" for line, value in table.loc[wrong, column].items())
+        found = (f"{value!r} (line {line})" for line, value in table.loc[wrong, column].items())
         raise ValueError(f"{csv} has in column {column} {listing(found)}; expected {expected}")
+
+
+def leaving(names: pd.Series) -> pd.Series:
+    """Which paths of a csv lead out of the folder that they are relative to."""
+    shortest = names.map(posixpath.normpath)
+    return shortest.str.startswith("/") | (shortest.str.split("/").str[0] == "..")
 
 
 def read_parts(

@@ -134,14 +134,14 @@ def test_choices_that_cannot_be_met(layout, options, words):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda text: "", "esc50.csv is not a readable csv"),
+        (lambda text: "", r"esc50.csv lacks the column\(s\) filename, fold"),
         (lambda text: text.splitlines()[0] + "\n", "esc50.csv has no rows"),
         (lambda text: text.replace("src_file", "src"), r"esc50.csv lacks the column\(s\) src_file"),
         (lambda text: text.replace(",hen,", ", ,"), r"category '' \(line 4\), '' \(line 7\), '' \(line 10\)"),
         (lambda text: text.replace(".wav,1,", ".wav,one,", 1), r"fold 'one' \(line 2\); expected a whole"),
         (lambda text: text.replace("True", "yes", 1), r"esc10 'yes' \(line 2\); expected True or False"),
         (lambda text: text + "a,b,c,d,e,f,g,h,i\n", "esc50.csv is not a readable csv"),
-        (lambda text: text + "9-short-A-0.wav,1\n", r"category '' \(line 11\)"),
+        (lambda text: text + "9-short-A-0.wav,1\n", "line 11 has 2 values for 7 columns"),
     ],
 )
 def test_a_broken_csv_is_told_by_file_column_and_line(layout, edit, words):

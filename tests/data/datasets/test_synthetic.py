@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -172,6 +173,23 @@ def test_a_script_without_a_main_guard_can_load(tmp_path):
         [sys.executable, script], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout == "4\n"
+
+
+def test_a_kill_leaves_no_worker():
+    """Each worker holds the pipe to this test: it ends when the last of them does, with jobs still queued."""
+    code = """
+import os, signal
+from tclap.data.datasets import synthetic
+def render(job):
+    if job == 8:  # the first of the second worker
+        os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+synthetic._render = render
+synthetic._render_all(range(16), 2)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(paths.CHECKOUT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, timeout=60)
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
