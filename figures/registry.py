@@ -29,18 +29,27 @@ RESULTS: dict[str, tuple[Callable, str]] = {
 FIGURES = (*CONCEPTS, *RESULTS)
 
 
+def function_of(name: str) -> Callable:
+    """What draws the figure ``name``."""
+    return CONCEPTS[name] if name in CONCEPTS else RESULTS[name][0]
+
+
+def data_of(name: str) -> tuple[str, ...]:
+    """The files of a run folder whose rows the figure ``name`` shows."""
+    return () if name in CONCEPTS else read.READERS[RESULTS[name][1]][1]
+
+
 def inputs(name: str) -> list[str]:
     """The files of a run folder that a figure is made of; the summary says whether the weights are random."""
-    return [] if name in CONCEPTS else sorted({*read.READERS[RESULTS[name][1]][1], "summary.json"})
+    return [] if name in CONCEPTS else sorted({*data_of(name), "summary.json"})
 
 
 def sources(name: str) -> list[Path]:
     """The source files that make a figure: its module, what figures share, and the style sheet."""
-    function = CONCEPTS[name] if name in CONCEPTS else RESULTS[name][0]
     shared = ("drawing.py",) if name in CONCEPTS else ("marks.py", "read.py", "scores.py")
     here = Path(__file__).parent
     return [
-        Path(inspect.getfile(function)),
+        Path(inspect.getfile(function_of(name))),
         *(here / file for file in (*shared, "style.py", "labels.yaml")),
         style.SHEET,
     ]

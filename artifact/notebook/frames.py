@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
+from artifact import paths
 from artifact.compare import differences
-from figures import controls, read
+from artifact.notebook.sounds import Page
+from figures import controls, read, registry
 from figures.scores import TASKS
 from figures.style import MODELS
+from paper import numbers, tables
 from paper.tables import with_interval
 from tclap.evaluation.statistics import summarise
 from tclap.training.variants import Variant, variant
@@ -76,3 +82,45 @@ def made_with(summary: dict) -> pd.DataFrame:
     installed = {name: version for name, version in found["packages"].items() if version}
     machine = {"commit": commit, "python": found["python"], "platform": found["platform"]}
     return pd.Series(machine | installed).to_frame("made with")
+
+
+def latex(name: str, summary: dict) -> Page:
+    """A table of the paper as LaTeX, folded."""
+    text = f"table {name} as LaTeX"
+    source = html.escape(tables.build(name, summary))
+    return Page(f"<details><summary>{text}</summary><pre>{source}</pre></details>", text)
+
+
+def paper_map() -> pd.DataFrame:
+    """Each figure and table of the paper: sections of the notebooks that show it, its function, its data."""
+    sections, (_, summary) = _sections(), read.READERS["summary"]
+    made = {
+        f"figure {name}": (rf'\.(draw|build)\("{name}"', registry.function_of(name), registry.data_of(name))
+        for name in registry.FIGURES
+    }
+    for name, function in tables.TABLES.items():
+        made[f"table {name}"] = (rf'\.latex\("{name}"', function, summary)
+    made["numbers of the text"] = (r"numbers\.lookup\(", numbers.numbers_tex, summary)
+    rows = {
+        title: {
+            "sections": ", ".join(number for number, code in sections.items() if re.search(call, code)),
+            "function": f"{function.__module__}:{function.__name__}",
+            "data": ", ".join(data) or "none",
+        }
+        for title, (call, function, data) in made.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _sections() -> dict[str, str]:
+    """The code of the notebooks' sections, by number."""
+    code: dict[str, str] = {}
+    for path in sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb")):
+        number = path.name[:2]
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                code[number] = code.get(number, "") + source + "\n"
+            else:
+                number = [number, *re.findall(r"^## (\d\.\d+) ", source, re.M)][-1]
+    return code

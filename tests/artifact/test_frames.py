@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pandas as pd
 import pytest
 
+from artifact import paths
 from artifact.notebook import frames
 from tclap.training.variants import VARIANTS
 
@@ -74,3 +76,30 @@ def test_what_a_run_was_made_with(git, expected):
     assert table.to_dict() == {
         "commit": expected, "python": "3.11.7", "platform": "Linux", "torch": "2.13.0",
     }  # fmt: skip
+
+
+def test_the_map_of_the_paper_is_complete_and_stands_in_the_documentation():
+    table = frames.paper_map()
+    assert table["sections"].str.contains(r"6\.\d").all(), "notebook 6 shows everything"
+    assert table.loc["figure margins"].tolist() == [
+        "4.5, 6.3",
+        "figures.similarities:margins",
+        "results.parquet",
+    ]
+    assert table.loc["table 3"].tolist() == ["6.7", "paper.tables:table_3", "summary.json"]
+    sections = "".join(path.read_text() for path in (paths.CHECKOUT / "paper" / "sections").glob("*.tex"))
+    names = re.findall(r"\\includegraphics\{(\w+)\}", sections), re.findall(r"tables/table_(\w+)\}", sections)
+    expected = {
+        f"{kind} {name}" for kind, found in zip(("figure", "table"), names, strict=True) for name in found
+    }
+    assert set(table.index) == expected | {"numbers of the text"}
+    lines = [
+        f"| {title} | {row.sections} | `{row.function}` | {row.data} |" for title, row in table.iterrows()
+    ]
+    assert "\n".join(lines) in (paths.CHECKOUT / "docs" / "experiment.md").read_text()
+
+
+def test_a_table_as_latex_is_text_in_a_page(summary):
+    shown = frames.latex("2", summary)
+    assert repr(shown) == "table 2 as LaTeX" and "<pre>\\begin{tabular}" in shown.data
+    assert "&amp; " in shown.data

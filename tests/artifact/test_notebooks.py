@@ -75,6 +75,9 @@ def test_notebooks_are_committed_clean(path):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert found.cells[0].cell_type == "markdown"
+    text = "\n".join(cell.source for cell in found.cells if cell.cell_type == "markdown")
+    numbers = re.findall(r"^## (\S+)", text, re.M)
+    assert numbers == [f"{int(path.name[:2])}.{n}" for n in range(1, len(numbers) + 1)] != []
     assert "def " not in "".join(c.source for c in code if "show(" not in c.source), (
         "logic belongs in modules"
     )
