@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from tclap import files
+from tclap.arguments import at_least
 from tclap.models import towers
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import make_readout
@@ -187,6 +188,9 @@ class Compact(AudioTextModel):
         initial_scale: τ at the start.
         context: what a frame of the trunk depends on: ``local``, about a quarter of a second around it (and
             the level of the whole, by the norms), or ``attention``, all other frames.
+
+    Raises:
+        ValueError: on another readout or context, or sizes out of range.
     """
 
     name = "compact"
@@ -208,6 +212,11 @@ class Compact(AudioTextModel):
         if context not in CONTEXTS:
             raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        for size, value in (("window", window), ("initial_scale", initial_scale)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{size} is {value}, expected a finite number above 0.")
+        at_least(1, sample_rate=sample_rate, n_fft=n_fft, hop=hop)
+        at_least(1, mels=mels, width=width, hidden=hidden, dim=dim)
         super().__init__(initial_scale)
         self.config = config
         self.window, self.sample_rate, self.dim = window, sample_rate, dim

@@ -154,8 +154,20 @@ def test_with_attention_a_frame_depends_on_all_others_and_on_where_it_is():
         # The same frame at two places: without positions, attention would not tell them apart.
         same = attention(torch.ones(1, 5, 8))[0]
         assert not torch.allclose(same[0], same[4], atol=1e-3)
-    with pytest.raises(ValueError, match="context must be one of local, attention, got 'global'"):
-        load_model("compact", **sizes, context="global")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("context", "global", "context must be one of local, attention, got 'global'"),
+        ("window", 0.0, "window is 0.0, expected a finite number above 0"),
+        ("initial_scale", -1.0, "initial_scale is -1.0, expected a finite number above 0"),
+        *((name, 0, f"{name} is 0, expected at least 1") for name in ("sample_rate", "hop", "mels", "dim")),
+    ],
+)
+def test_options_out_of_range(option, value, message):
+    with pytest.raises(ValueError, match=message):
+        load_model("compact", **{option: value})
 
 
 # The text trunk

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tclap.arguments import at_least
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
 from tclap.data.download import fetch, unpack
@@ -57,6 +58,7 @@ def load(
     splits = _split_of_folds(sorted(set(table["fold"])), folds, test_fold, validation_fold)
     table = table[table["fold"].isin(splits)]
     table = table[table["label"].isin(_choose_classes(table, classes))]
+    at_least(1, per_class=per_class)
     if per_class is not None:
         table = table.groupby(["fold", "label"]).head(per_class)
     folder = csv.parents[1] / "audio"

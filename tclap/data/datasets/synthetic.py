@@ -29,7 +29,7 @@ import pandas as pd
 from scipy import signal
 
 from tclap import audio, files
-from tclap.arguments import strings_of
+from tclap.arguments import at_least, strings_of
 from tclap.data.clips import STAGES, listing
 from tclap.data.sounds import CONTINUOUS, SOUNDS
 from tclap.data.synthesis import Synth
@@ -91,12 +91,14 @@ def load(
     ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``). ``workers``:
     processes that render, None: one per usable CPU core; the bytes are the same for any number.
 
-    Raises ValueError for an unknown label or split, TypeError for labels that are no list.
+    Raises ValueError for an unknown label or split or a number below 0 (workers: 1), TypeError for labels that are no list.
     """
     labels = strings_of(labels, "labels")
     for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
         if unknown := set(given) - set(known):
             raise ValueError(f"unknown: {listing(unknown)}; expected some of {', '.join(known)}.")
+    at_least(0, **clips_per_class)
+    at_least(1, workers=workers)
     folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed, duration, sample_rate)}"
     rows, missing = [], []
     for label, split in product(labels, STAGES):

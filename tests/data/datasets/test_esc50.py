@@ -123,7 +123,7 @@ def test_the_first_clips_of_each_class_in_each_fold(tmp_path):
         ({"classes": ["dog"]}, "at least two labels"),
         ({"classes": ["dog", "wolf"]}, "no class wolf"),
         ({"classes": "dog"}, "classes='dog'; expected 'all'"),
-        ({"per_class": 0}, "at least two labels"),
+        ({"per_class": 0}, "per_class is 0, expected at least 1"),
     ],
 )
 def test_choices_that_cannot_be_met(layout, options, words):

@@ -199,6 +199,8 @@ synthetic._render_all(range(16), 2)
         ({"clips_per_class": {"train": 3}}, "train"),
         ({"duration": 0.1}, "duration"),
         ({"sample_rate": 4000}, "sample_rate"),
+        ({"clips_per_class": {"base": -1}}, "base is -1, expected at least 0"),
+        ({"workers": 0}, "workers is 0, expected at least 1"),
     ],
 )
 def test_wrong_settings(tmp_path, options, words):
