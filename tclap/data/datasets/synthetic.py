@@ -91,7 +91,8 @@ def load(
     ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``). ``workers``:
     processes that render, None: one per usable CPU core; the bytes are the same for any number.
 
-    Raises ValueError for an unknown label or split or a number below 0 (workers: 1), TypeError for labels that are no list.
+    Raises ValueError for an unknown label or split or a number below 0 (workers: 1), TypeError for labels
+    that are no list.
     """
     labels = strings_of(labels, "labels")
     for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
