@@ -45,6 +45,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from tclap.arguments import at_least
 from tclap.losses_chunked import at_least_float32, chunked_nce
 
 VIEWS = ("forward", "reversed", "overlap")
@@ -260,5 +261,4 @@ def _check(
     if events is not None and (events.shape != audio.shape[:-1] or events.dtype not in INTEGERS):
         found = f"{list(events.shape)} of {events.dtype}"
         raise ValueError(f"events must be integers of shape {list(audio.shape[:-1])}, got {found}.")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1 or None, got {chunk_size}.")
+    at_least(1, chunk_size=chunk_size)

@@ -56,8 +56,8 @@ def evaluate(
 
     Returns:
         One tidy row per item, with the columns of :func:`tclap.evaluation.tasks.score_items`, ``model``
-        and ``seed``; with ``retrieval`` also those of :func:`tclap.evaluation.retrieval.hit_rows`, and
-        ``correct`` is a number, since an average precision lies between 0 and 1.
+        and ``seed``. With ``retrieval``, whose rows lack some, ``correct`` is a number, since an average
+        precision lies between 0 and 1.
 
     Raises:
         ValueError: on an unknown suite, numbers below 1, when the test clips make no pair of different

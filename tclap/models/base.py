@@ -27,6 +27,7 @@ from tclap.arguments import at_least, rows_of, strings_of
 from tclap.models.weights import load_exactly, make_header, read_header
 from tclap.models.windows import Windows
 
+MOST_CHANNELS = 8  # of one recording that is taken for a list of waveforms
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
 
 
@@ -143,6 +144,12 @@ class AudioTextModel(nn.Module):
                 embedding overflows, an unknown policy, a batch size below 1, or audio longer than the
                 model can take at once.
         """
+        shape = getattr(waveforms_or_paths, "shape", ())
+        if len(shape) == 2 and shape[1] <= MOST_CHANNELS < shape[0]:
+            raise ValueError(
+                f"got [samples, channels] = {list(shape)}, expected [N, samples]: average the channels and "
+                "pass [waveform]."
+            )
         items = rows_of(waveforms_or_paths, "waveforms or paths")
         at_least(1, batch_size=batch_size)
         windows = Windows(self.sample_rate, self.window, policy, seed)

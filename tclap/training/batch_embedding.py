@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tclap.arguments import at_least
 from tclap.training.distributed import Processes
 from tclap.training.dropout import ItemDropout
 
@@ -39,8 +40,7 @@ class BatchEmbedder:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch must be at least 1 or None, got {self.micro_batch}.")
+        at_least(1, micro_batch=self.micro_batch)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}.")
 

@@ -120,7 +120,7 @@ def test_bf16_products_and_float32_embeddings(tiny_model):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"micro_batch": 0}, "micro_batch.*got 0"), ({"precision": "fp8"}, "precision.*got 'fp8'")],
+    [({"micro_batch": 0}, "micro_batch is 0"), ({"precision": "fp8"}, "precision.*got 'fp8'")],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):

@@ -184,7 +184,7 @@ def test_the_hold_out_trains_on_composites_of_half_of_the_classes(tiny_published
         ({"epochs": 0}, "epochs is 0, expected at least 1"),
         ({"batch": -1}, "batch is -1"),
         ({"pairs": 0}, "pairs is 0"),
-        ({"micro_batch": 0}, "micro_batch must be at least 1"),
+        ({"micro_batch": 0}, "micro_batch is 0"),
         ({"lr": 0.0}, "lr is 0.0, expected a finite number above 0"),
     ],
 )

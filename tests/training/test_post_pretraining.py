@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tclap import files
 from tclap.data.composites import ClipAudio
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.compact import Compact
 from tclap.training import post_pretraining
-from tclap.training.dropout import ItemDropout
 from tclap.training.features import AudioFeatures, TextFeatures
 from tclap.training.loop import order_metrics
 from tclap.training.pool import Items, MelSource, Pool, WaveformSource, batch_rows, make_pool
-from tclap.training.post_pretraining import DROPOUT, post_pretrain
+from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import Variant, variant
@@ -203,19 +202,16 @@ def test_when_only_the_loss_is_not_finite_the_batch_is_named(setting, monkeypatc
 
 
 class Dropping(nn.Module):
-    """A head with dropout before it, which keeps what it let through in training."""
+    """A head with dropout before it."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
-        self.head, self.let_through = head, []
+        self.head, self.drop = head, nn.Dropout(0.5)
 
     def forward(self, values):
-        if not torch.is_tensor(values):
-            return self.head(values._replace(values=nn.functional.dropout(values.values, 0.5, self.training)))
-        dropped = nn.functional.dropout(values, 0.5, self.training)
-        if self.training:
-            self.let_through.append(dropped != 0)
-        return self.head(dropped)
+        if torch.is_tensor(values):
+            return self.head(self.drop(values))
+        return self.head(values._replace(values=self.drop(values.values)))
 
 
 @pytest.fixture
@@ -223,27 +219,6 @@ def dropping(setting) -> Setting:
     for model in (setting.model, setting.start):
         model.audio_head, model.text_head = Dropping(model.audio_head), Dropping(model.text_head)
     return setting
-
-
-def test_a_steps_dropout_is_drawn_from_its_seed_and_number(dropping):
-    """The same draw whatever came before: other steps, other numbers, another state of torch."""
-    head, pool = dropping.model.audio_head, dropping.pools[False][0]
-
-    def drawn(**options) -> list[Tensor]:
-        head.let_through.clear()
-        dropping.run(variant("t-clap-no-replay"), **options)
-        return list(head.let_through)
-
-    torch.manual_seed(1)
-    first = drawn(steps=4, lr=0.01)
-    rows = batch_rows(len(pool.composites), 3, 2, 5)
-    with ItemDropout((5, DROPOUT, 2), 0, len(rows)):
-        values = nn.functional.dropout(pool.composites.features[rows].transpose(0, 1).flatten(0, 1), 0.5)
-    assert torch.equal(first[2], values != 0)
-    torch.manual_seed(2)
-    again = drawn(steps=6, lr=0.1)
-    assert all(torch.equal(*masks) for masks in zip(first, again, strict=False)) and len(again) == 6
-    assert not torch.equal(drawn(steps=1, seed=6)[0], first[0])
 
 
 @pytest.mark.parametrize("name", ["t-clap", "clap-continued"])
