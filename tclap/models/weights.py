@@ -71,10 +71,12 @@ def make_header(model: str, config: Mapping[str, Any], state: Mapping[str, Tenso
 
 def read_header(path: Path) -> dict[str, Any] | None:
     """What :func:`make_header` put into a file, unchecked; None where there is no such header."""
+    if not path.is_file():
+        return None
     try:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {})[HEADER])
-    except (SafetensorError, KeyError, ValueError, IsADirectoryError):
+    except (SafetensorError, KeyError, ValueError):
         return None
 
 

@@ -7,6 +7,7 @@ make of a sound or a caption is computed once (:mod:`tclap.training.features`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import compress
@@ -37,6 +38,7 @@ from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import Variant
 from tclap.training.variants import variant as variant_of
 
+log = logging.getLogger(__name__)
 DROPOUT, REPLAY_DROPOUT, TEXT_LOSS_DROPOUT = 2, 3, 4  # RNG streams, after those of base training
 NAMED = 3  # items that a message names at most
 PAIRS_PER_CLIP, MOST_PAIRS, VALIDATION_PAIRS = 10, 3200, 128
@@ -247,16 +249,16 @@ def fine_tune(
         micro_batch: composites that go through the heads at a time, where memory is short; None: all.
         chunk_size: see :func:`tclap.losses.temporal_nce`.
         precision: of the heads, ``fp32`` or ``bf16``.
-        checkpoints: a folder in which the state is kept after every epoch; called again with the same
-            settings, model and content of clips (captions, labels, splits and audio), the training continues
-            from there. None: nothing is kept.
+        checkpoints: a folder in which the state is kept after every epoch. Called again with the same
+            settings, weights and content of clips (captions, labels, splits and audio), the training
+            continues from there; another one starts anew, in a subfolder of its own. None: nothing is kept.
 
     Returns:
         The history, one row per step.
 
     Raises:
         ValueError: on an unknown variant, preset or precision, a variant that is another readout, numbers
-            out of range, clips that make no pair of different label, or checkpoints of another training.
+            out of range, or clips that make no pair of different label.
         FloatingPointError: on a loss that is not finite.
     """
     settings = variant_of(variant)
@@ -281,7 +283,10 @@ def fine_tune(
     if checkpoints is not None:
         made_of = [variant, preset, epochs, lr, batch, counts, seed, precision, store and str(store.dtype)]
         made_of += [model.fingerprint, *map(content_hash, stages.values())]
-        kept = Checkpoints(Path(checkpoints), files.hash_json(made_of))
+        identity = files.hash_json(made_of)
+        kept = Checkpoints(Path(checkpoints, identity[:16]), identity)
+        if len(list(kept.folder.parent.iterdir())) > 1 and not list(kept.folder.iterdir()):
+            log.warning("%s: no training of these settings, weights and clips yet, starts anew", checkpoints)
     features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate, keep=200), store)
     with processes.main_first():  # the others find in the store what it has made
         pools = {

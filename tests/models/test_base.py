@@ -231,13 +231,14 @@ def test_what_is_not_ours_is_not_overwritten(tiny_model, tmp_path):
     save_file({"theirs": torch.zeros(2)}, tmp_path / "theirs.safetensors")
     (tmp_path / "text.safetensors").write_text("mine")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "folder.safetensors").mkdir()
     for name in ("m.json", "m.pth", "m"):
         with pytest.raises(ValueError, match=rf"named \*\.safetensors, got .*{name}\.$"):
             tiny_model.save(tmp_path / name)
-    for name in ("theirs", "text"):
+    for name in ("theirs", "text", "folder"):
         with pytest.raises(FileExistsError, match=rf"{name}\.safetensors is no checkpoint and is not over"):
             tiny_model.save(tmp_path / f"{name}.safetensors")
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_unknown_models_and_options():

@@ -14,7 +14,7 @@ from tclap.models.registry import load_model
 from tclap.slots.event_captions import ALL_WORDINGS, EventCaption, closed_class
 from tclap.slots.model import Reading, SlotModel
 from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE
-from tclap.slots.training import IGNORED, any_words, token_labels, train_reader
+from tclap.slots.training import IGNORED, _relation_loss, _words_loss, any_words, token_labels, train_reader
 
 FEW = {
     "plain": ("{a} and {b}", "{a}"),
@@ -71,6 +71,20 @@ def test_one_call_leaves_the_model_and_the_generators_alone(tiny_model):
     assert isinstance(slotted, SlotModel) and slotted.whole == 0.3
     assert slotted.closed_class == closed_class(ALL_WORDINGS)
     assert all(torch.equal(value, before[name]) for name, value in tiny_model.state_dict().items())
+
+
+def test_batches_are_on_the_models_device(tiny_model, monkeypatch):
+    """On "meta", where a tensor of the CPU beside one of the device is an error, as on a GPU."""
+    model, rows = SlotModel(tiny_model).to("meta"), [torch.ones(3, 384), torch.ones(2, 384)]
+    monkeypatch.setattr(
+        model.reader, "label", lambda tokens, closed: tokens.values[..., :3] + closed[..., None]
+    )
+    monkeypatch.setattr(
+        model.reader, "relate", lambda tokens: tokens.values[:, 0, :6] + tokens.lengths[:, None]
+    )
+    words = [(row, torch.ones(len(row)).long(), torch.ones(len(row)).long()) for row in rows]
+    assert _words_loss(model)(words).device.type == "meta"
+    assert _relation_loss(model)([(row, 1) for row in rows]).device.type == "meta"
 
 
 @pytest.mark.parametrize("name", ["steps", "pool", "batch"])

@@ -85,13 +85,13 @@ def test_a_run_that_was_cut_off_continues(tiny_model, clips, tmp_path, monkeypat
         patch.setattr(post_pretraining, "order_metrics", cut_off)
         with pytest.raises(KeyboardInterrupt):
             tune(tiny_model, clips, checkpoints=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002.pt"]
+    assert [path.name for path in tmp_path.glob("*/*")] == ["step-00000002.pt"]
     resumed, again = tune(tiny_model, clips, checkpoints=str(tmp_path))
     pd.testing.assert_frame_equal(again, history)
     assert resumed == weights
 
 
-def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, tmp_path):
+def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, tmp_path, caplog):
     """Ids and lengths are the same in each case: what differs is told apart by what it holds."""
     folder, options = tmp_path / "recordings", {"epochs": 1, "checkpoints": tmp_path / "checkpoints"}
     shutil.copytree(recordings, folder)
@@ -100,6 +100,7 @@ def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, t
     again = tune(tiny_model, tclap.load_clips("folder", folder), **options, micro_batch=3, chunk_size=4)
     assert again[0] == weights  # from the last checkpoint, with nothing left to do
     pd.testing.assert_frame_equal(again[1], history)
+    assert "starts anew" not in caplog.text
 
     def changed(column: str, change) -> pd.DataFrame:
         first = clips.index[clips["split"] == "train"][0]
@@ -110,7 +111,8 @@ def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, t
     audio.write_wav(folder / name, sound, RATE)
     with torch.no_grad():
         (other := copy.deepcopy(tiny_model)).audio_trunk.project.bias.add_(0.1)
-    for model, table, more in (
+    kept = {path: path.read_bytes() for path in options["checkpoints"].glob("*/*")}
+    cases = (
         (tiny_model, tclap.load_clips("folder", folder), {}),
         (tiny_model, changed("captions", lambda captions: [*captions, "a sound"]), {}),
         (tiny_model, changed("label", lambda label: "flute" if label != "flute" else "whistle"), {}),
@@ -118,9 +120,16 @@ def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, t
         (tiny_model, changed("split", lambda split: "validation"), {}),
         (other, clips, {}),
         (tiny_model, clips, {"lr": 0.1}),
-    ):
-        with pytest.raises(ValueError, match="choose another folder or remove it"):
-            tune(model, table, **options | more)
+    )
+    for model, table, more in cases:
+        caplog.clear()
+        expected = tune(model, table, **options | more | {"checkpoints": None})
+        found = tune(model, table, **options | more)
+        assert found[0] == expected[0]
+        pd.testing.assert_frame_equal(found[1], expected[1])
+        assert "no training of these settings, weights and clips yet, starts anew" in caplog.text
+    assert len(list(options["checkpoints"].iterdir())) == 1 + len(cases)
+    assert all(path.read_bytes() == content for path, content in kept.items())
 
 
 def test_micro_batches_and_chunks_give_the_same_training(tiny_published, recorded):
@@ -212,4 +221,4 @@ def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_
     exec(compile(code, "library.md", "exec"), {})
     assert "2way_before" in capsys.readouterr().out
     assert (tmp_path / "mine.safetensors").is_file() and exported == ["mine.pth"]
-    assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 2
+    assert len(list((tmp_path / "checkpoints").glob("*/step-*"))) == 2
