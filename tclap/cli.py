@@ -61,9 +61,10 @@ def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, 
     at_least(1, threads=threads)
     torch.set_num_threads(threads)
     clips, loaded = load_clips(data, root), load_model(model, weights)
-    made_of = {"weights": loaded.fingerprint, "data": content_hash(for_stage(clips, "test"))}
-    if out is not None and out.exists() and made_of_in(out) != made_of:
-        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
+    if out is not None:
+        made_of = {"weights": loaded.fingerprint, "data": content_hash(for_stage(clips, "test"))}
+        if out.exists() and made_of_in(out) != made_of:
+            raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
     rows = evaluate(loaded, clips, suite, pairs=pairs, control_pairs=control_pairs, seed=seed, name=model)
     random_weights = bool((loaded.origin or {}).get("random_weights"))
     sys.stdout.write(report(rows, random_weights=random_weights))

@@ -163,9 +163,7 @@ class AudioTextModel(nn.Module):
                 )
                 if not embedded.isfinite().all():
                     peak = np.abs(batch).max()
-                    raise ValueError(
-                        f"an embedding is not finite where samples reach {peak:g}, expected [-1, 1]."
-                    )
+                    raise ValueError(f"samples of up to {peak:g} have no finite embedding, expected [-1, 1].")
                 found.append(embedded)
         finally:
             self.train(was_training)

@@ -63,20 +63,20 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Any]:
 
 
 def make_header(model: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, str]:
-    """A checkpoint's header: the model's name and configuration, and the hash of these and the weights."""
-    content = {"model": model, "config": config}
-    content |= {"hash": files.hash_json([content, files.hash_state(state)])}
-    return {HEADER: json.dumps(content, sort_keys=True)}
+    """A checkpoint's header: a hash over all, then the model's name and configuration as JSON."""
+    text = json.dumps({"model": model, "config": config}, sort_keys=True)
+    # Under one key, as several would be in another order, and the file other bytes, each time.
+    return {HEADER: f"{files.hash_json([text, files.hash_state(state)])} {text}"}
 
 
-def read_header(path: Path) -> dict[str, Any] | None:
-    """What :func:`make_header` put into a file, unchecked; None where there is no such header."""
+def read_header(path: Path) -> str | None:
+    """What :func:`make_header` put into a file, unchecked; None where there is none."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})[HEADER])
-    except (SafetensorError, KeyError, ValueError):
+            return (file.metadata() or {}).get(HEADER)
+    except SafetensorError:
         return None
 
 
@@ -90,12 +90,13 @@ def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Te
     state, header = read_weights(path), read_header(path)
     if header is None:
         raise ValueError(f"{path} has no configuration in its header, expected a file that save() wrote.")
-    model, config = header.get("model"), header.get("config")
-    if header != json.loads(make_header(model, config, state)[HEADER]):
+    digest, _, text = header.partition(" ")
+    if digest != files.hash_json([text, files.hash_state(state)]):
         raise ValueError(f"{path} does not match its hash: weights or configuration are damaged or edited.")
-    if model != name:
-        raise ValueError(f"{path} holds weights of {model!r}, expected {name!r}.")
-    return config, state
+    content = json.loads(text)
+    if content["model"] != name:
+        raise ValueError(f"{path} holds weights of {content['model']!r}, expected {name!r}.")
+    return content["config"], state
 
 
 def load_exactly(

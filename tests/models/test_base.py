@@ -130,7 +130,7 @@ def test_captions_and_sounds_are_taken_by_rows_from_any_kind_of_list(tiny_model,
         ("encode_audio", noise(1)[0].tolist(), ValueError, r"of one waveform pass \[waveform\]"),
         ("encode_audio", [noise(2)], ValueError, r"of shape \(2, 4000\), .*: average its channels first"),
         ("encode_audio", noise(2).T, ValueError, r"got \[samples, channels\] = \[4000, 2\], expected \[N, s"),
-        ("encode_audio", noise(2) * 1e25, ValueError, r"not finite where samples reach .*e\+2"),
+        ("encode_audio", noise(2) * 1e25, ValueError, r"samples of up to .*e\+2. have no finite embedding"),
         ("encode_audio", noise(2).astype(float) * 1e300, ValueError, "item 0 has samples .* not finite"),
     ],
 )  # fmt: skip
@@ -179,9 +179,11 @@ def test_the_scale_is_clamped_at_the_loaded_value_where_that_is_higher(tiny_mode
 
 def test_a_saved_model_comes_back_bit_by_bit(tiny_model, tmp_path):
     path = tmp_path / "m.safetensors"
-    for _ in range(2):  # a checkpoint may be replaced
+    written = set()
+    for _ in range(3):  # a checkpoint may be replaced, and has the same bytes each time
         tiny_model.save(path)
-    assert [found.name for found in tmp_path.iterdir()] == ["m.safetensors"]
+        written.add(path.read_bytes())
+    assert len(written) == 1 and [found.name for found in tmp_path.iterdir()] == ["m.safetensors"]
     torch.manual_seed(99)
     loaded = load_model("compact", path)
     assert not loaded.training and loaded.config == tiny_model.config
