@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         if name in ("train", "ablate"):
             command.add_argument("--seed", type=int, default=0)
         if name in ("report", "verify"):
-            command.add_argument("--reference", type=Path, help="summary.json (verify: the committed one)")
+            command.add_argument("--reference", type=Path, help="a summary.json (default: the committed one)")
             command.add_argument("--tolerance", type=float, default=3.0, help="in points (default: 3)")
         if name == "train":
             command.add_argument("--variants", nargs="*", help="names; without it, all of the profile")
@@ -48,7 +48,7 @@ def train(options: argparse.Namespace) -> int:
     """Train a seed's base model and variants, or ablate its slots."""
     from artifact.experiment import Experiment
     from artifact.notebook.setup import set_up
-    from artifact.slot_ablation import ablate_slots, base_models
+    from artifact.slot_ablation import ablate_slots, base_model_names
     from artifact.training import train_base_models, train_variants
 
     run = Experiment(options.profile, options.base)
@@ -57,8 +57,7 @@ def train(options: argparse.Namespace) -> int:
         train_base_models(run, options.seed)
         train_variants(run, options.seed, options.variants)
     elif options.bases:
-        for _ in base_models(run, options.seed):
-            pass  # each is trained when it is asked for
+        train_base_models(run, options.seed, base_model_names(run))
     else:
         ablate_slots(run, options.seed)
     return 0
@@ -73,7 +72,7 @@ def summary(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Print the results, where everything is, and the comparison with a reference if one is named."""
+    """Print the results, where everything is, and the comparison with a reference."""
     run, paper = paths.run(options.profile, options.base), paths.paper()
     found = read.summary(run)
     print(tables.text_table(found))
@@ -84,8 +83,8 @@ def report(options: argparse.Namespace) -> int:
         "numbers": paper / "numbers.tex",
     }
     print("\n".join(f"{what:<8} {path}" for what, path in places.items()))
-    if options.reference:
-        print(f"\n{compare.against(found, options.reference, options.tolerance)}")
+    reference = options.reference or compare.reference_path(options.profile, options.base)
+    print(f"\n{compare.against(found, reference, options.tolerance)}")
     return 0
 
 

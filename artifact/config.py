@@ -12,9 +12,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)  # fmt: skip
 
 from artifact import paths
+from tclap.data.clips import DATASETS, dataset_options
 from tclap.data.composites import POLICIES
 from tclap.training.schedule import PRESETS, Schedule
 from tclap.training.variants import READOUT_PREFIX, READOUTS, VARIANTS
@@ -28,10 +37,21 @@ def without_traceback(error: E) -> E:
     return error
 
 
+def _unique(values: list) -> list:
+    repeated = [value for n, value in enumerate(values) if value in values[:n]]
+    if repeated:
+        raise ValueError(f"{repeated[0]!r} is given twice in {values}")
+    return values
+
+
+L = TypeVar("L", bound=list)
+Unique = Annotated[L, Field(min_length=1), AfterValidator(_unique)]
+
+
 class Settings(pydantic.BaseModel):
     """Checked values: frozen, strictly typed (an int may stand for a float), without unknown keys."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Phase(Settings):
@@ -41,7 +61,7 @@ class Phase(Settings):
     lr: PositiveFloat
     batch: PositiveInt
     validate_every: PositiveInt = 25
-    weight_decay: float | None = None  # None: the preset's
+    weight_decay: NonNegativeFloat | None = None  # None: the preset's
     preset: Literal[*PRESETS] = "cosine"
     precision: Literal["fp32", "bf16"] = "fp32"  # of the heads; losses are always float32
 
@@ -55,10 +75,10 @@ class Phase(Settings):
 class PostPretraining(Phase):
     """A step takes ``batch`` pairs in three views, and replayed base-type items."""
 
-    replay_batch: int = 64
-    text_loss_batch: int = 8  # pairs of captions per step of the text-only auxiliary loss
-    pool_pairs: int = 3200  # composites whose trunk outputs are kept
-    pool_items: int = 6400  # base-type items likewise
+    replay_batch: NonNegativeInt = 64
+    text_loss_batch: NonNegativeInt = 8  # pairs of captions per step of the text-only auxiliary loss
+    pool_pairs: PositiveInt = 3200  # composites whose trunk outputs are kept
+    pool_items: PositiveInt = 6400  # base-type items likewise
     micro_batch: PositiveInt | None = None  # pairs that go through the heads at a time; None: all of a batch
     chunk_size: PositiveInt | None = None  # anchors whose logits are held at a time; None: all
 
@@ -66,9 +86,9 @@ class PostPretraining(Phase):
 class Slots(Settings):
     """Order from text alone: shares of the time that make a slot, and the caption reader's training."""
 
-    parts: list[float] = [0.2, 0.4, 0.5]
-    steps: int = 600
-    pool: int = 4000
+    parts: Unique[list[Annotated[float, Field(gt=0, le=1)]]] = [0.2, 0.4, 0.5]
+    steps: PositiveInt = 600
+    pool: PositiveInt = 4000
     ablation: bool = False  # of the first seed's slots
 
 
@@ -76,27 +96,36 @@ class Config(Settings):
     """Everything that a run is a function of, beside its seed, its data and the versions."""
 
     profile: str
-    dataset: str
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    bases: dict[str, dict[str, Any]]
-    test_pairs: int
-    validation_pairs: int
+    dataset: Literal[*DATASETS]
+    seeds: Unique[list[NonNegativeInt]]
+    bases: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    test_pairs: PositiveInt
+    validation_pairs: PositiveInt
     post_pretraining: PostPretraining
-    variants: list[Literal[*VARIANTS]]
+    variants: Unique[list[Literal[*VARIANTS]]]
     warm_up: Phase | None = None  # these two train a base model; a published one needs neither
     base_training: Phase | None = None
     dataset_options: dict[str, Any] = {}
     control_pairs: NonNegativeInt = 0  # the first test pairs, which the controls ask about too
-    readouts: list[Literal[*READOUTS]] = []
+    readouts: Annotated[list[Literal[*READOUTS]], AfterValidator(_unique)] = []
     slots: Slots | None = None  # None: notebook 05 has nothing to do
-    window_policies: list[Literal[*POLICIES]] = ["fit"]
+    window_policies: Unique[list[Literal[*POLICIES]]] = ["fit"]
     crop_energy: Annotated[float, Field(gt=0, le=1)] = 1.0  # of training's segments, see SegmentBank
     gap_ms: Annotated[tuple[float, float], Field(strict=False)] = (0.0, 0.0)
     retrieval_sets: list[Literal["clotho", "audiocaps"]] = []  # searched where they are there
     features: Literal["float32", "float16", "bfloat16"] = "float16"  # of published models' kept trunk outputs
     weights: str | None = None  # of a published base model; None: the official ones
-    data_seed: int = 0
-    threads: int = 1
+    data_seed: NonNegativeInt = 0
+    threads: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _options_are_the_data_sets(self) -> Config:
+        accepted = dataset_options(self.dataset)
+        unknown = sorted(self.dataset_options.keys() - accepted)
+        if unknown:
+            expected = f"expected among {', '.join(sorted(accepted))}"
+            raise ValueError(f"the data set {self.dataset} has no option {unknown[0]!r}, {expected}.")
+        return self
 
     def model_options(self, base: str) -> dict[str, Any]:
         """Options of a base model; ValueError when the profile does not have it."""
@@ -124,7 +153,7 @@ def validate(cls: type[S], values: Any, where: str) -> S:
 def _sentence(cls: type[Settings], error: Mapping[str, Any]) -> str:
     kind, place, key = error["type"], error["loc"], ".".join(map(str, error["loc"]))
     if kind == "value_error":
-        return f": {error['ctx']['error']}"
+        return f": {key + ': ' if key else ''}{error['ctx']['error']}"
     if kind == "missing":
         return f" lacks the key {key!r}."
     if kind == "extra_forbidden":
@@ -169,7 +198,8 @@ def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) 
         values = {"profile": profile} | values
     config = validate(Config, values, where)
     given = {key: value for key, value in (dataset_options or {}).items() if value is not None}
-    return config.model_copy(update={"dataset_options": config.dataset_options | given})
+    options = {"dataset_options": config.dataset_options | given}
+    return validate(Config, config.model_dump() | options, f"{where} with {given}" if given else where)
 
 
 class ReportParameters(Settings):

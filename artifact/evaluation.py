@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from artifact import provenance
-from artifact.captioned import captioned_sets
+from artifact import made, provenance
+from artifact.captioned import captioned_sets, load_captioned
 from artifact.embeddings import RunEmbeddings, TestAudio, device_of
-from artifact.experiment import Experiment
-from artifact.model_folder import is_up_to_date, write_stamp
+from artifact.experiment import Experiment, content_of
+from artifact.preparation import hashed
 from tclap import files
+from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS, Phrase, place, render
 from tclap.evaluation import controls
 from tclap.evaluation.benchmark import views_of
@@ -24,7 +24,7 @@ from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
-from tclap.progress import progress
+from tclap.progress import log_reused, progress
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
@@ -46,9 +46,11 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     readouts = [READOUT_PREFIX + r for r in config.readouts]
     models = list(dict.fromkeys([BASE, *(config.variants if names is None else names), *readouts]))
     folder = experiment.folder / f"seed{seed}"
-    base, made_of = experiment.load(seed), evaluated_from(experiment, seed, models)
-    if is_up_to_date(folder / "evaluated.json", made_of, TABLES, f"evaluation, seed {seed}"):
+    stamp, made_of = folder / "evaluated.json", evaluated_from(experiment, seed, models)
+    if made.is_current(stamp, files.hash_json(made_of)):
+        log_reused(f"evaluation, seed {seed}")
         return
+    base = experiment.load(seed)
     test, items = TestAudio(experiment, base), experiment.table("data/items.parquet")
     policies = policy_features(test, items)
     results, queries, similarities, examples = [], [], [], {}
@@ -72,19 +74,20 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     for name, parts in (("results", results), ("retrieval", queries), ("similarity", similarities)):
         files.write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True).assign(seed=seed))
     write_example(folder, base, test, examples)
-    write_stamp(folder / "evaluated.json", made_of)
+    made.write(stamp, files.hash_json(made_of), [folder / name for name in TABLES], inputs=made_of)
 
 
 def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str]) -> dict:
     """Everything that an evaluation of models is a function of."""
     config = experiment.config
-    tables = ("clips", "pairs-test", "items", "controls")
-    sidecars = {name: experiment.sidecar(seed, name) for name in models}
+    tables = [experiment.path(f"data/{name}.parquet") for name in ("pairs-test", "items", "controls")]
+    captioned = load_captioned(config.retrieval_sets)
     return {
-        "models": {name: [made["config"], made["weights_hash"]] for name, made in sidecars.items()},
-        "data": [files.sha256_file(experiment.folder / f"data/{name}.parquet") for name in tables],
+        "models": {name: experiment.made(seed, name)["products"] for name in models},
+        "clips": content_of(for_stage(experiment.clips, "test")),
+        "data": [files.sha256_file(table) for table in tables],
         "config": config.model_dump(),
-        "captioned": {name: os.environ.get(f"{name.upper()}_ROOT") for name in config.retrieval_sets},
+        "captioned": {name: content_of(hashed(clips)) for name, clips in captioned.items()},
         "code": provenance.hash_code(
             *(f"artifact/{name}.py" for name in ("captioned", "embeddings", "evaluation")),
             *(f"tclap/{name}" for name in ("audio.py", "data", "evaluation", "models", "training")),

@@ -3,7 +3,7 @@
 Artefacts of a run lie in ``runs/<profile>/<base>/``::
 
     data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, features-*.safetensors
-    seed<k>/clap/   weights.safetensors, weights.json, history.parquet      (the base model)
+    seed<k>/clap/   weights.safetensors, history.parquet, made.json         (the base model)
     seed<k>/<variant>/                                                      (likewise)
     seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
 
@@ -19,16 +19,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from artifact import paths, provenance
 from artifact.config import Config, validate, without_traceback
-from artifact.model_folder import ModelFolder
+from artifact.model_folder import STAMP, ModelFolder
 from tclap import files
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
-from tclap.data.clips import for_stage, half_of_labels
+from tclap.data.clips import STAGES, for_stage, half_of_labels
 from tclap.data.composites import ClipAudio
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
@@ -52,6 +53,27 @@ WRITERS = {
     "*/*/*": "notebook 03_post_pretraining",
     "*": "notebook 04_evaluation",
 }
+
+
+def content_of(clips: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a clips table with hashes of its audio (``sha256``), wherever the files lie."""
+    return clips.drop(columns="path").to_dict("records")
+
+
+class RunAudio(ClipAudio):
+    """The waveforms of a clips table with hashes; ValueError for a file whose content is another by now."""
+
+    def __init__(self, clips: pd.DataFrame, sample_rate: int) -> None:
+        super().__init__(clips, sample_rate)
+        self._hashes = dict(zip(clips["clip_id"], clips["sha256"], strict=True))
+
+    def load(self, clip_id: str) -> np.ndarray:
+        """As the base class, which keeps what this returns."""
+        path = self.paths[clip_id]
+        if files.sha256_file(path) != self._hashes[clip_id]:
+            sentence = f"{path} is not the audio that the run was prepared with: run notebook 01 again."
+            raise without_traceback(ValueError(sentence))
+        return super().load(clip_id)
 
 
 class Experiment:
@@ -86,9 +108,9 @@ class Experiment:
         """One of the run's parquet tables."""
         return pd.read_parquet(self.path(name))
 
-    def sidecar(self, seed: int, name: str) -> dict[str, Any]:
-        """What is written beside a model's weights: its config, the inputs that made it, their hashes."""
-        return json.loads(self.path(f"seed{seed}/{name}/weights.json").read_text(encoding="utf-8"))
+    def made(self, seed: int, name: str) -> dict[str, Any]:
+        """The stamp of a trained model: the ``inputs`` that made it, ``products``, ``provenance``."""
+        return json.loads(self.path(f"seed{seed}/{name}/{STAMP}").read_text(encoding="utf-8"))
 
     def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
         """The training history of a model, one row per step."""
@@ -116,7 +138,7 @@ class Experiment:
     @cached_property
     def audio(self) -> ClipAudio:
         """The clips' waveforms at the base model's sample rate."""
-        return ClipAudio(self.clips, self.reference.sample_rate)
+        return RunAudio(self.clips, self.reference.sample_rate)
 
     @cached_property
     def store(self) -> FeatureStore | None:
@@ -182,7 +204,8 @@ class Experiment:
         """The folder of a model that is made from ``inputs`` and the run's data, by the ``code`` as it is."""
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}.")
-        tables = [self.path(f"data/{table}.parquet") for table in ("clips", "pairs-validation")]
-        data = files.hash_json([files.sha256_file(table) for table in tables])
+        used = [for_stage(self.clips, stage) for stage in STAGES if stage != "test"]
+        pairs = files.sha256_file(self.path("data/pairs-validation.parquet"))
+        data = files.hash_json([self.labels, pairs, *map(content_of, used)])
         made_from = {"seed": seed, **inputs, "data": data, "code": provenance.hash_code(*code)}
         return ModelFolder(self.folder / f"seed{seed}" / name, made_from, self.processes)

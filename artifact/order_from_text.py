@@ -13,16 +13,15 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 
-from artifact import provenance
+from artifact import made, provenance
 from artifact.embeddings import RunEmbeddings, TestAudio, device_of
 from artifact.evaluation import all_control_rows, evaluated_from
 from artifact.experiment import Experiment
-from artifact.model_folder import is_up_to_date, write_stamp
 from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
-from tclap.progress import progress
+from tclap.progress import log_reused, progress
 from tclap.slots.event_captions import WORDINGS, closed_class
 from tclap.slots.model import SlotModel
 from tclap.slots.training import train_reader
@@ -74,7 +73,9 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     models, folder = train_slots(experiment, seed), experiment.folder / f"seed{seed}"
     code = provenance.hash_code("artifact/order_from_text.py", *CODE)
     made_of = evaluated_from(experiment, seed, list(models)) | {"slots": code}
-    if is_up_to_date(folder / "slots-evaluated.json", made_of, TABLES, f"evaluation of slots, seed {seed}"):
+    stamp = folder / "slots-evaluated.json"
+    if made.is_current(stamp, files.hash_json(made_of)):
+        log_reused(f"evaluation of slots, seed {seed}")
         return experiment.table(f"seed{seed}/slots-results.parquet")
     test = TestAudio(experiment, experiment.load(seed))
     items = experiment.table("data/items.parquet")
@@ -90,7 +91,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     found = pd.concat(answers, ignore_index=True)
     files.write_table(folder / "slots-results.parquet", found)
     files.write_table(folder / "slots-retrieval.parquet", pd.concat(queries, ignore_index=True))
-    write_stamp(folder / "slots-evaluated.json", made_of)
+    made.write(stamp, files.hash_json(made_of), [folder / name for name in TABLES], inputs=made_of)
     return found
 
 

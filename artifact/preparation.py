@@ -20,6 +20,11 @@ from tclap.evaluation import controls, tasks
 log = logging.getLogger(__name__)
 
 
+def hashed(clips: pd.DataFrame) -> pd.DataFrame:
+    """A clips table with the SHA-256 of each audio file."""
+    return clips.assign(sha256=[files.sha256_file(path) for path in clips["path"]])
+
+
 def prepare(
     profile: str,
     base: str,
@@ -43,7 +48,7 @@ def prepare(
     config = config.model_copy(update={"weights": weights})
     run, seed = Experiment(profile, base, config), config.data_seed
     window = run.reference.window
-    run.clips = load_clips(config.dataset, root, **config.dataset_options)
+    run.clips = hashed(load_clips(config.dataset, root, **config.dataset_options))
     tables = {"clips": run.clips}
     for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
         pairs = draw_pairs(run.clips, stage, count, seed=seed)

@@ -24,15 +24,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from artifact import made, provenance
 from artifact.embeddings import TestAudio
+from artifact.evaluation import evaluated_from
 from artifact.experiment import Experiment
-from artifact.order_from_text import train_slots
+from artifact.order_from_text import CODE, train_slots
 from artifact.summary import SLOT_ABLATION
 from artifact.training import BASE_VARIANTS, train_base_models
 from tclap import files
 from tclap.data.captions import UNSEEN_ORDERED
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
+from tclap.progress import log_reused
 from tclap.slots.event_captions import WORDINGS, closed_class, drawn_event
 from tclap.slots.model import SlotModel
 from tclap.slots.training import any_words, train_reader
@@ -64,9 +67,16 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     Returns the item rows, with ``group`` and ``change``, and keeps them as ``slots-ablation.parquet``.
     Trained again are four caption readers and, where the base model is trained here, three base models.
     """
-    base = experiment.load(seed)
     slots = train_slots(experiment, seed)[f"{BASE}-slots"]
-    items = questions(experiment)
+    names = [BASE, f"{BASE}-slots", *base_model_names(experiment)]
+    train_base_models(experiment, seed, base_model_names(experiment))
+    folder = experiment.folder / f"seed{seed}"
+    stamp, made_of = folder / "slots-ablated.json", evaluated_from(experiment, seed, names)
+    made_of |= {"slots": provenance.hash_code("artifact/slot_ablation.py", *CODE)}
+    if made.is_current(stamp, files.hash_json(made_of)):
+        log_reused(f"ablation of slots, seed {seed}")
+        return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
+    base, items = experiment.load(seed), questions(experiment)
     experiment.text.add(caption for candidates in items["candidates"] for caption in candidates)
     arranged = set(items["task"]) & set(CONTROLS)
     test, rows = None, []
@@ -85,7 +95,8 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         rows.append(found.assign(group=change.group, change=change.name, seed=seed))
         log.info("slots with %s %s: evaluated", change.group, change.name)
     table = pd.concat(rows, ignore_index=True)
-    files.write_table(experiment.folder / f"seed{seed}" / SLOT_ABLATION, table)
+    files.write_table(folder / SLOT_ABLATION, table)
+    made.write(stamp, files.hash_json(made_of), [folder / SLOT_ABLATION], inputs=made_of)
     return table
 
 
@@ -123,18 +134,15 @@ def changes(experiment: Experiment, seed: int, base: AudioTextModel, slots: Slot
     words = any_words(slots, experiment.labels)
     for count in EVENT_COUNTS:
         yield Change("events", str(count), retrained(event=few_events(words, count, seed)), base)
-    for name, other in base_models(experiment, seed):
+    for name in base_model_names(experiment):
+        other = experiment.load(seed, name)
         yield Change("base", name, rebuilt(other), other)
 
 
-def base_models(experiment: Experiment, seed: int) -> Iterator[tuple[str, AudioTextModel]]:
-    """The variants of the base model by name, trained unless they are there; none of a published one."""
-    if experiment.reference.is_published:
-        return
-    names = [name for name in BASE_VARIANTS if name != BASE]
-    train_base_models(experiment, seed, names)
-    for name in names:
-        yield name, experiment.load(seed, name)
+def base_model_names(experiment: Experiment) -> list[str]:
+    """The other variants of the base model, which are trained for this; none of a published one."""
+    published = experiment.reference.is_published
+    return [] if published else [name for name in BASE_VARIANTS if name != BASE]
 
 
 def few_events(words: list[str], count: int, seed: int) -> Callable[[np.random.Generator], str]:

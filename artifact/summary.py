@@ -13,7 +13,7 @@ import pandas as pd
 from safetensors import safe_open
 from statsmodels.stats.multitest import multipletests
 
-from artifact import paths, provenance
+from artifact import made, provenance
 from artifact.experiment import Experiment
 from tclap import files
 from tclap.data.clips import STAGES, for_stage
@@ -21,12 +21,17 @@ from tclap.evaluation import statistics
 from tclap.evaluation.controls import group_of
 from tclap.evaluation.retrieval import measures
 from tclap.evaluation.tasks import PROMPT_PREFIX, TASKS
+from tclap.models.registry import read_checkpoint
 from tclap.progress import log_reused
 from tclap.training.schedule import PRESETS
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
 SLOT_ABLATION = "slots-ablation.parquet"
+PRODUCTS = (
+    "summary.json", "provenance.json", "results.parquet", "retrieval.parquet", "history.parquet",
+    "similarity.parquet", "example.npz", "example.json",
+)  # fmt: skip
 DATA_TABLES = ("clips", "pairs-validation", "pairs-test", "items", "controls")
 COMPARISONS = (
     (BASE, "clap-slots"), ("t-clap", "clap-slots"), ("t-clap", "t-clap-slots"),
@@ -38,31 +43,32 @@ COMPARISONS = (
 )  # fmt: skip
 
 
-def summarised(profile: str, base: str) -> dict[str, Any]:
-    """The run's summary, which is made where it is missing or older than a seed's tables.
-
-    Raises:
-        FileNotFoundError: when a seed of the profile has not been evaluated.
-    """
-    path = paths.run(profile, base) / "summary.json"
-    tables = [*path.parent.glob("seed*/results.parquet"), *path.parent.glob("seed*/slots-*.parquet")]
-    if not path.is_file() or any(table.stat().st_mtime > path.stat().st_mtime for table in tables):
-        return summarise_run(profile, base)
-    log_reused("the summary over all seeds")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def summarise_run(profile: str, base: str) -> dict[str, Any]:
     """Gather all seeds' tables into the run's own, and write ``summary.json`` and ``provenance.json``.
 
-    ``runs/<profile>/summary.json`` is a copy for the last base run. Of the composite that is shown in full,
-    the first seed's view is copied.
+    Those of the same tables are reused. ``runs/<profile>/summary.json`` is a copy for the last base run. Of
+    the composite that is shown in full, the first seed's view is copied.
 
     Raises:
         FileNotFoundError: when a seed of the profile has not been evaluated.
     """
     run = Experiment(profile, base)
     config, folder, first = run.config, run.folder, f"seed{run.config.seeds[0]}"
+    stamp, last = folder / "summarised.json", folder.parent / "summary.json"
+    stamps = ["evaluated.json", "slots-evaluated.json"] if config.slots else ["evaluated.json"]
+    gathered = [run.path(f"seed{seed}/{name}") for seed in config.seeds for name in stamps]
+    if config.slots and config.slots.ablation:
+        gathered.append(run.path(f"{first}/{SLOT_ABLATION}"))
+    inputs = {
+        "config": config.model_dump(),
+        "gathered": [files.sha256_file(path) for path in gathered],
+        "code": provenance.hash_code("artifact/summary.py", "tclap/evaluation"),
+    }
+    if made.is_current(stamp, files.hash_json(inputs)):
+        log_reused("the summary over all seeds")
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        files.write_json(last, summary)
+        return summary
     tables = {}
     for name in ("results", "retrieval", "similarity"):
         kinds = ("", "slots-") if config.slots and name != "similarity" else ("",)
@@ -75,7 +81,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     summary = build_summary(tables["results"], tables["retrieval"])
     if config.slots and config.slots.ablation:
         summary["slot_ablation"] = slot_ablation(run.table(f"{first}/{SLOT_ABLATION}"))
-    model = run.sidecar(config.seeds[0], BASE)["config"]
+    model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
     identity = {"profile": profile, "base": base, "seeds": config.seeds, "origin": model.pop("origin", None)}
@@ -94,8 +100,9 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         with files.replacing(folder / file.name) as temporary:
             shutil.copyfile(file, temporary)
     files.write_json(folder / "provenance.json", identity | made_by)
-    for path in (folder / "summary.json", folder.parent / "summary.json"):
+    for path in (folder / "summary.json", last):
         files.write_json(path, summary)
+    made.write(stamp, files.hash_json(inputs), [folder / name for name in PRODUCTS], inputs=inputs)
     return summary
 
 

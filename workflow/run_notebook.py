@@ -14,19 +14,11 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
 from tclap import files
-
-# One thread per job, whatever the number of jobs: then a run's numbers do not depend on it.
-ENVIRONMENT = {
-    "TCLAP_BATCH": "1",
-    "TQDM_DISABLE": "1",  # progress is in the log lines
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
 
 # The kernel logs warnings of its socket and of being interrupted, and at times, while it stops, that
 # its socket has gone (tornado.general, on stderr): errors of the notebook come by the notebook itself.
@@ -35,9 +27,7 @@ QUIET_KERNEL = [
     "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel('CRITICAL')",
 ]
 # Lines of papermill's log that are not the notebook's own.
-CHATTER = (
-    "Executing", "Ending Cell", "Input Notebook", "Output Notebook", "Working dir", "<",
-)  # fmt: skip
+CHATTER = ("Executing", "Ending Cell", "Input Notebook", "Output Notebook", "Working dir", "<")
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
@@ -64,11 +54,12 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
 
 def main(arguments: list[str]) -> int:
     """Parse the command line and return the exit code."""
-    os.environ.update(ENVIRONMENT)
+    # Progress is in the log lines; one thread per job, so that a run's numbers do not depend on their number.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    os.environ.update({"TCLAP_BATCH": "1", "TQDM_DISABLE": "1"} | threads)
     notebook, output = (Path(argument).resolve() for argument in arguments[:2])
     parameters = {name: json.loads(value) for name, _, value in (a.partition("=") for a in arguments[2:])}
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter(f"[{notebook.stem[:2]}] %(message)s"))
     handler.addFilter(lambda record: not (record.getMessage().strip() or "<").startswith(CHATTER))
     logger = logging.getLogger("papermill")
     logger.addHandler(handler)
@@ -78,9 +69,12 @@ def main(arguments: list[str]) -> int:
         run(notebook, output, parameters)
     except PapermillException as error:
         said = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else error
-        sys.stderr.write(f"error in {' '.join([notebook.stem, *arguments[2:]])}: {said}\n")
-        return 1
-    return 0
+    except DeadKernelError:
+        said = "its kernel was killed, perhaps for want of memory"
+    else:
+        return 0
+    sys.stderr.write(f"error in {' '.join([notebook.stem, *arguments[2:]])}: {said}\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def set_up(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if is_batch():
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stdout)
         for noisy in ("papermill", "httpx", "matplotlib"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     elif not made.handlers:

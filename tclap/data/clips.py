@@ -17,8 +17,10 @@ A clips table is a pandas DataFrame with one row per clip and the columns ``COLU
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -47,14 +49,23 @@ def load_clips(name: str, root: str | Path | None = None, **options: object) -> 
     ``fold`` (0). Raises ValueError for an unknown name, an unreadable file or an invalid table, and
     FileNotFoundError for missing data.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
-    clips = importlib.import_module(f"tclap.data.datasets.{name}").load(root, **options)
+    clips = _module(name).load(root, **options)
     defaults = {"label": clips["clip_id"], "source": clips["clip_id"], "fold": 0}
     clips = clips.assign(**{column: value for column, value in defaults.items() if column not in clips})
     clips["duration"] = _durations(clips["path"])
     validate(clips)
     return clips[list(COLUMNS)].reset_index(drop=True)
+
+
+def dataset_options(name: str) -> set[str]:
+    """Names of the options that :func:`load_clips` takes for a data set; ValueError for an unknown name."""
+    return set(inspect.signature(_module(name).load).parameters) - {"root"}
+
+
+def _module(name: str) -> ModuleType:
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
+    return importlib.import_module(f"tclap.data.datasets.{name}")
 
 
 def _durations(paths: Iterable[str]) -> list[float]:

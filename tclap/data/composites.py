@@ -178,12 +178,16 @@ class ClipAudio:
 
     def __init__(self, clips: pd.DataFrame, sample_rate: int, keep: int = 1000) -> None:
         self.sample_rate = sample_rate
-        paths = dict(zip(clips["clip_id"], clips["path"], strict=True))
-        self._read = lru_cache(maxsize=keep)(lambda clip_id: audio.read(paths[clip_id], sample_rate))
+        self.paths = dict(zip(clips["clip_id"], clips["path"], strict=True))
+        self._kept = lru_cache(maxsize=keep)(self.load)
 
     def __call__(self, clip_id: str) -> np.ndarray:
         """A clip's waveform, float32 ``[samples]``."""
-        return self._read(clip_id)
+        return self._kept(clip_id)
+
+    def load(self, clip_id: str) -> np.ndarray:
+        """Read a clip's waveform from its file."""
+        return audio.read(self.paths[clip_id], self.sample_rate)
 
 
 def place(

@@ -94,9 +94,13 @@ def test_the_papers_profile():
 
 def test_options_that_are_given_replace_the_profiles(write):
     write(dataset_options={"seed": 3, "labels": ["dog", "rain"]})
-    given = {"labels": ["crow", "siren"], "duration": None, "test_fold": 5}
+    given = {"labels": ["crow", "siren"], "duration": None, "sample_rate": 5}
     options = load_config("made", given).dataset_options
-    assert options == {"seed": 3, "labels": ["crow", "siren"], "test_fold": 5}
+    assert options == {"seed": 3, "labels": ["crow", "siren"], "sample_rate": 5}
+    with pytest.raises(
+        ValueError, match="data set synthetic has no option 'test_fold', expected among clips_per"
+    ):
+        load_config("made", {"test_fold": 5})
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,19 @@ def test_options_that_are_given_replace_the_profiles(write):
         ({"tests_pairs": 5}, "unknown key 'tests_pairs', expected among profile, dataset"),
         ({"warm_up": PHASE | {"step": 1}}, "unknown key 'warm_up.step', expected among steps, lr"),
         ({"warm_up": {"steps": 3, "batch": 2}}, "lacks the key 'warm_up.lr'"),
+        ({"dataset": "esc05"}, "dataset is 'esc05'"),
+        (
+            {"dataset_options": {"fold": 3}},
+            "data set synthetic has no option 'fold', expected among clips_per",
+        ),
+        ({"bases": {}}, "bases is {}"),
+        ({"seeds": [1, 0, 1]}, r"seeds: 1 is given twice in \[1, 0, 1\]"),
+        ({"variants": ["t-clap", "t-clap"]}, "variants: 't-clap' is given twice"),
+        ({"readouts": ["mean", "mean"]}, "readouts: 'mean' is given twice"),
+        ({"validation_pairs": 0}, "validation_pairs is 0"),
+        ({"warm_up": PHASE | {"lr": float("inf")}}, "warm_up.lr is inf"),
+        ({"warm_up": PHASE | {"weight_decay": -1.0}}, "warm_up.weight_decay is -1.0"),
+        ({"post_pretraining": PHASE | {"pool_pairs": 0}}, "post_pretraining.pool_pairs is 0"),
         ({"test_pairs": True}, "test_pairs is True"),
         ({"test_pairs": 5.0}, "test_pairs is 5.0"),
         ({"test_pairs": "5"}, "test_pairs is '5'"),

@@ -1,0 +1,154 @@
+"""What each step of a run is a function of, as one fingerprint a step, by content.
+
+A step's fingerprint is the hash of its code, its notebook, the run's configuration and data, and the
+fingerprints of the steps before it. ``workflow/Snakefile`` makes a step again where the stamp in
+``runs/<profile>/<base>/steps/`` (:mod:`artifact.made`) is missing or not current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from artifact import made, paths, provenance
+from artifact.captioned import load_captioned
+from artifact.config import Config
+from artifact.experiment import TRAINING_CODE, content_of
+from artifact.preparation import hashed
+from artifact.training import BASE_VARIANTS
+from figures import registry
+from tclap import files
+from tclap.data.clips import load_clips
+from tclap.training.variants import BASE, READOUT_PREFIX, VARIANTS
+
+SEED_STEPS = ("base_model", "post_pretraining", "evaluation", "order_from_text")
+NOTEBOOKS = {
+    "data_construction": "01_data_construction",
+    "base_model": "02_base_model",
+    "post_pretraining": "03_post_pretraining",
+    "evaluation": "04_evaluation",
+    "order_from_text": "05_order_from_text",
+    "figures_and_tables": "06_figures_and_tables",
+}
+COMMON = ("artifact/config.py", "artifact/experiment.py", "artifact/model_folder.py")
+EVALUATED_BY = (
+    "artifact/embeddings.py", "artifact/evaluation.py", "artifact/captioned.py", "tclap/evaluation",
+)  # fmt: skip
+CODE = {
+    "data_construction": ("artifact/preparation.py", "tclap/audio.py", "tclap/data", "tclap/evaluation"),
+    "base_model": TRAINING_CODE,
+    "other_base_models": TRAINING_CODE,
+    "post_pretraining": TRAINING_CODE,
+    "evaluation": EVALUATED_BY,
+    "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
+    "slot_ablation": ("artifact/slot_ablation.py",),
+    "summary": ("artifact/summary.py", "tclap/evaluation"),
+    "tables_and_numbers": ("paper", "figures"),
+    "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
+}
+
+
+def parts(config: Config) -> dict[str, list[str]]:
+    """A seed's variants in two jobs of like length: three long jobs would leave a core idle."""
+    own_pool = [name for name in config.variants if VARIANTS[name].distinct or VARIANTS[name].half]
+    shared = [name for name in config.variants if name not in own_pool]
+    found = {"variants": shared, "distinct": own_pool + [READOUT_PREFIX + name for name in config.readouts]}
+    return {part: names for part, names in found.items() if names}
+
+
+def other_bases(config: Config) -> list[str]:
+    """The base models that only the ablation of slots needs; none where the base is published."""
+    return [name for name in BASE_VARIANTS if name != BASE] if config.base_training else []
+
+
+def ablates(config: Config) -> bool:
+    """Whether slots are ablated in this run, which is done in its first seed."""
+    return config.slots is not None and config.slots.ablation
+
+
+def data_content(config: Config, root: str | None) -> Any:
+    """What the run's data are, by content: tables and hashes of audio.
+
+    Sounds that are synthesised are a function of the configuration.
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`tclap.load_clips`.
+    """
+    tables = load_captioned(config.retrieval_sets)
+    if config.dataset != "synthetic":
+        tables["clips"] = load_clips(config.dataset, root, **config.dataset_options)
+    return {name: content_of(hashed(clips)) for name, clips in tables.items()}
+
+
+def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
+    """The fingerprint of every step by the name of its stamp: ``evaluation-seed0``, ``figure-tasks``."""
+
+    def step(name: str, *after: str, **settings: Any) -> str:
+        return files.hash_json([name, _code(name), after, settings])
+
+    found = {
+        "data_construction": step("data_construction", config=config.model_dump(), base=base, data=content)
+    }
+    data = found["data_construction"]
+    for seed in config.seeds:
+        model = found[f"base_model-seed{seed}"] = step("base_model", data, seed=seed)
+        trained = []
+        for part, names in parts(config).items():
+            trained.append(step("post_pretraining", model, seed=seed, names=names))
+            found[f"post_pretraining-seed{seed}-{part}"] = trained[-1]
+        found[f"evaluation-seed{seed}"] = step("evaluation", *trained, seed=seed)
+        found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, seed=seed)
+    if ablates(config):
+        found["other_base_models"] = step("other_base_models", data)
+        slots = found[f"order_from_text-seed{config.seeds[0]}"]
+        found["slot_ablation"] = step("slot_ablation", slots, found["other_base_models"])
+    summary = found["summary"] = step("summary", *found.values())
+    for name in registry.FIGURES:
+        sources = [files.sha256_file(path) for path in registry.sources(name)]
+        found[f"figure-{name}"] = step(
+            "figure", *([summary] if registry.inputs(name) else []), sources=sources
+        )
+    found["tables_and_numbers"] = step("tables_and_numbers", summary)
+    found["figures_and_tables"] = step("figures_and_tables", summary)
+    return found
+
+
+def _code(name: str) -> str:
+    sources = [*COMMON, *CODE.get(name, ())] if name != "figure" else []
+    hashes = [provenance.hash_code(*sources)]
+    if name in NOTEBOOKS:
+        hashes.append(files.sha256_file(paths.CHECKOUT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"))
+    if name == "tables_and_numbers":
+        texts = [
+            paths.CHECKOUT / "paper" / "main.tex",
+            *sorted((paths.CHECKOUT / "paper/sections").glob("*.tex")),
+        ]
+        texts.append(paths.CHECKOUT / "paper" / "draft_tables.csv")
+        hashes += [files.sha256_file(path) for path in texts]
+    return files.hash_json(hashes)
+
+
+def remove_stale(run: Path, expected: Mapping[str, str]) -> list[str]:
+    """Delete the stamps of a run that are not current, and return the names of those that are.
+
+    The stamp of the data is stale too where audio that the run was prepared with is gone or another by now.
+    """
+    current = []
+    for name, fingerprint in expected.items():
+        stamp = run / "steps" / f"{name}.json"
+        if made.is_current(stamp, fingerprint) and (name != "data_construction" or _audio_is_there(run)):
+            current.append(name)
+        else:
+            stamp.unlink(missing_ok=True)
+    return current
+
+
+def _audio_is_there(run: Path) -> bool:
+    clips = pd.read_parquet(run / "data" / "clips.parquet", columns=["path", "sha256"])
+    return all(
+        Path(path).is_file() and files.sha256_file(path) == sha256
+        for path, sha256 in clips.itertuples(index=False)
+    )
