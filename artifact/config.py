@@ -6,6 +6,7 @@ with the file, the key, the value and what was expected.
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -228,6 +229,31 @@ class DataParameters(ReportParameters):
         """What replaces the profile's own data set options."""
         options = self.model_dump(include={"test_fold", "validation_fold", "classes"})
         return options | {"download": self.download or None}
+
+
+SETTINGS = {
+    "PROFILE": "profile", "BASE": "base", "TEST_FOLD": "test_fold", "VAL_FOLD": "validation_fold",
+    "CLASSES": "classes", "WEIGHTS": "weights",
+}  # fmt: skip
+
+
+def settings(environ: Mapping[str, str]) -> DataParameters:
+    """The parameters of notebook 01 from the Makefile's settings; an empty one counts as none, but PROFILE.
+
+    Raises:
+        ValueError: as :func:`validate`.
+    """
+    given: dict[str, Any] = {
+        name: environ[variable]
+        for variable, name in SETTINGS.items()
+        if environ.get(variable) or (variable == "PROFILE" and variable in environ)
+    }
+    for name in ("test_fold", "validation_fold"):
+        if given.get(name, "").isdecimal():
+            given[name] = int(given[name])
+    if "weights" in given:  # notebooks run in their own folder
+        given["weights"] = os.path.abspath(given["weights"])
+    return validate(DataParameters, given | {"download": bool(environ.get("DOWNLOAD"))}, "the command line")
 
 
 class SeedParameters(ReportParameters):

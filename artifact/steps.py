@@ -147,7 +147,10 @@ def remove_stale(run: Path, expected: Mapping[str, str]) -> list[str]:
 
 
 def _audio_is_there(run: Path) -> bool:
-    clips = pd.read_parquet(run / "data" / "clips.parquet", columns=["path", "sha256"])
+    table = run / "data" / "clips.parquet"
+    if not table.is_file():
+        return False
+    clips = pd.read_parquet(table, columns=["path", "sha256"])
     return all(
         Path(path).is_file() and files.sha256_file(path) == sha256
         for path, sha256 in clips.itertuples(index=False)

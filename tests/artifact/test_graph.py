@@ -1,7 +1,6 @@
-"""A change of a figure or of the text makes that again, and nothing else of the run.
+"""The graph of the smoke profile on a copy of the checkout, and what it prints.
 
-The graph of the smoke profile on a copy of the checkout. Its outputs are empty files that snakemake was told
-to take for made, so that no notebook has to run.
+The run is made up and its stamps are written by hand, so that no notebook has to run.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +19,18 @@ import pytest
 from artifact import paths
 
 RUN = "runs/smoke/compact"
+STAMP_ALL = """
+import pandas as pd
+from artifact import made, paths, steps
+from artifact.config import load_config
+config = load_config("smoke")
+content = steps.data_content(config, None) | {"weights": None}
+for name, fingerprint in steps.fingerprints(config, "compact", content).items():
+    made.write(paths.run("smoke", "compact") / "steps" / f"{name}.json", fingerprint, [])
+(paths.run("smoke", "compact") / "data").mkdir(exist_ok=True)
+clips = pd.DataFrame(columns=["path", "sha256"])
+clips.to_parquet(paths.run("smoke", "compact") / "data" / "clips.parquet")
+"""
 
 
 class Graph:
@@ -30,20 +42,27 @@ class Graph:
         for name in ("tclap", "artifact", "figures", "paper", "workflow", "configs", "notebooks"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(paths.CHECKOUT / name, self.checkout / name, ignore=ignored)
+        found = os.pathsep.join(map(str, (self.checkout, self.checkout / "workflow")))
+        self.environment = os.environ | {
+            "TCLAP_ROOT": str(self.root),
+            "PYTHONPATH": found,
+            "PROFILE": "smoke",
+        }
 
-    def snakemake(self, *options: str, targets: tuple[str, ...] = ("all", "paper_inputs")) -> str:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", self.checkout / "workflow" / "Snakefile"]
-        command += ["--directory", self.root, "--cores", "1", *options]
-        command += ["--config", "profile=smoke", "--", *targets]
-        environment = os.environ | {"TCLAP_ROOT": str(self.root), "PYTHONPATH": str(self.checkout)}
-        told = {"capture_output": True, "text": True, "env": environment, "cwd": self.root}
-        done = subprocess.run([str(word) for word in command], **told)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def command(self, *options: str, target: str) -> list[str]:
+        snakefile = str(self.checkout / "workflow" / "Snakefile")
+        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--nolock"]
+        return [*command, "--directory", str(self.root), "--cores", "1", *options, "--", target]
+
+    def snakemake(self, *options: str, target: str = "all", code: int = 0, **environ: str) -> str:
+        told = {"capture_output": True, "text": True, "env": self.environment | environ, "cwd": self.root}
+        done = subprocess.run(self.command(*options, target=target), **told)
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def planned(self, target: str) -> dict[str, int]:
         """How many jobs of each rule a dry run would do."""
-        said = self.snakemake("--dry-run", targets=(target,))
+        said = self.snakemake("--dry-run", target=target)
         table = re.search(r"^job +count\n[- ]+\n(.*?)^total", said, re.M | re.S)
         if not table:
             assert "Nothing to be done" in said
@@ -52,43 +71,90 @@ class Graph:
         return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "paper_inputs")}
 
     def replace(self, file: str, before: str, after: str) -> None:
-        """Change a text that stands once in a file of the copy."""
+        """Change a text that stands once in a file of the copy; the file looks as old as it was."""
         path = self.checkout / file
-        text = path.read_text(encoding="utf-8")
+        text, status = path.read_text(encoding="utf-8"), path.stat()
         assert text.count(before) == 1, f"{before!r} in {file}"
         path.write_text(text.replace(before, after), encoding="utf-8")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory, parquet) -> Graph:
-    graph = Graph(tmp_path_factory.mktemp("graph"))
-    listed = graph.snakemake("--summary").splitlines()
-    names = [line.split("\t")[0] for line in listed if line.count("\t") == 5][1:]
-    assert f"{RUN}/notebooks/06_figures_and_tables.html" in names and "figures/tasks.png" in names
-    for name in names:
-        (graph.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (graph.root / name).touch()
+@pytest.fixture
+def graph(tmp_path, parquet) -> Graph:
+    graph = Graph(tmp_path)
     made_up.write(graph.root / RUN)
-    graph.snakemake("--touch", "--forceall", "--quiet", "all")
+    subprocess.run([sys.executable, "-c", STAMP_ALL], check=True, env=graph.environment, cwd=graph.root)
     return graph
 
 
 def test_a_change_makes_again_what_depends_on_it_and_nothing_else(graph):
-    made = [*graph.root.glob("[fpr]*/**/*")]
-    before = {path: path.stat().st_mtime_ns for path in made if path.is_file()}
-    assert len(before) > 80
+    assert graph.planned("all") == {}
+    shutil.rmtree(graph.root / ".snakemake", ignore_errors=True)
+    assert graph.planned("all") == {}, "nothing is kept elsewhere"
     graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
-    # The figures that this module draws are made again, the tables that name controls, and the notebook.
+    # The figures that this module draws are made again, the tables, and the notebook that shows them.
     assert graph.planned("paper_inputs") == {"figure": 3, "tables_and_numbers": 1}
-    graph.snakemake("--quiet", "all", targets=("paper_inputs",))
-    names = {path.relative_to(graph.root) for path in before if path.stat().st_mtime_ns != before[path]}
-    changed = {path.stem for path in names if path.parts[0] == "figures"}
-    assert changed == {"conditions", "wordings", "hold_out"} and len(names) == 3 * 2 + 6
-    assert (graph.root / "figures" / "hold_out.csv").is_file()
+    said = graph.snakemake("--logger", "steps", target="paper_inputs")
+    assert re.search(r"^figure, hold_out +\d+ s +\d of 4$", said, re.M) and len(said.splitlines()) <= 7
+    drawn = {path.name for path in (graph.root / "figures").iterdir()}
+    names = ("conditions", "wordings", "hold_out")
+    assert drawn == {f"{name}.{kind}" for name in names for kind in ("pdf", "png", "csv")}
     assert graph.planned("all") == {"figures_and_tables": 1}
-    graph.replace("artifact/notebook/browser.py", "CARD = 900", "CARD = 800")
+    (graph.root / "figures" / "hold_out.png").unlink()
+    assert graph.planned("paper_inputs") == {"figure": 1}
     graph.replace("paper/sections/limits.tex", r"\section{Limits}", r"\section{Limitations}")
-    assert graph.planned("paper_inputs") == {"tables_and_numbers": 1}
+    assert graph.planned("paper_inputs") == {"figure": 1, "tables_and_numbers": 1}
+
+
+def test_a_step_that_fails_says_why_and_where_its_log_is(graph):
+    (graph.root / RUN / "summary.json").write_text("{")
+    graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
+    said = graph.snakemake("--logger", "steps", target="paper_inputs", code=1)
+    log = f"{RUN}/logs/figure-"
+    (failed,) = re.findall(r"^(?:figure, \w+|tables and numbers) failed: (.*)$", said, re.M)
+    assert (
+        "summary.json" in failed
+        and "Traceback" not in said
+        and f"log: {log}" in said.replace("tables_and_numbers", "figure-")
+    )
+
+
+def test_a_run_that_was_killed_is_taken_up_by_the_same_command(graph):
+    shutil.rmtree(graph.root / RUN / "steps")
+    stamp = graph.root / RUN / "steps" / "figure-paradigm.json"
+    options = {"env": graph.environment, "cwd": graph.root, "start_new_session": True}
+    command = graph.command("--logger", "steps", target=str(stamp.relative_to(graph.root)))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as running:
+        for line in running.stderr:
+            if "steps" in line:  # the first job is about to start
+                break
+        os.killpg(running.pid, signal.SIGKILL)
+    assert not stamp.exists()
+    assert subprocess.run(command, **options, capture_output=True).returncode == 0
+    assert stamp.exists() and (graph.root / "figures" / "paradigm.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "expected"),
+    [
+        ({"PROFILE": "nope"}, (), "unknown profile 'nope'"),
+        ({"PROFILE": "esc50", "ESC50_ROOT": ""}, (), "ESC50_ROOT"),
+        ({"CLASSES": "foo"}, (), "data set synthetic has no option 'classes'"),
+        (
+            {"PROFILE": "paper-smoke", "BASE": "msclap-2022", "WEIGHTS": "no ne.pth"},
+            (),
+            "no ne.pth does not exist",
+        ),
+        ({}, ("--cores", "0"), "CORES=0: expected at least one core"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_touched(graph, environ, options, expected):
+    before = {path: path.read_bytes() for path in graph.root.rglob("*") if path.is_file()}
+    said = graph.snakemake(*options, code=1, **environ)
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert expected in line
+    after = {path: path.read_bytes() for path in graph.root.rglob("*") if path.is_file()}
+    assert {path: c for path, c in after.items() if ".snakemake" not in str(path)} == before
 
 
 def test_make_paper_says_what_to_install_before_it_does_anything(tmp_path):

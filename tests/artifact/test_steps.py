@@ -1,0 +1,190 @@
+"""What steps depend on is content: stamps, fingerprints of every kind of input, and what cleaning removes."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from artifact import made, paths, steps
+from artifact.config import load_config, settings
+from artifact.experiment import RunAudio
+from artifact.preparation import hashed
+from figures import registry
+from tclap.data.clips import load_clips
+
+CONCEPTS = {f"figure-{name}" for name in registry.CONCEPTS}
+CLEAN = paths.CHECKOUT / "workflow" / "clean.py"
+
+
+@pytest.mark.parametrize("change", ["none", "older", "edited", "cut", "deleted", "stamp cut", "fingerprint"])
+def test_a_stamp_is_current_while_contents_are_the_same(tmp_path, change):
+    products = [tmp_path / "run" / "a.parquet", tmp_path / "figures" / "b.png"]
+    for path in products:
+        path.parent.mkdir()
+        path.write_bytes(b"some content")
+    stamp = tmp_path / "run" / "steps" / "one.json"
+    subprocess.run(
+        [sys.executable, "-m", "artifact.made", stamp, "f1", *products], check=True, cwd=paths.CHECKOUT
+    )
+    if change == "older":
+        os.utime(products[0], (1, 1))
+        os.utime(stamp, (2, 2))
+    elif change == "edited":
+        products[1].write_bytes(b"same length!")
+    elif change == "cut":
+        products[0].write_bytes(b"some")
+    elif change == "deleted":
+        products[1].unlink()
+    elif change == "stamp cut":
+        stamp.write_text(stamp.read_text()[:20])
+    expected = change in ("none", "older")
+    assert made.is_current(stamp, "f2" if change == "fingerprint" else "f1") is expected
+
+
+@pytest.fixture
+def esc50(tmp_path, monkeypatch):
+    """Twelve clips in ESC-50's layout, and the configuration of a run on them."""
+    (tmp_path / "a" / "audio").mkdir(parents=True)
+    (tmp_path / "a" / "meta").mkdir()
+    rows = []
+    for n, (fold, category) in enumerate(2 * [(f, c) for f in (1, 2, 3) for c in ("dog", "rain")]):
+        name = f"{fold}-{n}-A-{n % 2}.wav"
+        noise = np.random.default_rng(n).normal(0, 0.1, 8000)
+        soundfile.write(tmp_path / "a" / "audio" / name, noise, 8000)
+        rows.append((name, fold, n % 2, category, True, n, "A"))
+    columns = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "a" / "meta" / "esc50.csv", index=False)
+    config = load_config("esc50", {"test_fold": 1, "validation_fold": 2})
+    return tmp_path / "a", config.model_copy(update={"retrieval_sets": []})
+
+
+def found(config, root) -> dict[str, str]:
+    return steps.fingerprints(config, "compact", steps.data_content(config, str(root)))
+
+
+def test_fingerprints_follow_the_content_of_the_data(esc50):
+    root, config = esc50
+    first = found(config, root)
+    shutil.copytree(root, root.parent / "b")
+    for path in (root.parent / "b").rglob("*.*"):
+        os.utime(path, (1, 1))
+    assert found(config, root.parent / "b") == first, "the same content elsewhere, and older"
+    audio = next((root / "audio").glob("1-*"))
+    samples, rate = soundfile.read(audio)
+    soundfile.write(audio, samples[::-1], rate)
+    exchanged = found(config, root)
+    same = {name for name in first if first[name] == exchanged[name]}
+    assert same == CONCEPTS
+    table = root / "meta" / "esc50.csv"
+    pd.read_csv(table).iloc[:-1].to_csv(table, index=False)
+    assert found(config, root)["summary"] != exchanged["summary"], "a row less"
+
+
+def test_fingerprints_follow_the_configuration_and_only_what_depends_on_it():
+    config = load_config("smoke")
+    content = steps.data_content(config, None)
+    first = steps.fingerprints(config, "compact", content)
+    assert {"data_construction", "evaluation-seed1", "summary", "figure-tasks"} <= first.keys()
+    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 17 + 2
+    changed = config.model_copy(update={"test_pairs": config.test_pairs + 1})
+    second = steps.fingerprints(changed, "compact", content)
+    same = {name for name in first if first[name] == second[name]}
+    assert same == CONCEPTS
+    more_seeds = config.model_copy(update={"control_pairs": config.control_pairs})
+    assert steps.fingerprints(more_seeds, "compact", content) == first
+    other_weights = steps.fingerprints(config, "compact", content | {"weights": "abc"})
+    assert other_weights["base_model-seed0"] != first["base_model-seed0"]
+
+
+def test_audio_that_was_exchanged_after_preparing_is_refused(esc50):
+    root, config = esc50
+    clips = hashed(load_clips("esc50", root, **config.dataset_options))
+    audio = RunAudio(clips, 8000)
+    row = clips.iloc[0]
+    assert len(audio(row["clip_id"])) == 8000
+    soundfile.write(row["path"], np.zeros(8000) + 0.1, 8000)
+    with pytest.raises(ValueError, match=f"{row['path']} is not the audio that the run was prepared with"):
+        RunAudio(clips, 8000)(row["clip_id"])
+
+
+def test_stale_stamps_are_removed_and_the_others_stay(tmp_path):
+    run = tmp_path / "run"
+    (run / "data").mkdir(parents=True)
+    sounds = tmp_path / "a.wav"
+    sounds.write_bytes(b"sound")
+    hashed(pd.DataFrame({"path": [str(sounds)]})).to_parquet(run / "data" / "clips.parquet")
+    expected = {"data_construction": "d", "base_model-seed0": "m", "summary": "s"}
+    for name, fingerprint in expected.items():
+        made.write(run / "steps" / f"{name}.json", fingerprint, [run / "data" / "clips.parquet"])
+    assert steps.remove_stale(run, expected) == list(expected)
+    assert steps.remove_stale(run, expected | {"summary": "other"}) == [
+        "data_construction",
+        "base_model-seed0",
+    ]
+    assert not (run / "steps" / "summary.json").exists()
+    sounds.unlink()  # such as data/synthetic-..., emptied by hand
+    assert steps.remove_stale(run, expected) == ["base_model-seed0"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"PROFILE": "nope"}, "unknown profile 'nope'"),
+        ({"PROFILE": ""}, "unknown profile ''"),
+        ({"PROFILE": "smoke", "BASE": "nope"}, "has no base 'nope'"),
+        ({"PROFILE": "esc50", "TEST_FOLD": "four"}, "test_fold is 'four'"),
+    ],
+)
+def test_bad_settings_are_one_sentence(environ, expected):
+    with pytest.raises(ValueError, match=expected):
+        settings(environ)
+
+
+def test_settings_take_any_character():
+    weights = 'it\'s "my" folder/$w 100%.pth'
+    given = {
+        "PROFILE": "esc50",
+        "CLASSES": "a b's",
+        "WEIGHTS": weights,
+        "TEST_FOLD": "4",
+        "BASE": "",
+        "PATH": "x",
+    }
+    found = settings(given)
+    assert (found.profile, found.base, found.classes, found.test_fold) == ("esc50", "compact", "a b's", 4)
+    assert found.weights == os.path.abspath(weights) and not found.download
+
+
+def test_cleaning_removes_what_runs_made_and_leaves_the_users_files(tmp_path):
+    mine = [
+        "figures/mine.png",
+        "paper/tables/mine.tex",
+        "data/recordings/dog.wav",
+        "data/synthetic-of-mine/a.wav",
+    ]
+    products = ["figures/tasks.png", "paper/tables/table_1.tex", "runs/p/b/summary.json"]
+    others = [
+        "data/synthetic-0123456789ab/a.wav",
+        "data/features/features-0.safetensors",
+        "paper/main.pdf",
+        "paper/main.aux",
+    ]
+    for name in [*mine, *products, *others, "outside.png"]:
+        path = tmp_path / "root" / name if name != "outside.png" else tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    root = tmp_path / "root"
+    stamp = root / "runs" / "p" / "b" / "steps" / "s.json"
+    made.write(stamp, "f", [*(root / name for name in products), tmp_path / "outside.png"])
+    (stamp.parent / "cut.json").write_text("{")
+    runpy.run_path(str(CLEAN))["clean"](root)
+    left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert left == set(mine) and (tmp_path / "outside.png").exists()
