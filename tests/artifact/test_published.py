@@ -103,8 +103,7 @@ def test_of_a_published_base_the_heads_alone_are_kept_and_nothing_is_trained(run
     before = weights.stat().st_mtime_ns
     train_base_models(run, 0)
     assert weights.stat().st_mtime_ns == before
-    sidecar = run.sidecar(0, "clap")
-    assert sidecar["config"]["origin"] == sidecar["inputs"]["origin"] == run.reference.origin
+    assert run.made(0, "clap")["inputs"]["origin"] == run.reference.origin
 
 
 def test_all_models_of_a_published_base_share_its_trunks(run):
@@ -133,7 +132,7 @@ def test_a_published_bases_variants_are_trained_once_by_the_published_preset(run
     train_variants(run, 0)
     # Trained again they are the same to the bit, from kept outputs alone and whatever torch's state.
     for name in ("t-clap", "readout-residual-segments"):
-        run.path(f"seed0/{name}/weights.json").unlink()
+        run.path(f"seed0/{name}/made.json").unlink()
         torch.manual_seed(12345)
         train_variants(run, 0, [name])
     assert (run.reference.audio_trunk.seen, run.reference.text_trunk.seen) == (0, 0)

@@ -9,13 +9,15 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
+import torch
+from safetensors.torch import save_file
 
 from artifact import paths
 from artifact.config import load_config
-from artifact.summary import build_summary, summarise_run, summarised
+from artifact.summary import build_summary, summarise_run
 from tclap.evaluation.tasks import PROMPT_PREFIX, PROMPTS, TASKS
 from tclap.files import write_json
+from tclap.models.weights import make_header
 
 # Right or wrong on five items (rows: two seeds), by model and task.
 SCORES = {
@@ -230,6 +232,13 @@ def test_galleries_are_kept_apart_and_one_smaller_than_k_is_certain(summary):
 ORIGIN = {"path": None, "revision": "abc", "sha256": "0" * 64, "random_weights": False}
 
 
+def write_weights(folder, config, **weights) -> None:
+    """The first seed's base model: a checkpoint of a config."""
+    weights = {name: torch.from_numpy(value) for name, value in weights.items()}
+    path = folder / "seed0/clap/weights.safetensors"
+    save_file(weights, path, make_header("compact", config, weights))
+
+
 @pytest.fixture
 def run(project_root):
     """A run's folder as if both seeds of a profile had been evaluated."""
@@ -254,7 +263,8 @@ def run(project_root):
             (own / model).mkdir()
             history = pd.DataFrame({"model": [model] * 2, "seed": seed, "step": [0, 1], "loss": [2.0, 1.0]})
             history.to_parquet(own / model / "history.parquet")
-        write_json(own / "clap/weights.json", {"config": {"origin": ORIGIN}})
+        write_json(own / "evaluated.json", {"results": seed})
+    write_weights(folder, {"origin": ORIGIN})
     return folder
 
 
@@ -281,7 +291,6 @@ def test_a_run_of_two_seeds(run, summary):
 
 
 def test_a_base_model_that_was_trained_here_has_no_origin_and_its_weights_are_counted(run):
-    write_json(run / "seed0/clap/weights.json", {"config": {"window": 4.0}})
     shapes = {
         "audio_head.mlp.weight": (3, 4),
         "audio_head.mlp.bias": (3,),
@@ -289,13 +298,13 @@ def test_a_base_model_that_was_trained_here_has_no_origin_and_its_weights_are_co
         "scale": (),
     }
     weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    save_file(weights, run / "seed0/clap/weights.safetensors")
+    write_weights(run, {"window": 4.0}, **weights)
     found = summarise_run("synthetic", "compact")
     assert found["origin"] is None and found["model"] == {"window": 4.0}
     assert found["weights"] == {"clap": {"audio_head": 15, "reader": 8, "scale": 1}}
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "clap/weights.json"])
+@pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "evaluated.json"])
 def test_a_seed_that_was_not_evaluated_is_named(run, name):
     (run / "seed0" / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"seed0/{name} is missing: run notebook 0[24]_"):
@@ -303,12 +312,18 @@ def test_a_seed_that_was_not_evaluated_is_named(run, name):
     assert not (run / "summary.json").exists()
 
 
-def test_the_summary_is_made_where_it_is_missing_or_older_than_a_seeds_tables(run):
-    first = summarised("synthetic", "compact")
-    path, marked = run / "summary.json", first | {"seeds": [9]}
-    write_json(path, marked)
-    kept = summarised("synthetic", "compact")
-    assert kept["seeds"] == [9], "it is there already"
-    later = path.stat().st_mtime + 10
-    os.utime(run / "seed1/results.parquet", (later, later))
-    assert summarised("synthetic", "compact")["seeds"] == first["seeds"]
+def test_the_summary_is_reused_while_what_it_gathers_is_the_same(run):
+    first = summarise_run("synthetic", "compact")
+    path, last = run / "summary.json", run.parent / "summary.json"
+    content = path.read_bytes()
+    os.utime(path, (1, 1))
+    last.unlink()
+    assert summarise_run("synthetic", "compact") == json.loads(content) and last.is_file()
+    assert path.stat().st_mtime == 1
+    path.write_bytes(content[:100])
+    assert summarise_run("synthetic", "compact")["models"] == first["models"]
+    assert path.read_bytes() == content
+    write_json(run / "seed1/evaluated.json", {"results": "of other weights"})
+    os.utime(path, (1, 1))
+    summarise_run("synthetic", "compact")
+    assert path.stat().st_mtime > 1

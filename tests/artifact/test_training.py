@@ -26,17 +26,17 @@ def weights_of(run: Experiment, names: list[str], seed: int = 0) -> dict[str, st
 
 def test_what_a_trained_model_leaves(experiment):
     config, folder = experiment.config, experiment.folder / "seed0/clap"
-    sidecar = experiment.sidecar(0, "clap")
-    assert sidecar["inputs"]["seed"] == 0
-    assert sidecar["inputs"]["base_training"]["steps"] == config.base_training.steps
-    assert sidecar["inputs"]["code"] == provenance.hash_code(*TRAINING_CODE)
-    assert sidecar["fingerprint"] == files.hash_json(sidecar["inputs"])
-    assert sidecar["provenance"]["config"] == sidecar["inputs"]
+    stamp = experiment.made(0, "clap")
+    assert stamp["inputs"]["seed"] == 0
+    assert stamp["inputs"]["base_training"]["steps"] == config.base_training.steps
+    assert stamp["inputs"]["code"] == provenance.hash_code(*TRAINING_CODE)
+    assert stamp["fingerprint"] == files.hash_json(stamp["inputs"])
+    assert stamp["provenance"]["config"] == stamp["inputs"]
     history = experiment.history(0)
     models = ["warm-up"] * config.warm_up.steps + ["clap"] * config.base_training.steps
     assert history["model"].tolist() == models and (history["seed"] == 0).all()
     found = sorted(path.name for path in folder.iterdir())
-    assert found == ["history.parquet", "weights.json", "weights.safetensors"]
+    assert found == ["history.parquet", "made.json", "weights.safetensors"]
 
 
 def test_models_are_trained_once(experiment, caplog):
@@ -60,11 +60,16 @@ def test_models_are_trained_once(experiment, caplog):
     assert len(set(weights_of(experiment, ["clap", *names]).values())) == 1 + len(names)
 
 
-@pytest.mark.parametrize("missing", ["weights.safetensors", "weights.json", "history.parquet"])
-def test_what_is_missing_is_made_again_with_the_same_bits(experiment, monkeypatch, missing):
+@pytest.mark.parametrize(
+    "missing", ["weights.safetensors", "made.json", "history.parquet", "half the weights"]
+)
+def test_what_is_missing_or_cut_is_made_again_with_the_same_bits(experiment, monkeypatch, missing):
     folder = experiment.folder / "seed0/clap"
     before, history = (folder / "weights.safetensors").read_bytes(), experiment.history(0)
-    (folder / missing).unlink()
+    if missing == "half the weights":
+        (folder / "weights.safetensors").write_bytes(before[: len(before) // 2])
+    else:
+        (folder / missing).unlink()
     torch.manual_seed(12345)  # the state that is found does not matter
     monkeypatch.setattr(compact, "_minilm", lambda: pytest.fail("MiniLM was loaded"))
     train_base_models(Experiment("smoke", "compact"), 0)
@@ -83,7 +88,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkey
 
     train()
     before = (folder / "weights.safetensors").read_bytes()
-    (folder / "weights.json").unlink()
+    (folder / "made.json").unlink()
     saved, save = [], Checkpoints.save
 
     def cut_off_at_the_second(self, step, state) -> bool:
@@ -108,7 +113,7 @@ def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatc
     monkeypatch.setattr("artifact.notebook.setup.set_up", lambda threads: None)  # it is the whole process's
     train_variants(experiment, 0, ["t-clap"])
     weights = weights_of(experiment, ["t-clap"])
-    experiment.path("seed0/t-clap/weights.json").unlink()
+    experiment.path("seed0/t-clap/made.json").unlink()
     command(["train", "--profile", "smoke", "--base", "compact", "--seed", "0", "--variants", "t-clap"])
     assert weights_of(experiment, ["t-clap"]) == weights
     assert command(["train", "--profile", "smoke", "--variants", "t-clip"]) == 2
@@ -119,7 +124,7 @@ def test_other_inputs_or_other_data_train_again(experiment):
     def made(run: Experiment) -> tuple[dict, dict]:
         train_base_models(run, 1)
         train_variants(run, 1, ["t-clap"])
-        return run.sidecar(1, "clap")["inputs"], weights_of(run, ["clap", "t-clap"], seed=1)
+        return run.made(1, "clap")["inputs"], weights_of(run, ["clap", "t-clap"], seed=1)
 
     first, weights = made(experiment)
     assert weights["clap"] != weights_of(experiment, ["clap"])["clap"]  # another seed
@@ -146,7 +151,7 @@ def test_no_model_depends_on_those_trained_before_it(experiment):
     assert len(set(weights.values())) == len(weights)
     assert experiment.load(0, "clap-attention").config["context"] == "attention"
     for name in ("t-clap", "readout-mean", "clap-attention"):
-        experiment.path(f"seed0/{name}/weights.json").unlink()
+        experiment.path(f"seed0/{name}/made.json").unlink()
         if name in OTHERS:
             train_base_models(experiment, 0, [name])
         else:
