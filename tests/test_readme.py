@@ -127,6 +127,8 @@ def test_make(command, monkeypatch):
         if rule[0] in ("grep", "command", "cd"):  # `make` alone, and what looks for TeX and calls it
             continue
         program_is_there(rule, monkeypatch)
+    if not any(word.endswith("snakemake") for rule in rules for word in rule):
+        return
     given = dict(word.split("=", 1) for word in command if "=" in word)
     if given.get("PROFILE", "").startswith("paper"):
         given.setdefault("BASE", "msclap-2022")
