@@ -21,7 +21,7 @@ from tclap.evaluation import statistics
 from tclap.evaluation.controls import group_of
 from tclap.evaluation.retrieval import measures
 from tclap.evaluation.tasks import PROMPT_PREFIX, TASKS
-from tclap.models.weights import read_header
+from tclap.models.weights import read_checkpoint
 from tclap.progress import log_reused
 from tclap.training.schedule import PRESETS
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
@@ -81,7 +81,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     summary = build_summary(tables["results"], tables["retrieval"])
     if config.slots and config.slots.ablation:
         summary["slot_ablation"] = slot_ablation(run.table(f"{first}/{SLOT_ABLATION}"))
-    model = read_header(run.path(f"{first}/{BASE}/weights.safetensors"))["config"]
+    model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
     identity = {"profile": profile, "base": base, "seeds": config.seeds, "origin": model.pop("origin", None)}

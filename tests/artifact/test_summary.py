@@ -295,13 +295,13 @@ def test_a_base_model_that_was_trained_here_has_no_origin_and_its_weights_are_co
         "audio_head.mlp.weight": (3, 4),
         "audio_head.mlp.bias": (3,),
         "reader.words": (2, 2, 2),
-        "scale": (),
+        "logit_scale": (),
     }
     weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     write_weights(run, {"window": 4.0}, **weights)
     found = summarise_run("synthetic", "compact")
     assert found["origin"] is None and found["model"] == {"window": 4.0}
-    assert found["weights"] == {"clap": {"audio_head": 15, "reader": 8, "scale": 1}}
+    assert found["weights"] == {"clap": {"audio_head": 15, "reader": 8, "logit_scale": 1}}
 
 
 @pytest.mark.parametrize("name", ["results.parquet", "retrieval.parquet", "evaluated.json"])
