@@ -272,7 +272,9 @@ def _text_encoder(name: str) -> tuple[nn.Module, Any]:
     source = name if folder is None else str(Path(folder) / name)
     hint = f"set {HUB_VARIABLE} to a folder that has {name}/config.json and tokenizer files"
     with in_one_sentence(f"config and tokenizer of {source}", hint):
-        tokenizer, config = AutoTokenizer.from_pretrained(source), AutoConfig.from_pretrained(source)
+        # Without False, transformers asks on standard input whether to run a folder's own code.
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     return AutoModel.from_config(config), tokenizer
 
 

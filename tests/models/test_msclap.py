@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -305,6 +306,19 @@ def test_missing_tokenizers(hub_root, tmp_path, monkeypatch, present):
     # Without its files transformers raises an error, from version 5 on it makes an empty tokenizer.
     with pytest.raises((OSError, ValueError), match="tokenizer of .*gpt2 (could not be loaded|has 1 tokens)"):
         Msclap2023()
+
+
+def test_code_in_a_hub_folder_is_neither_run_nor_asked_for(tmp_path, monkeypatch):
+    asked, own = [], tmp_path / "gpt2"
+    monkeypatch.setenv("TCLAP_HUB", str(tmp_path))
+    monkeypatch.setattr("builtins.input", lambda *_: asked.append(1) or "yes")
+    own.mkdir()
+    settings = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (own / "config.json").write_text(json.dumps(settings))
+    (own / "own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nclass Config: pass\n")
+    with pytest.raises(OSError, match="config and tokenizer of .*gpt2 could not be loaded"):
+        Msclap2023()
+    assert not asked and not (tmp_path / "run").exists()
 
 
 def test_an_export_is_loaded_by_plain_msclap(model, wrapper, clips, tmp_path):
