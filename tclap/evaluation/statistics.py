@@ -6,6 +6,8 @@ source is the same source in whichever position of a composite it stands.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from math import nan
 from typing import Any
 
@@ -50,14 +52,10 @@ def bootstrap_interval(
     scores, codes, n_sources = _checked(scores, sources)
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"level={level}, resamples={resamples}; expected 0 < level < 1 and resamples >= 1")
-    rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK // max(len(scores), n_sources))
     means = []
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        counts = rng.multinomial(n_sources, np.full(n_sources, 1 / n_sources), size=size)
+    for counts in _counts(n_sources, resamples, seed, max(1, CHUNK // max(len(scores), n_sources))):
         # The code -1 of an absent source reads this last column: a factor of one.
-        counts = np.concatenate([counts.astype(np.float64), np.ones((size, 1))], axis=1)
+        counts = np.concatenate([counts.astype(np.float64), np.ones((len(counts), 1))], axis=1)
         weights = counts[:, codes[:, 0]]
         for column in codes.T[1:]:
             weights *= counts[:, column]
@@ -70,6 +68,24 @@ def bootstrap_interval(
     means = np.clip(means, scores.min(), scores.max())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _counts(n_sources: int, resamples: int, seed: int, chunk: int) -> Iterator[np.ndarray]:
+    """How often each source occurs in each resample, a chunk of resamples at a time."""
+    if n_sources * resamples <= CHUNK:
+        drawn = _drawn(n_sources, resamples, seed)
+        yield from (drawn[start : start + chunk] for start in range(0, resamples, chunk))
+        return
+    rng, equal = np.random.default_rng(seed), np.full(n_sources, 1 / n_sources)
+    for start in range(0, resamples, chunk):
+        yield rng.multinomial(n_sources, equal, size=min(chunk, resamples - start))
+
+
+@lru_cache(maxsize=32)
+def _drawn(n_sources: int, resamples: int, seed: int) -> np.ndarray:
+    # All intervals of a table resample the same number of clips, and drawing takes most of their time.
+    equal = np.full(n_sources, 1 / n_sources)
+    return np.random.default_rng(seed).multinomial(n_sources, equal, size=resamples).astype(np.int32)
 
 
 def _checked(scores: ArrayLike, sources: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
