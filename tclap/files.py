@@ -26,8 +26,11 @@ def data_folder() -> Path:
 
 def check_writable(folder: str | Path) -> None:
     """Make a folder unless it is there; OSError when no file can be written into it."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {error.strerror}.") from error
 
 
 @contextmanager

@@ -227,7 +227,7 @@ def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, proje
         (["--model", "msclap-2022", "--pairs", "0"], "error: pairs is 0, expected at least 1"),
         (["--model", "msclap-2022", "--threads", "0"], "error: threads is 0, expected at least 1"),
         ([*again[:3], str(notes)], "notes.txt, expected the name of a .parquet file"),
-        ([*again[:3], str(notes / "rows.parquet")], f"'{notes}'"),
+        ([*again[:3], str(notes / "rows.parquet")], f"error: {notes} cannot be written: "),
     ):
         stopped_with(["evaluate", *options, *wrong], message, capsys)
     for change in (tiny_model.log_scale, None):

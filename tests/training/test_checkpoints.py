@@ -120,7 +120,7 @@ def test_another_training_is_refused(written, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file/here"):
+    with pytest.raises(OSError, match="file/here cannot be written: Not a directory"):
         Checkpoints(tmp_path / "file" / "here", "a")
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: os.stat("/dev/null/nothing"))
     with pytest.raises(OSError):
