@@ -13,7 +13,8 @@ The steps that write them are modules: ``preparation``, ``training``, ``evaluati
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,17 @@ WRITERS = {
 }
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged file makes its reader raise into one sentence."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        reason = str(error).rstrip(".")
+        sentence = f"{path} is damaged ({reason}): remove it, and `make reproduce` makes it again."
+        raise without_traceback(ValueError(sentence)) from error
+
+
 def content_of(clips: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a clips table with hashes of its audio (``sha256``), wherever the files lie."""
     return clips.drop(columns="path").to_dict("records")
@@ -90,7 +102,9 @@ class Experiment:
 
     def _config(self) -> Config:
         path = self.path("data/config.json")
-        return validate(Config, json.loads(path.read_text(encoding="utf-8")), str(path))
+        with _readable(path):
+            values = json.loads(path.read_text(encoding="utf-8"))
+        return validate(Config, values, str(path))
 
     def path(self, name: str) -> Path:
         """A file of the run; FileNotFoundError says what writes it."""
@@ -106,7 +120,9 @@ class Experiment:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's parquet tables."""
-        return pd.read_parquet(self.path(name))
+        path = self.path(name)
+        with _readable(path):
+            return pd.read_parquet(path)
 
     def made(self, seed: int, name: str) -> dict[str, Any]:
         """The stamp of a trained model: the ``inputs`` that made it, ``products``, ``provenance``."""

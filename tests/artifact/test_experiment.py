@@ -70,6 +70,19 @@ def test_of_a_missing_artefact_it_is_said_what_makes_it(experiment, asked, missi
     assert error.value._render_traceback_() == [f"FileNotFoundError: {error.value}"]
 
 
+@pytest.mark.parametrize("name", ["data/config.json", "data/clips.parquet"])
+@pytest.mark.parametrize("length", [0, 40])
+def test_a_damaged_file_is_named(experiment, name, length):
+    path = experiment.path(name)
+    content = path.read_bytes()
+    path.write_bytes(content[:length])
+    try:
+        with pytest.raises(ValueError, match=f"{name} is damaged .*: remove it, and `make reproduce`"):
+            Experiment("smoke", "compact").table(name)
+    finally:
+        path.write_bytes(content)
+
+
 def test_names_and_seeds_that_are_not_there(experiment, project_root):
     with pytest.raises(ValueError, match="unknown variant 't-clapp', expected one of"):
         train_variants(experiment, 0, ["t-clap", "t-clapp"])

@@ -103,6 +103,18 @@ def test_a_run_keeps_the_kernels_own_socket_errors_to_itself(tmp_path):
     assert "ERROR:somebody:worth reading" in text and "ERROR:tornado" not in text + done.stderr
 
 
+def test_a_kernel_that_is_killed_is_one_sentence(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "killed.ipynb")
+    done = call(tmp_path, RUNNER, tmp_path / "killed.ipynb", tmp_path / "out.ipynb")
+    assert done.returncode == 1 and not (tmp_path / "out.ipynb").exists()
+    assert done.stderr.splitlines()[-1].startswith("error in killed: its kernel was killed")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_graph_makes_everything(smoke, folder):
     for name in ("tasks", "margins", "similarity", "ablation", "curves", "prompts", "readouts", "windows"):
         assert (smoke / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
