@@ -12,7 +12,7 @@ PAIRS ?= 400
 PYTHON ?= python3
 export TCLAP_ROOT ?= $(CURDIR)
 # Settings reach the programs by the environment, which takes any character.
-export PROFILE BASE WEIGHTS DOWNLOAD ESC50_ROOT TEST_FOLD VAL_FOLD CLASSES
+export PROFILE BASE WEIGHTS DOWNLOAD ESC50_ROOT TEST_FOLD VAL_FOLD CLASSES DATA ROOT SUITE PAIRS
 
 BIN := .venv/bin
 QUIETLY := --quiet --quiet --disable-pip-version-check
@@ -44,9 +44,8 @@ verify: .venv/ready ## compare a run with its committed reference numbers, numbe
 	@$(BIN)/python -m artifact verify $(RUN)
 
 evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [WEIGHTS=...] [DATA=esc50] [SUITE=full] [PAIRS=400])
-	@$(BIN)/tclap evaluate --model $(BASE) --data $(DATA) --suite $(SUITE) \
-		--pairs $(PAIRS) --threads $(CORES) $(if $(WEIGHTS),--weights $(abspath $(WEIGHTS))) $(if $(ROOT),--root $(abspath $(ROOT))) \
-		--out $(TCLAP_ROOT)/runs/evaluate/$(BASE)-$(DATA).parquet
+	@$(BIN)/tclap evaluate --model "$$BASE" --data "$$DATA" --suite "$$SUITE" --pairs "$$PAIRS" --threads $(CORES) \
+		$${WEIGHTS:+--weights "$$WEIGHTS"} $${ROOT:+--root "$$ROOT"} --out "$$TCLAP_ROOT/runs/evaluate/$$BASE-$$DATA.parquet"
 
 test: .venv/ready lint ## run the test suite
 	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile

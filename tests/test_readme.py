@@ -119,8 +119,29 @@ def test_the_command_line(command, monkeypatch):
     command_line_reads(command, monkeypatch)
 
 
+def told_by_make(folder: Path, *arguments: str) -> list[str]:
+    """What ``make evaluate`` gives to the program, which is replaced by one that writes that down."""
+    program = folder / "tclap"
+    program.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    program.chmod(0o755)
+    command = ["make", "--no-print-directory", "--old-file=.venv/ready", *arguments, f"BIN={folder}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(command, cwd=paths.CHECKOUT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\0")[:-1]
+
+
+def test_paths_reach_the_program_whatever_their_characters(tmp_path):
+    weights, root = 'it\'s "my" 50%.pth', "a folder/ESC-50"
+    told = told_by_make(tmp_path, "evaluate", "BASE=msclap-2022", f"WEIGHTS={weights}", f"ROOT={root}")
+    assert told[told.index("--weights") + 1] == weights and told[told.index("--root") + 1] == root
+
+
 @pytest.mark.parametrize("command", of("make"), ids=" ".join)
-def test_make(command, monkeypatch):
+def test_make(command, monkeypatch, tmp_path):
+    if "evaluate" in command:
+        command_line_reads(["tclap", *told_by_make(tmp_path, *command[1:])], monkeypatch)
+        return
     rules = dry(*command[1:])
     assert rules
     for rule in rules:
