@@ -15,6 +15,7 @@ from artifact.captioned import captioned_sets, load_captioned
 from artifact.embeddings import RunEmbeddings, TestAudio, device_of
 from artifact.experiment import Experiment, content_of
 from artifact.preparation import hashed
+from artifact.training import variant_names
 from tclap import files
 from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS, Phrase, place, render
@@ -43,8 +44,9 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
         names: the variants; None: all of the profile. The base model is always among them.
     """
     config = experiment.config
-    readouts = [READOUT_PREFIX + r for r in config.readouts]
-    models = list(dict.fromkeys([BASE, *(config.variants if names is None else names), *readouts]))
+    everything = variant_names(config, seed)
+    readouts = [name for name in everything if name.startswith(READOUT_PREFIX)]
+    models = list(dict.fromkeys([BASE, *(everything if names is None else [*names, *readouts])]))
     folder = experiment.folder / f"seed{seed}"
     stamp, made_of = folder / "evaluated.json", evaluated_from(experiment, seed, models)
     if made.is_current(stamp, files.hash_json(made_of)):

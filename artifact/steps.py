@@ -18,11 +18,11 @@ from artifact.captioned import load_captioned
 from artifact.config import Config
 from artifact.experiment import TRAINING_CODE, content_of
 from artifact.preparation import hashed
-from artifact.training import BASE_VARIANTS
+from artifact.training import BASE_VARIANTS, variant_names
 from figures import registry
 from tclap import files
 from tclap.data.clips import load_clips
-from tclap.training.variants import BASE, READOUT_PREFIX, VARIANTS
+from tclap.training.variants import BASE, VARIANTS
 
 SEED_STEPS = ("base_model", "post_pretraining", "evaluation", "order_from_text")
 NOTEBOOKS = {
@@ -44,6 +44,7 @@ CODE = {
     "post_pretraining": TRAINING_CODE,
     "evaluation": EVALUATED_BY,
     "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
+    "caption_reader": ("artifact/order_from_text.py", "tclap/slots", "tclap/models"),
     "slot_ablation": ("artifact/slot_ablation.py",),
     "summary": ("artifact/summary.py", "tclap/evaluation"),
     "tables_and_numbers": ("paper", "figures"),
@@ -51,12 +52,14 @@ CODE = {
 }
 
 
-def parts(config: Config) -> dict[str, list[str]]:
+def parts(config: Config, seed: int) -> dict[str, list[str]]:
     """A seed's variants in two jobs of like length: three long jobs would leave a core idle."""
-    own_pool = [name for name in config.variants if VARIANTS[name].distinct or VARIANTS[name].half]
-    shared = [name for name in config.variants if name not in own_pool]
-    found = {"variants": shared, "distinct": own_pool + [READOUT_PREFIX + name for name in config.readouts]}
-    return {part: names for part, names in found.items() if names}
+    found: dict[str, list[str]] = {}
+    for name in variant_names(config, seed):
+        settings = VARIANTS.get(name)
+        own_pool = settings is None or settings.distinct or settings.half
+        found.setdefault("distinct" if own_pool else "variants", []).append(name)
+    return found
 
 
 def other_bases(config: Config) -> list[str]:
@@ -93,14 +96,18 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
         "data_construction": step("data_construction", config=config.model_dump(), base=base, data=content)
     }
     data = found["data_construction"]
+    reader = []
+    if config.slots is not None:
+        reader.append(step("caption_reader", data))
+        found["caption_reader"] = reader[0]
     for seed in config.seeds:
         model = found[f"base_model-seed{seed}"] = step("base_model", data, seed=seed)
         trained = []
-        for part, names in parts(config).items():
+        for part, names in parts(config, seed).items():
             trained.append(step("post_pretraining", model, seed=seed, names=names))
             found[f"post_pretraining-seed{seed}-{part}"] = trained[-1]
         found[f"evaluation-seed{seed}"] = step("evaluation", *trained, seed=seed)
-        found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, seed=seed)
+        found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, *reader, seed=seed)
     if ablates(config):
         found["other_base_models"] = step("other_base_models", data)
         slots = found[f"order_from_text-seed{config.seeds[0]}"]

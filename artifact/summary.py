@@ -27,6 +27,7 @@ from tclap.training.schedule import PRESETS
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
+NOT_TRAINED = (POLICY_SEPARATOR, "-slots")  # models that are others in other windows, or with slots
 SLOT_ABLATION = "slots-ablation.parquet"
 PRODUCTS = (
     "summary.json", "provenance.json", "results.parquet", "retrieval.parquet", "history.parquet",
@@ -74,9 +75,9 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         kinds = ("", "slots-") if config.slots and name != "similarity" else ("",)
         parts = [run.table(f"seed{seed}/{kind}{name}.parquet") for kind in kinds for seed in config.seeds]
         tables[name] = pd.concat(parts, ignore_index=True)
-    evaluated = tables["results"]["model"].unique()
-    trained = [model for model in evaluated if POLICY_SEPARATOR not in model and "-slots" not in model]
-    histories = [run.history(seed, model) for seed in config.seeds for model in trained]
+    evaluated = tables["results"][["seed", "model"]].drop_duplicates().itertuples(index=False)
+    trained = [found for found in evaluated if not any(part in found.model for part in NOT_TRAINED)]
+    histories = [run.history(seed, model) for seed, model in sorted(trained, key=lambda found: found.seed)]
     tables["history"] = pd.concat(histories, ignore_index=True)
     summary = build_summary(tables["results"], tables["retrieval"])
     if config.slots and config.slots.ablation:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 import pandas as pd
 import torch
 
+from artifact.config import Config
 from artifact.experiment import Experiment
 from artifact.model_folder import ModelFolder
 from tclap import files
@@ -108,9 +109,10 @@ def _learn_words(
     return model.text_head.state_dict(), history
 
 
-def variant_names(experiment: Experiment) -> list[str]:
-    """The variants of a run's profile, and its readouts."""
-    return [*experiment.config.variants, *(READOUT_PREFIX + name for name in experiment.config.readouts)]
+def variant_names(config: Config, seed: int) -> list[str]:
+    """The variants of a profile; in its first seed also the readouts."""
+    readouts = config.readouts if seed == config.seeds[0] else []
+    return [*config.variants, *(READOUT_PREFIX + name for name in readouts)]
 
 
 def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -120,7 +122,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         ValueError: on an unknown variant.
         FileNotFoundError: when the base model has not been trained.
     """
-    names = variant_names(experiment) if names is None else names
+    names = variant_names(experiment.config, seed) if names is None else names
     base, post = experiment.load(seed), experiment.config.post_pretraining
     inputs = {
         "post_pretraining": post.model_dump(),
@@ -136,7 +138,8 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             continue
         kind = (settings.distinct, settings.half)
         if kind not in pools:
-            pools = {kind: _pools(experiment, base, seed, settings)}  # one kind in memory at a time
+            others = next(iter(pools.values()), None)
+            pools = {kind: _pools(experiment, base, seed, settings, others)}  # one kind in memory at a time
         pool, validation = pools[kind]
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
@@ -162,8 +165,14 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         folder.save(model, history.assign(model=name))
 
 
-def _pools(experiment: Experiment, model: AudioTextModel, seed: int, settings: Variant) -> tuple[Pool, Pool]:
-    """Trunk outputs of the items that a variant is trained and validated on."""
+def _pools(
+    experiment: Experiment,
+    model: AudioTextModel,
+    seed: int,
+    settings: Variant,
+    others: tuple[Pool, Pool] | None,
+) -> tuple[Pool, Pool]:
+    """Trunk outputs of the items that a variant is trained and validated on; ``others``: another kind's."""
     config, post = experiment.config, experiment.config.post_pretraining
     shared = {
         "distinct": settings.distinct,
@@ -185,6 +194,10 @@ def _pools(experiment: Experiment, model: AudioTextModel, seed: int, settings: V
         return MelSource(model, experiment.bank(stage), augment=stage == "post")
 
     with experiment.processes.main_first():  # the others find in the store what it has made
-        pools = [make_pool(source(stage), stage=stage, **size, **shared) for stage, size in sizes.items()]
+        known = [None, None] if others is None else [pool.base for pool in others]
+        pools = [
+            make_pool(source(stage), stage=stage, base=base, **size, **shared)
+            for (stage, size), base in zip(sizes.items(), known, strict=True)
+        ]
         experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))
     return tuple(pools)

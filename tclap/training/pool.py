@@ -142,6 +142,7 @@ def make_pool(
     largest: int | None = None,
     labels: Sequence[str] | None = None,
     stage: str = "post",
+    base: Items | None = None,
 ) -> Pool:
     """Draw composites and base-type items and run them through the frozen audio trunk once.
 
@@ -152,6 +153,7 @@ def make_pool(
         largest: bound on the pairs in such a group; None: half of the classes.
         labels: of the clips that composites are made of; base-type items are of all. None: all.
         stage: whose clips are used; ValueError when it has none, or one label only.
+        base: the base-type items, where another pool of the same stage and seed has them already.
     """
     clips, group = source.clips, None
     if labels is not None:
@@ -163,7 +165,8 @@ def make_pool(
         pairs = max(pairs // group, 1) * group
     drawn = draw_pairs(clips, stage, pairs, seed=seed, distinct=distinct, group=group)
     composites = source.composites(drawn, [seed, DISTINCT_PAIRS if distinct else PAIRS])
-    return Pool(composites, source.base(base_items, stage, [seed, BASE_ITEMS]), group)
+    base = source.base(base_items, stage, [seed, BASE_ITEMS]) if base is None else base
+    return Pool(composites, base, group)
 
 
 def batch_rows(size: int, batch: int, step: int, seed: int, whole: bool = False) -> np.ndarray:
