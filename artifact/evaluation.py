@@ -115,7 +115,7 @@ def all_control_rows(embeddings: RunEmbeddings, test: TestAudio, answers: pd.Dat
     """Rows of the controls, and those of the class hold-out, from the answers to the tasks."""
     experiment = test.experiment
     items = experiment.table("data/controls.parquet")
-    experiment.text.add(caption for asked in items["candidates"] for caption in asked)
+    experiment.learn_control_captions()
     names, features = test.controls
     embeddings.add_sounds(names, embeddings.embed_audio(features))
     rows = controls.control_rows(embeddings, items, test.control_pairs)

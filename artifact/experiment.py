@@ -173,6 +173,11 @@ class Experiment:
         asked = {c for candidates in self.table("data/items.parquet")["candidates"] for c in candidates}
         return TextFeatures(trunk, asked, self.store, device=device)
 
+    def learn_control_captions(self) -> None:
+        """Have the text trunk's outputs for all captions of the controls, from the store once it has them."""
+        asked = self.table("data/controls.parquet")["candidates"]
+        self.text.add(caption for candidates in asked for caption in candidates)
+
     def audio_features(self, model: AudioTextModel) -> AudioFeatures:
         """The outputs of a model's audio trunk for the run's sounds."""
         return AudioFeatures(model, self.clips, self.audio, self.store)

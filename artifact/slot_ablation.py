@@ -77,7 +77,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         log_reused(f"ablation of slots, seed {seed}")
         return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
     base, items = experiment.load(seed), questions(experiment)
-    experiment.text.add(caption for candidates in items["candidates"] for caption in candidates)
+    experiment.learn_control_captions()
     arranged = set(items["task"]) & set(CONTROLS)
     test, rows = None, []
     for change in changes(experiment, seed, base, slots):
