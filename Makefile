@@ -18,7 +18,8 @@ BIN := .venv/bin
 QUIETLY := --quiet --quiet --disable-pip-version-check
 # One run at a time in a folder; the lock is gone when its holder is, however it ended.
 SNAKEMAKE := PYTHONPATH=workflow flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
-	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --nolock --logger steps
+	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) \
+	--rerun-triggers input --rerun-incomplete --nolock --logger steps
 LOCKED := || { [ $$? -ne 9 ] || echo "another run is going on in this folder: wait for it, or end it." >&2; exit 1; }
 RUN := --profile "$$PROFILE" --base "$$BASE"
 

@@ -52,6 +52,7 @@ class Graph:
     def command(self, *options: str, target: str) -> list[str]:
         snakefile = str(self.checkout / "workflow" / "Snakefile")
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--nolock"]
+        command += ["--rerun-triggers", "input", "--rerun-incomplete"]
         return [*command, "--directory", str(self.root), "--cores", "1", *options, "--", target]
 
     def snakemake(self, *options: str, target: str = "all", code: int = 0, **environ: str) -> str:

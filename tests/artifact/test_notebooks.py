@@ -35,6 +35,7 @@ def graph(root: Path, *options: str, **settings: str) -> subprocess.CompletedPro
     """As `make reproduce` runs it."""
     snakefile = paths.CHECKOUT / "workflow" / "Snakefile"
     command = ["-m", "snakemake", "--snakefile", snakefile, "--directory", root, "--cores", "2", "--nolock"]
+    command += ["--rerun-triggers", "input", "--rerun-incomplete"]
     found = os.pathsep.join([str(snakefile.parent), os.environ.get("PYTHONPATH", "")])
     return call(root, *command, "--logger", "steps", *options, PYTHONPATH=found, **settings)
 
