@@ -6,8 +6,6 @@ group          what is changed
 ``parts``      the fractions of the time that make a slot
 ``slots``      their number
 ``whole``      the fraction of a timed caption's weight that stays with the model's own embedding
-``wordings``   how many of the wordings of time the caption reader learns from
-``events``     how many different names of events it learns from
 ``base``       what sounds the base model was trained on, and whether a frame of its audio trunk
                attends to the whole sound (:data:`artifact.training.BASE_VARIANTS`)
 =============  =============================================================================
@@ -18,10 +16,9 @@ The first row of the result is the base model with slots as it is everywhere els
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from artifact import made, provenance
@@ -36,9 +33,7 @@ from tclap.data.captions import UNSEEN_ORDERED
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
 from tclap.progress import log_reused
-from tclap.slots.event_captions import WORDINGS, closed_class, drawn_event
 from tclap.slots.model import SlotModel
-from tclap.slots.training import any_words, train_reader
 from tclap.training.variants import BASE
 
 log = logging.getLogger(__name__)
@@ -47,9 +42,6 @@ TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 CONTROLS = ("boundary: 15%", "boundary: 85%", "three: before")
 UNSEEN, UNSEEN_TASKS = "wording: unseen", [f"wording: {wording}" for wording in UNSEEN_ORDERED]
 ABLATION_TASKS = (*TASKS, *CONTROLS, UNSEEN)
-WORDING_SHARES = {"a half": 2, "an eighth": 8}
-EVENT_COUNTS = (20, 200)
-EVENTS = 51  # RNG stream id
 
 
 class Change(NamedTuple):
@@ -65,7 +57,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """Evaluate a seed's model with slots on :data:`ABLATION_TASKS` with one thing changed at a time.
 
     Returns the item rows, with ``group`` and ``change``, and keeps them as ``slots-ablation.parquet``.
-    Trained again are four caption readers and, where the base model is trained here, three base models.
+    Where the base model is trained here, three others are.
     """
     slots = train_slots(experiment, seed)[f"{BASE}-slots"]
     names = [BASE, f"{BASE}-slots", *base_model_names(experiment)]
@@ -76,11 +68,19 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     if made.is_current(stamp, files.hash_json(made_of)):
         log_reused(f"ablation of slots, seed {seed}")
         return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
-    base, items = experiment.load(seed), questions(experiment)
+    table = answers(experiment, seed, changes(experiment, seed, experiment.load(seed), slots))
+    files.write_table(folder / SLOT_ABLATION, table)
+    made.write(stamp, files.hash_json(made_of), [folder / SLOT_ABLATION], inputs=made_of)
+    return table
+
+
+def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.DataFrame:
+    """Item rows of changed models on :data:`ABLATION_TASKS`, with ``group`` and ``change``."""
+    items = questions(experiment)
     experiment.learn_control_captions()
     arranged = set(items["task"]) & set(CONTROLS)
     test, rows = None, []
-    for change in changes(experiment, seed, base, slots):
+    for change in changed:
         if test is None or test.model is not change.base:
             test = TestAudio(experiment, change.base)
             names, features = test.arranged(arranged) if arranged else ([], None)
@@ -94,10 +94,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         found["task"] = found["task"].mask(unseen, UNSEEN)
         rows.append(found.assign(group=change.group, change=change.name, seed=seed))
         log.info("slots with %s %s: evaluated", change.group, change.name)
-    table = pd.concat(rows, ignore_index=True)
-    files.write_table(folder / SLOT_ABLATION, table)
-    made.write(stamp, files.hash_json(made_of), [folder / SLOT_ABLATION], inputs=made_of)
-    return table
+    return pd.concat(rows, ignore_index=True)
 
 
 def questions(experiment: Experiment) -> pd.DataFrame:
@@ -122,18 +119,6 @@ def changes(experiment: Experiment, seed: int, base: AudioTextModel, slots: Slot
     yield Change("slots", "three", rebuilt(slots=3, parts=None), base)
     yield Change("whole", "a third", rebuilt(whole=1 / 3), base)
 
-    def retrained(wordings: dict = WORDINGS, event: Callable | None = None) -> SlotModel:
-        model = SlotModel(base, config.parts, closed_class=closed_class(wordings))
-        options = {"exclude": experiment.labels, "wordings": wordings, "event": event, "seed": seed}
-        train_reader(model, steps=config.steps, pool=config.pool, **options)
-        return model
-
-    for share, step in WORDING_SHARES.items():
-        fewer = {relation: tuple(dict.fromkeys(known))[::step] for relation, known in WORDINGS.items()}
-        yield Change("wordings", share, retrained(fewer), base)
-    words = any_words(slots, experiment.labels)
-    for count in EVENT_COUNTS:
-        yield Change("events", str(count), retrained(event=few_events(words, count, seed)), base)
     for name in base_model_names(experiment):
         other = experiment.load(seed, name)
         yield Change("base", name, rebuilt(other), other)
@@ -143,12 +128,3 @@ def base_model_names(experiment: Experiment) -> list[str]:
     """The other variants of the base model, which are trained for this; none of a published one."""
     published = experiment.reference.is_published
     return [] if published else [name for name in BASE_VARIANTS if name != BASE]
-
-
-def few_events(words: list[str], count: int, seed: int) -> Callable[[np.random.Generator], str]:
-    """Draws one of ``count`` different names of events where a reader's training otherwise draws any."""
-    generator, names = np.random.default_rng([seed, EVENTS]), set()
-    while len(names) < count:
-        names.add(drawn_event(generator, words))
-    known = sorted(names)
-    return lambda generator: known[generator.integers(count)]

@@ -200,8 +200,8 @@ def test_modules(monkeypatch, tmp_path):
             reporting.parser().parse_args(command[3:])
         else:
             # Their own tests call them as they are written here.
-            known = (["benchmarks.connectives"], ["benchmarks.temporal_captions"])
-            assert command[2:] in known, "say in this file how this is tested"
+            known = ("benchmarks.caption_reader", "benchmarks.connectives", "benchmarks.temporal_captions")
+            assert " ".join(command[2:]) in known, "say in this file how this is tested"
     assert written == [("msclap-2022", Path("random.pth"), 0)]
 
 

@@ -14,6 +14,7 @@ from artifact import order_from_text, slot_ablation
 from artifact.__main__ import main as command
 from artifact.summary import slot_ablation as slot_ablation_summary
 from artifact.training import train_variants
+from benchmarks import caption_reader
 from tclap import files
 from tclap.slots.event_captions import WORDINGS
 from tclap.slots.model import Reading, SlotModel
@@ -89,11 +90,7 @@ def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, mo
 
 
 def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
-    learnt = []
     monkeypatch.setattr(SlotModel, "read", by_rule)
-    monkeypatch.setattr(
-        slot_ablation, "train_reader", lambda _, *, wordings, event, **__: learnt.append((wordings, event))
-    )
     train_variants(experiment, 0, ["t-clap"])
     kept = experiment.folder / "seed0/slots-ablation.parquet"
     command(["ablate", "--profile", "smoke", "--seed", "0", "--bases"])
@@ -105,8 +102,6 @@ def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
         "parts": ["20 % alone", "40 % alone", "50 % alone"],
         "slots": ["three"],
         "whole": ["a third"],
-        "wordings": ["a half", "an eighth"],
-        "events": ["20", "200"],
         "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention"],
     }
     margins = rows.set_index(["group", "change", "task", "item"])["margin"].sort_index()
@@ -116,16 +111,30 @@ def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
     assert (asked == asked.iloc[0]).all(axis=None)
     # Of single sounds all is as before, unless the base model is another one or √(slots + 1) is.
     unchanged = margins["as it is", ""]
-    for group, change in (("parts", "20 % alone"), ("whole", "a third"), ("events", "20")):
+    for group, change in (("parts", "20 % alone"), ("whole", "a third")):
         np.testing.assert_allclose(margins[group, change]["1"], unchanged["1"], atol=1e-6)
     np.testing.assert_allclose(2 * margins["slots", "three"]["1"], 3**0.5 * unchanged["1"], atol=1e-5)
     assert not np.allclose(margins["base", "clap-no-sequences"]["1"], unchanged["1"], atol=1e-3)
     for change in ("20 % alone", "50 % alone"):
         assert not np.allclose(margins["parts", change]["2way_before"], unchanged["2way_before"], atol=1e-4)
+    accuracy = rows.query("group == 'slots' and task == '5'")["correct"].mean()
+    (row,) = [row for row in slot_ablation_summary(rows) if row["group"] == "slots"]
+    assert row["tasks"]["5"]["accuracy"] == pytest.approx(100 * accuracy) and row["tasks"]["5"]["n"] == 20
+
+
+def test_readers_that_learn_from_less_are_compared(experiment, monkeypatch, capsys):
+    learnt = []
+    monkeypatch.setattr(SlotModel, "read", by_rule)
+    monkeypatch.setattr(
+        caption_reader, "train_reader", lambda _, *, wordings, event, **__: learnt.append((wordings, event))
+    )
+    monkeypatch.setattr(caption_reader, "set_up", lambda threads: None)
+    train_variants(experiment, 0, ["t-clap"])
+    monkeypatch.setattr("sys.argv", ["caption_reader.py", "--profile", "smoke"])
+    assert caption_reader.main() == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("as it is", "a half", "an eighth", "20", "200", "2way_before"))
     half, eighth, *_ = [len(set(wordings["forward"])) for wordings, _ in learnt]
     assert half == (len(set(WORDINGS["forward"])) + 1) // 2 and eighth < half / 3
     generator = np.random.default_rng(0)
     assert [len({event(generator) for _ in range(3000)}) for _, event in learnt[2:]] == [20, 200]
-    accuracy = rows.query("group == 'slots' and task == '5'")["correct"].mean()
-    (row,) = [row for row in slot_ablation_summary(rows) if row["group"] == "slots"]
-    assert row["tasks"]["5"]["accuracy"] == pytest.approx(100 * accuracy) and row["tasks"]["5"]["n"] == 20
