@@ -23,7 +23,6 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
     helps = {
         "train": "the base model and the variants of a seed",
-        "reader": "the caption reader of the models with slots",
         "ablate": "slots in time, one thing changed at a time",
         "summary": "gather the seeds' tables and write summary.json",
         "verify": "compare a run with its reference number by number; as diff, ends with 1 where they differ",
@@ -46,10 +45,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train a seed's base model and variants, or the caption reader, or ablate slots."""
+    """Train a seed's base model and variants, or ablate its slots."""
     from artifact.experiment import Experiment
     from artifact.notebook.setup import set_up
-    from artifact.order_from_text import train_caption_reader
     from artifact.slot_ablation import ablate_slots, base_model_names
     from artifact.training import train_base_models, train_variants
 
@@ -58,8 +56,6 @@ def train(options: argparse.Namespace) -> int:
     if options.command == "train":
         train_base_models(run, options.seed)
         train_variants(run, options.seed, options.variants)
-    elif options.command == "reader":
-        train_caption_reader(run)
     elif options.bases:
         train_base_models(run, options.seed, base_model_names(run))
     else:

@@ -1,9 +1,8 @@
 """Notebook 05: a run's models with slots, whose reader is trained on captions alone, and their evaluation.
 
-All seeds have one reader, since it depends on no model but the frozen text trunk. It is trained without the
-classes' names and without the wordings that the evaluation holds out. ``clap-slots`` is the base model with
-slots, ``t-clap-slots`` T-CLAP with slots, where a third of a timed caption's weight is T-CLAP's own embedding
-of it. No composite is part of this training.
+The reader is trained without the classes' names and without the wordings that the evaluation holds out.
+``clap-slots`` is the base model with slots, ``t-clap-slots`` T-CLAP with slots, where a third of a timed
+caption's weight is T-CLAP's own embedding of it. No composite is part of this training.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 
 from artifact import made, provenance
 from artifact.embeddings import RunEmbeddings, TestAudio, device_of
@@ -36,7 +34,7 @@ SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swappe
 
 
 def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
-    """The seed's models with slots, by name, unless they are there; all have the run's reader.
+    """The seed's models with slots, by name; the reader is trained once and shared, unless they are there.
 
     Raises:
         ValueError: for a profile without slots.
@@ -51,42 +49,19 @@ def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
         inputs = {
             "slots": config.model_dump(),
             "whole": whole,
-            "reader_seed": experiment.config.data_seed,
             "base": files.hash_state(base.own_state()),
         }
         folders[name] = experiment.model_dir(seed, name, inputs, CODE)
         models[name] = SlotModel(base, config.parts, whole, closed_class=closed_class(WORDINGS))
     wanted = [name for name in models if not folders[name].is_up_to_date()]
     if wanted:
-        reader, history = train_caption_reader(experiment)
+        first = models[wanted[0]]
+        options = {"exclude": experiment.labels, "wordings": WORDINGS, "seed": seed}
+        history = train_reader(first, steps=config.steps, pool=config.pool, **options)
         for name in wanted:
-            models[name].reader.load_state_dict(reader)
+            models[name].reader.load_state_dict(first.reader.state_dict())
             folders[name].save(models[name], history.assign(model=name))
     return {name: experiment.load(seed, name) for name in models}
-
-
-def train_caption_reader(experiment: Experiment) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
-    """The run's caption reader and its history, trained from the data's seed unless it is there."""
-    config, seed, folder = experiment.config.slots, experiment.config.data_seed, experiment.folder / "reader"
-    inputs = {
-        "slots": config.model_dump(include={"steps", "pool"}),
-        "exclude": experiment.labels,
-        "trunk": experiment.reference.text_trunk.fingerprint,
-        "seed": seed,
-        "code": provenance.hash_code(*CODE),
-    }
-    weights, table = folder / "weights.safetensors", folder / "history.parquet"
-    if made.is_current(folder / "made.json", files.hash_json(inputs)):
-        log_reused("caption reader")
-    else:
-        model = SlotModel(experiment.reference, closed_class=closed_class(WORDINGS))
-        options = {"exclude": experiment.labels, "wordings": WORDINGS, "seed": seed}
-        history = train_reader(model, steps=config.steps, pool=config.pool, **options)
-        files.write_table(table, history)
-        with files.replacing(weights) as temporary:
-            save_file(model.reader.state_dict(), temporary)
-        made.write(folder / "made.json", files.hash_json(inputs), [weights, table], inputs=inputs)
-    return load_file(weights), pd.read_parquet(table)
 
 
 def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:

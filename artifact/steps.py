@@ -44,7 +44,6 @@ CODE = {
     "post_pretraining": TRAINING_CODE,
     "evaluation": EVALUATED_BY,
     "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
-    "caption_reader": ("artifact/order_from_text.py", "tclap/slots", "tclap/models"),
     "slot_ablation": ("artifact/slot_ablation.py",),
     "summary": ("artifact/summary.py", "tclap/evaluation"),
     "tables_and_numbers": ("paper", "figures"),
@@ -96,10 +95,6 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
         "data_construction": step("data_construction", config=config.model_dump(), base=base, data=content)
     }
     data = found["data_construction"]
-    reader = []
-    if config.slots is not None:
-        reader.append(step("caption_reader", data))
-        found["caption_reader"] = reader[0]
     for seed in config.seeds:
         model = found[f"base_model-seed{seed}"] = step("base_model", data, seed=seed)
         trained = []
@@ -107,7 +102,7 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
             trained.append(step("post_pretraining", model, seed=seed, names=names))
             found[f"post_pretraining-seed{seed}-{part}"] = trained[-1]
         found[f"evaluation-seed{seed}"] = step("evaluation", *trained, seed=seed)
-        found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, *reader, seed=seed)
+        found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, seed=seed)
     if ablates(config):
         found["other_base_models"] = step("other_base_models", data)
         slots = found[f"order_from_text-seed{config.seeds[0]}"]

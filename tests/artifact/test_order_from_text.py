@@ -34,11 +34,6 @@ def test_slots_are_trained_once_and_share_a_reader(experiment, caplog):
     caplog.set_level(logging.INFO)
     order_from_text.train_slots(experiment, 0)
     assert "clap-slots, seed 0: made already" in caplog.text and "caption reader:" not in caplog.text
-    # Another seed's models have the same reader.
-    experiment.path("seed0/clap-slots/made.json").unlink()
-    again = order_from_text.train_slots(experiment, 0)["clap-slots"].reader.state_dict()
-    assert all(torch.equal(readers[0][name], again[name]) for name in again)
-    assert "caption reader: made already" in caplog.text and "captions, " not in caplog.text
 
 
 def test_a_profile_without_slots_is_told_so(experiment):

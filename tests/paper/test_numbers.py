@@ -102,6 +102,7 @@ def test_wordings_are_misread_in_seeds(summary):
     for entry in wordings.values():
         entry["per_seed"] = [45.0, 99.0]
     assert numbers.lookup(summary, "t-clap/misread") == "none"
+    assert numbers.lookup(summary, "t-clap/unseen by seed") == "45.0 and 99.0"
     wordings["{b} follows {a}"]["per_seed"] = [0.5, 24.9]
     wordings["before {b}, {a}"]["per_seed"] = [3.0, 100.0]
     wordings["unseen"]["per_seed"] = [0.5, 3.0]
