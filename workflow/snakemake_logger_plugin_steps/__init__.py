@@ -70,7 +70,7 @@ class LogHandler(LogHandlerBase):
             seconds = sum(count * _seconds(rule) for rule, count in steps.items())
             shape = "{percentage:3.0f} %|{bar}| {postfix}"
             self._bar = tqdm(total=seconds, bar_format=shape, file=sys.stderr, leave=False, disable=None)
-            self._print(f"{self._total} steps; what they print is in the run's folder logs/")
+            self._print(f"steps to run: {self._total}; what they print is in the run's folder logs/")
 
     def _finish(self, job: int) -> None:
         name, logs, began = self._jobs.pop(job, (None, [], 0.0))
