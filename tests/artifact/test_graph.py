@@ -80,18 +80,26 @@ class Graph:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@pytest.fixture
-def graph(tmp_path, parquet) -> Graph:
-    graph = Graph(tmp_path)
+def prepared(folder: Path) -> Graph:
+    graph = Graph(folder)
     made_up.write(graph.root / RUN)
     subprocess.run([sys.executable, "-c", STAMP_ALL], check=True, env=graph.environment, cwd=graph.root)
     return graph
 
 
+@pytest.fixture
+def graph(tmp_path, parquet) -> Graph:
+    return prepared(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory, parquet) -> Graph:
+    """For tests that change nothing."""
+    return prepared(tmp_path_factory.mktemp("graph"))
+
+
 def test_a_change_makes_again_what_depends_on_it_and_nothing_else(graph):
     assert graph.planned("all") == {}
-    shutil.rmtree(graph.root / ".snakemake", ignore_errors=True)
-    assert graph.planned("all") == {}, "nothing is kept elsewhere"
     graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
     # The figures that this module draws are made again, the tables, and the notebook that shows them.
     assert graph.planned("paper_inputs") == {"figure": 3, "tables_and_numbers": 1}
@@ -149,12 +157,12 @@ def test_a_run_that_was_killed_is_taken_up_by_the_same_command(graph):
         ({}, ("--cores", "0"), "CORES=0: expected at least one core"),
     ],
 )
-def test_bad_settings_are_refused_before_anything_is_touched(graph, environ, options, expected):
-    before = {path: path.read_bytes() for path in graph.root.rglob("*") if path.is_file()}
-    said = graph.snakemake(*options, code=1, **environ)
+def test_bad_settings_are_refused_before_anything_is_touched(untouched, environ, options, expected):
+    before = {path: path.read_bytes() for path in untouched.root.rglob("*") if path.is_file()}
+    said = untouched.snakemake(*options, code=1, **environ)
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert expected in line
-    after = {path: path.read_bytes() for path in graph.root.rglob("*") if path.is_file()}
+    after = {path: path.read_bytes() for path in untouched.root.rglob("*") if path.is_file()}
     assert {path: c for path, c in after.items() if ".snakemake" not in str(path)} == before
 
 

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.torch import load_file
+from notebook_runs import NOTEBOOKS, RUNNER, TABLE_FILES, call, graph, notebook, run
 
-from artifact import paths
 from artifact.experiment import Experiment
 from artifact.notebook.browser import ItemReader
-from figures.registry import RESULTS
-
-NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb"))
-RUNNER = paths.CHECKOUT / "workflow" / "run_notebook.py"
-TABLE_FILES = ("tables/table_1.tex", "tables/table_2.tex", "tables/table_3.tex", "numbers.tex")
-
-
-def call(root: Path, *command, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"TCLAP_ROOT": str(root), "TCLAP_BATCH": "1"} | environ
-    command = [sys.executable, *map(str, command)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
-
-
-def graph(root: Path, *options: str, **settings: str) -> subprocess.CompletedProcess:
-    """As `make reproduce` runs it."""
-    snakefile = paths.CHECKOUT / "workflow" / "Snakefile"
-    command = ["-m", "snakemake", "--snakefile", snakefile, "--directory", root, "--cores", "2", "--nolock"]
-    command += ["--rerun-triggers", "input", "--rerun-incomplete"]
-    found = os.pathsep.join([str(snakefile.parent), os.environ.get("PYTHONPATH", "")])
-    return call(root, *command, "--logger", "steps", *options, PYTHONPATH=found, **settings)
-
-
-def notebook(number: str) -> Path:
-    return next(path for path in NOTEBOOKS if path.name.startswith(number))
-
-
-def run(root: Path, number: str, *parameters: str) -> subprocess.CompletedProcess:
-    """The workflow's way."""
-    return call(root, RUNNER, notebook(number), root / f"{number}.ipynb", *parameters)
 
 
 def plain_papermill(root: Path, number: str, *options: str) -> subprocess.CompletedProcess:
@@ -237,48 +205,3 @@ def test_a_parameter_that_papermill_only_warns_of_is_refused_in_one_sentence(tmp
     assert sentence.startswith(
         "ValueError: notebook 04_evaluation has the unknown key 'sede', expected among profile"
     )
-
-
-def test_the_papers_graph_on_stand_in_weights(random_weights_2022, esc50_root, tmp_path, monkeypatch):
-    """The official architecture from ESC-50 to the paper, where every output says that it means nothing."""
-    monkeypatch.setenv("ESC50_ROOT", str(esc50_root))
-    for name in ("CLOTHO_ROOT", "AUDIOCAPS_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    settings = {"PROFILE": "paper-smoke", "BASE": "msclap-2022", "WEIGHTS": str(random_weights_2022)}
-    done = graph(tmp_path, **settings)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert re.search("^evaluation, seed 0: no retrieval on clotho: .*CLOTHO_ROOT", done.stderr, re.M)
-    warning = "random weights: these numbers mean nothing"
-    assert all((tmp_path / "figures" / f"{name}.pdf").is_file() for name in RESULTS)
-    for name in TABLE_FILES:
-        assert warning in (tmp_path / "paper" / name).read_text(), name
-    made = tmp_path / "runs" / "paper-smoke" / "msclap-2022"
-    executed = sorted(path for path in (made / "notebooks").iterdir() if "failed" not in path.name)
-    assert len(executed) == 2 * 7  # notebook 03 in two parts
-    for path in executed:
-        assert "random weights" in path.read_text().lower(), path.name
-    summary = json.loads((made / "summary.json").read_text())
-    assert summary["origin"]["random_weights"] and summary["origin"]["path"] == str(random_weights_2022)
-    assert set(summary["models"]) == {"clap", "clap-continued", "t-clap", "clap-slots", "t-clap-slots"}
-    report = call(tmp_path, "-m", "artifact", "report", "--profile", "paper-smoke", "--base", "msclap-2022")
-    assert report.stdout.startswith(warning.upper())
-    # The trunks stay where they are published: of every model the heads alone are kept.
-    weights = list(made.glob("seed0/*/weights.safetensors"))
-    assert len(weights) == 6
-    assert not any(
-        key.startswith(("audio_trunk.", "text_trunk.")) for file in weights for key in load_file(file)
-    )
-    again = graph(tmp_path, **settings)
-    assert again.returncode == 0 and "Every step is up to date." in again.stderr
-
-
-def test_real_recordings_through_papermill(esc50_root, tmp_path):
-    """Notebook 01 on real clips: ten classes in every fold, composites, questions."""
-    done = run(tmp_path, "01", 'profile="esc50"', f"esc50_root={json.dumps(str(esc50_root))}")
-    assert done.returncode == 0, done.stderr
-    data = tmp_path / "runs" / "esc50" / "compact" / "data"
-    clips, pairs = (pd.read_parquet(data / f"{name}.parquet") for name in ("clips", "pairs-test"))
-    assert clips["label"].nunique() == 10 and set(clips["split"]) == {"train", "validation", "test"}
-    assert clips.groupby("source")["split"].nunique().max() == 1
-    test_clips = set(clips.loc[clips["split"] == "test", "clip_id"])
-    assert set(pairs["clip_i"]) | set(pairs["clip_j"]) <= test_clips
