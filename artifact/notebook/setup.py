@@ -14,6 +14,14 @@ from figures.style import SHEET
 from tclap.progress import is_batch, made
 
 
+class _Lines(logging.Formatter):
+    """The message; of a warning also that it is one, by which the terminal of a run picks it out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname}: {text}" if record.levelno >= logging.WARNING else text
+
+
 def set_up(threads: int) -> None:
     """Set the threads torch computes with and the paper's style of figures.
 
@@ -26,7 +34,9 @@ def set_up(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if is_batch():
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stdout)
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(_Lines())
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
         for noisy in ("papermill", "httpx", "matplotlib"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     elif not made.handlers:
