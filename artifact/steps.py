@@ -24,7 +24,6 @@ from tclap import files
 from tclap.data.clips import load_clips
 from tclap.training.variants import BASE, VARIANTS
 
-SEED_STEPS = ("base_model", "post_pretraining", "evaluation", "order_from_text")
 NOTEBOOKS = {
     "data_construction": "01_data_construction",
     "base_model": "02_base_model",
@@ -102,7 +101,8 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
             trained.append(step("post_pretraining", model, seed=seed, names=names))
             found[f"post_pretraining-seed{seed}-{part}"] = trained[-1]
         found[f"evaluation-seed{seed}"] = step("evaluation", *trained, seed=seed)
-        found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, seed=seed)
+        if config.slots is not None:
+            found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, seed=seed)
     if ablates(config):
         found["other_base_models"] = step("other_base_models", data)
         slots = found[f"order_from_text-seed{config.seeds[0]}"]
