@@ -71,6 +71,11 @@ class Graph:
         counts = dict(line.split() for line in table[1].splitlines())
         return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "paper_inputs")}
 
+    def contents(self) -> dict[Path, bytes]:
+        """All files but snakemake's own."""
+        found = (path for path in self.root.rglob("*") if path.is_file() and ".snakemake" not in path.parts)
+        return {path: path.read_bytes() for path in found}
+
     def replace(self, file: str, before: str, after: str) -> None:
         """Change a text that stands once in a file of the copy; the file looks as old as it was."""
         path = self.checkout / file
@@ -158,12 +163,11 @@ def test_a_run_that_was_killed_is_taken_up_by_the_same_command(graph):
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_touched(untouched, environ, options, expected):
-    before = {path: path.read_bytes() for path in untouched.root.rglob("*") if path.is_file()}
+    before = untouched.contents()
     said = untouched.snakemake(*options, code=1, **environ)
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert expected in line
-    after = {path: path.read_bytes() for path in untouched.root.rglob("*") if path.is_file()}
-    assert {path: c for path, c in after.items() if ".snakemake" not in str(path)} == before
+    assert untouched.contents() == before
 
 
 def test_make_paper_says_what_to_install_before_it_does_anything(tmp_path):
