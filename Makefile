@@ -49,7 +49,7 @@ evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [
 		$${WEIGHTS:+--weights "$$WEIGHTS"} $${ROOT:+--root "$$ROOT"} --out "$$TCLAP_ROOT/runs/evaluate/$$BASE-$$DATA.parquet"
 
 test: .venv/ready lint ## run the test suite
-	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready ## check format, style and the direction of imports
 	$(BIN)/ruff format --check .
