@@ -21,7 +21,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     model_validator,
-)  # fmt: skip
+)
 
 from artifact import paths
 from tclap.data.clips import DATASETS, dataset_options
