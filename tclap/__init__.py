@@ -19,6 +19,7 @@ _HOMES = {
     "temporal_nce": "tclap.losses",
     "load_clips": "tclap.data.clips",
     "load_model": "tclap.models.registry",
+    "wrap": "tclap.models.wrapped",
 }
 __all__ = list(_HOMES)
 

@@ -1,4 +1,4 @@
-"""The interface that every audio-text model implements.
+"""The interface of models that are cut into trunks and heads, for post-pretraining.
 
 An encoder is a **trunk**, frozen in post-pretraining, and a **head**, trained in it:
 
@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tclap import files
-from tclap.arguments import at_least, rows_of, strings_of
+from tclap.models.encoder import Encoder
 from tclap.models.weights import load_exactly, make_header, read_header
-from tclap.models.windows import Windows
 
-MOST_CHANNELS = 8  # of one recording that is taken for a list of waveforms
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
 
 
@@ -38,20 +36,14 @@ class Tokens(NamedTuple):
     lengths: Tensor
 
 
-class AudioTextModel(nn.Module):
-    """Base of all models; a subclass sets the attributes and the four parts."""
+class AudioTextModel(Encoder, nn.Module):
+    """Base of the models that are cut into trunks and heads; a subclass sets the attributes and the parts."""
 
-    name: str  # for tclap.load_model
-    sample_rate: int  # in Hz, of the waveforms that the audio trunk takes
-    window: float  # in seconds, the length of audio that it takes at once
-    dim: int  # d, the width of an embedding
     config: dict[str, Any]  # plain values that build the model again
     # Prefixes of the parts that come from published weights. They are frozen, stay in evaluation mode
     # whatever train() says, and are not written by save().
     pretrained: tuple[str, ...] = ("text_trunk.",)
     origin: dict[str, Any] | None = None  # of those weights: path (None: the hub), sha256, revision
-    batch_size: int = 64  # how many waveforms the audio trunk takes at once without much memory
-    text_batch_size: int = 64  # and how many captions
     audio_trunk: nn.Module
     audio_head: nn.Module
     text_trunk: nn.Module
@@ -117,78 +109,25 @@ class AudioTextModel(nn.Module):
         """Embeddings ``[N, d]`` of captions; ``text`` makes their tokens: the trunk or what keeps them."""
         return self.embed_text(text(list(captions)))
 
-    @torch.no_grad()
-    def encode_audio(
-        self,
-        waveforms_or_paths: Tensor | np.ndarray | Sequence,
-        sample_rate: int | None = None,
-        batch_size: int | None = None,
-        *,
-        policy: str = "fit",
-        seed: int = 0,
-    ) -> Tensor:
-        """Embed audio: float32 ``[N, d]``, L2-normalised.
+    def embed_windows(self, waveforms: Tensor) -> Tensor:
+        """Embeddings ``[N, d]`` of waveforms ``[N, samples]`` of one length: the trunk, then the head."""
+        return self.embed_audio(self.audio_trunk(waveforms.to(self.log_scale.device)))
 
-        Args:
-            waveforms_or_paths: ``[N, samples]``, or a list, array or Series (by rows, whatever its index)
-                of mono waveforms ``[samples]`` or of file paths. Waveforms are floats in [-1, 1], or int16
-                or int32 PCM, which is scaled to that range.
-            sample_rate: of the waveforms in Hz; None: the model's own.
-            batch_size: number of waveforms in memory at a time; None: the model's own.
-            policy, seed: what becomes of audio that is not as long as the window, see
-                :class:`~tclap.models.windows.Windows`.
+    def embed_texts(self, captions: list[str]) -> Tensor:
+        """Embeddings ``[N, d]`` of captions: the trunk, then the head."""
+        return self.embed_captions(captions, self.text_trunk)
 
-        Raises:
-            TypeError: on one path, or what is no list.
-            ValueError: on empty, non-finite or wrongly shaped waveforms, samples so large that the
-                embedding overflows, an unknown policy, a batch size below 1, or audio longer than the
-                model can take at once.
-        """
-        shape = getattr(waveforms_or_paths, "shape", ())
-        if len(shape) == 2 and shape[1] <= MOST_CHANNELS < shape[0]:
-            raise ValueError(
-                f"got [samples, channels] = {list(shape)}, expected [N, samples]: average the channels and "
-                "pass [waveform]."
-            )
-        items = rows_of(waveforms_or_paths, "waveforms or paths")
-        at_least(1, batch_size=batch_size)
-        windows = Windows(self.sample_rate, self.window, policy, seed)
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
         was_training = self.training
         self.eval()
         try:
-            found = []
-            for batch in windows.batches(items, sample_rate, batch_size or self.batch_size):
-                embedded = self.embed_audio(
-                    self.audio_trunk(torch.from_numpy(batch).to(self.log_scale.device))
-                )
-                if not embedded.isfinite().all():
-                    peak = np.abs(batch).max()
-                    raise ValueError(f"samples of up to {peak:g} have no finite embedding, expected [-1, 1].")
-                found.append(embedded)
+            yield
         finally:
             self.train(was_training)
-        return torch.cat(found) if found else self.log_scale.new_zeros(0, self.dim)
 
-    @torch.no_grad()
-    def encode_text(self, captions: Sequence[str], batch_size: int | None = None) -> Tensor:
-        """Embed captions: ``[N, d]``, L2-normalised. Captions of like length share a batch.
-
-        ``captions`` are a list, array or Series (by rows, whatever its index) of strings; TypeError on one
-        string, or what is no list of strings, ValueError on a batch size below 1.
-        """
-        captions = strings_of(captions, "captions")
-        at_least(1, batch_size=batch_size)
-        batch_size, was_training = batch_size or self.text_batch_size, self.training
-        self.eval()
-        order = sorted(range(len(captions)), key=lambda n: len(captions[n]))
-        embeddings = self.log_scale.new_zeros(len(captions), self.dim)
-        try:
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                embeddings[rows] = self.embed_captions([captions[n] for n in rows], self.text_trunk)
-        finally:
-            self.train(was_training)
-        return embeddings
+    def _nothing(self) -> Tensor:
+        return self.log_scale.new_zeros(0, self.dim)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that post-pretraining trains: both heads and log τ."""

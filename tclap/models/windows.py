@@ -1,4 +1,4 @@
-"""From files or waveforms of any length to batches of the length that a model takes at once."""
+"""From files or waveforms of any length to windows of the length that a model takes at once."""
 
 from __future__ import annotations
 
@@ -11,59 +11,76 @@ import numpy as np
 import torch
 
 from tclap import audio
-from tclap.data.composites import POLICIES
+from tclap.arguments import at_least
+from tclap.data import composites
 
 PCM = (np.int16, np.int32)  # samples that soundfile and wave give unscaled
+POLICIES = (*composites.POLICIES, "cover")
+PADDINGS = ("repeat", "repeat-whole", "silence")
 
 
 @dataclass(frozen=True)
 class Windows:
     """A window policy: what becomes of audio that is not as long as the window.
 
-    Shorter audio is repeated. Of longer audio ``fit`` takes the most energetic window, ``full`` all, for
-    a model that can take it, ``msclap`` one at random, drawn from ``seed`` and the item's position.
+    Of longer audio ``fit`` takes the most energetic window, ``cover`` windows a ``hop`` apart, of which
+    the last ends with the recording, ``full`` all at once, for a model that can take it, ``msclap`` one at
+    random, drawn from ``seed`` and the item's position. Shorter audio is repeated and cut (``repeat``),
+    repeated as often as it fits whole and then padded (``repeat-whole``), or padded (``silence``).
     """
 
     sample_rate: int  # of the model, in Hz
     window: float  # in seconds
-    policy: str = "fit"  # one of tclap.data.composites.POLICIES
+    policy: str = "fit"
     seed: int = 0  # of the policy msclap
+    hop: float | None = None  # in seconds, of the policy cover; None: the window
+    padding: str = "repeat"
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {self.policy!r}.")
-
-    def batches(self, items: Sequence, sample_rate: int | None, size: int) -> Iterator[np.ndarray]:
-        """Waveforms ``[n ≤ size, samples]`` of one length each, in the order of the items.
-
-        Items are paths of audio files, or mono waveforms at ``sample_rate`` in Hz (None: the model's own), of
-        floats or PCM; one that is empty, not finite or of another shape is a ValueError.
-        """
-        for start in range(0, len(items), size):
-            numbered = enumerate(items[start : start + size], start)
-            fitted = [self.fitted(self._waveform(item, n, sample_rate), n) for n, item in numbered]
-            # Under "full" lengths differ, and a batch has one.
-            one_length = len({len(waveform) for waveform in fitted}) == 1
-            for group in [fitted] if one_length else [[waveform] for waveform in fitted]:
-                yield np.stack(group)
+        at_least(1 / self.sample_rate, hop=self.hop)
 
     def fitted(self, waveform: np.ndarray, position: int = 0) -> np.ndarray:
-        """The part of a waveform ``[samples]`` that the model is given; ``position`` is the item's."""
+        """The one window that a model is given of a waveform ``[samples]``, under any policy but cover."""
+        return self.cut(waveform, position)[0]
+
+    def cut(self, waveform: np.ndarray, position: int = 0) -> list[np.ndarray]:
+        """The windows that a model is given of a waveform ``[samples]``; ``position`` is the item's."""
         samples = round(self.window * self.sample_rate)
         if len(waveform) <= samples:
-            return audio.repeat_to(waveform, samples)
+            return [self._padded(waveform, samples)]
         if self.policy == "full":
-            return waveform
+            return [waveform]
+        last = len(waveform) - samples
+        if self.policy == "cover":
+            hop = samples if self.hop is None else max(round(self.hop * self.sample_rate), 1)
+            return [waveform[start : start + samples] for start in (*range(0, last, hop), last)]
         if self.policy == "msclap":
             generator = np.random.default_rng([self.seed, position])
-            start = int(generator.integers(len(waveform) - samples, endpoint=True))
+            start = int(generator.integers(last, endpoint=True))
         else:
             start = audio.most_energetic_start(waveform, samples)
-        return audio.crop(waveform, start, samples)
+        return [audio.crop(waveform, start, samples)]
 
-    def _waveform(self, item, position: int, sample_rate: int | None) -> np.ndarray:
+    def _padded(self, waveform: np.ndarray, samples: int) -> np.ndarray:
+        if self.padding == "repeat":
+            return audio.repeat_to(waveform, samples)
+        times = samples // len(waveform) if self.padding == "repeat-whole" else 1
+        whole = np.tile(waveform, times)
+        return np.pad(whole, (0, samples - len(whole)))
+
+
+def recordings(items: Sequence, sample_rate: int | None, wanted: int) -> Iterator[np.ndarray]:
+    """Mono waveforms ``[samples]`` at ``wanted`` Hz, one at a time.
+
+    Items are paths of audio files, or mono waveforms at ``sample_rate`` in Hz (None: ``wanted``), of floats
+    or PCM; one that is empty, not finite or of another shape is a ValueError.
+    """
+    for position, item in enumerate(items):
         if isinstance(item, (str, Path)):
-            return audio.read(item, self.sample_rate)
+            yield audio.read(item, wanted)
+            continue
         waveform = np.asarray(item.detach().cpu() if isinstance(item, torch.Tensor) else item)
         found = f"{waveform.dtype} of shape {waveform.shape}"
         if waveform.dtype in PCM:
@@ -81,5 +98,4 @@ class Windows:
             raise ValueError(f"item {position} has samples that are not finite in float32, expected [-1, 1].")
         if not waveform.any():
             warnings.warn("a waveform is silent: all its samples are zero.", UserWarning, stacklevel=2)
-        given = self.sample_rate if sample_rate is None else sample_rate
-        return audio.resample(waveform, given, self.sample_rate)
+        yield audio.resample(waveform, wanted if sample_rate is None else sample_rate, wanted)

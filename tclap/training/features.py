@@ -156,7 +156,9 @@ class AudioFeatures:
 
     def _waveform(self, item: Sound | Whole) -> np.ndarray:
         if isinstance(item, Whole):
-            return Windows(self.model.sample_rate, self.model.window).fitted(self.clip_audio(item.clip_id))
+            return Windows(self.model.sample_rate, self.model.window, padding=self.model.padding).fitted(
+                self.clip_audio(item.clip_id)
+            )
         return waveform_of(item, self.clip_audio, self.model.window)
 
     def _described(self, item: Sound | Whole) -> list:

@@ -144,7 +144,7 @@ def test_sizes_below_one_and_unknown_policies(tiny_model):
         for size in (0, -1):
             with pytest.raises(ValueError, match=f"batch_size is {size}, expected at least 1"):
                 encode(given, batch_size=size)
-    with pytest.raises(ValueError, match="policy must be one of fit, full, msclap, got 'crop'"):
+    with pytest.raises(ValueError, match="policy must be one of fit, full, msclap, cover, got 'crop'"):
         tiny_model.encode_audio(noise(1), policy="crop")
 
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from tclap.models.windows import Windows
+from tclap.models.windows import Windows, recordings
 
 RATE, WINDOW = 1000, 0.02  # 20 samples
 
@@ -24,8 +24,8 @@ def starts(parts: np.ndarray) -> list[int]:
     return [round(1024 * part[0]) - 1 for part in parts.astype(np.float64)]
 
 
-def all_of(windows: Windows, items: list, rate: int | None = None, size: int = 3) -> list[np.ndarray]:
-    return [waveform for batch in windows.batches(items, rate, size) for waveform in batch]
+def all_of(items: list, rate: int | None = None) -> list[np.ndarray]:
+    return list(recordings(items, rate, RATE))
 
 
 @pytest.mark.parametrize("policy", ["fit", "full", "msclap"])
@@ -55,30 +55,41 @@ def test_msclaps_window_is_drawn_from_seed_and_position():
     assert drawn[:20] != starts(np.stack([other.fitted(ramp(40), n) for n in range(20)]))
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 99])
-def test_batches_keep_the_order_and_their_size_does_not_show(size):
-    items = [ramp(length) for length in (50, 5, 20, 45, 21)]
-    windows = Windows(RATE, WINDOW, "msclap", seed=1)
-    batches = list(windows.batches(items, None, size))
-    assert [len(batch) for batch in batches] == [min(size, 5 - n) for n in range(0, 5, size)]
-    expected = [windows.fitted(item, n) for n, item in enumerate(items)]
-    np.testing.assert_array_equal(np.concatenate(batches), np.stack(expected))
-    assert list(windows.batches([], None, size)) == []
+@pytest.mark.parametrize(
+    ("length", "hop", "expected"),
+    [
+        (20, None, [0]),
+        (21, None, [0, 1]),
+        (40, None, [0, 20]),
+        (45, None, [0, 20, 25]),
+        (45, 0.01, [0, 10, 20, 25]),
+    ],
+)
+def test_cover_leaves_nothing_out(length, hop, expected):
+    cut = Windows(RATE, WINDOW, "cover", hop=hop).cut(ramp(length))
+    assert starts(np.stack(cut)) == expected and all(len(part) == 20 for part in cut)
+    assert {n for start in expected for n in range(start, start + 20)} == set(range(length))
 
 
-def test_full_length_audio_shares_a_batch_only_where_lengths_agree():
-    items = [ramp(length) for length in (30, 30, 25, 30, 5, 20)]
-    batches = list(Windows(RATE, WINDOW, "full").batches(items, None, 2))
-    assert [batch.shape for batch in batches] == [(2, 30), (1, 25), (1, 30), (2, 20)]
-    np.testing.assert_array_equal(batches[1][0], ramp(25))
-    np.testing.assert_array_equal(batches[3][0], np.resize(ramp(5), 20))
+def test_full_takes_longer_audio_whole():
+    np.testing.assert_array_equal(Windows(RATE, WINDOW, "full").fitted(ramp(30)), ramp(30))
+
+
+def test_short_audio_is_padded_as_a_models_library_does_it():
+    for padding, expected in {
+        "repeat-whole": [*ramp(8), *ramp(8), 0, 0, 0, 0],
+        "silence": [*ramp(8), *[0] * 12],
+    }.items():
+        np.testing.assert_array_equal(
+            Windows(RATE, WINDOW, padding=padding).fitted(ramp(8)), np.float32(expected)
+        )
 
 
 def test_waveforms_come_as_arrays_tensors_pcm_or_files(tmp_path):
     soundfile.write(tmp_path / "clip.wav", ramp(20), RATE, subtype="FLOAT")
     kinds = [ramp(20), ramp(20).astype(np.float64), torch.from_numpy(ramp(20)).requires_grad_()]
     kinds += [(ramp(20) * 2**15).astype(np.int16), torch.from_numpy((ramp(20) * 2.0**31).astype(np.int32))]
-    found = all_of(Windows(RATE, WINDOW), [*kinds, tmp_path / "clip.wav", str(tmp_path / "clip.wav")])
+    found = all_of([*kinds, tmp_path / "clip.wav", str(tmp_path / "clip.wav")])
     for waveform in found:
         assert waveform.dtype == np.float32
         np.testing.assert_array_equal(waveform, ramp(20))
@@ -88,7 +99,7 @@ def test_other_rates_are_resampled_and_files_have_their_own(tmp_path):
     time = np.arange(80) / 4000
     tone = np.sin(2 * np.pi * 100 * time).astype(np.float32)
     soundfile.write(tmp_path / "clip.wav", tone, 4000, subtype="FLOAT")
-    found = all_of(Windows(RATE, WINDOW), [tone, tmp_path / "clip.wav"], 4000)
+    found = all_of([tone, tmp_path / "clip.wav"], 4000)
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
     assert np.abs(found[0] - np.sin(2 * np.pi * 100 * np.arange(20) / RATE))[4:-4].max() < 0.05
 
@@ -103,9 +114,9 @@ def test_other_rates_are_resampled_and_files_have_their_own(tmp_path):
 )
 def test_what_is_no_waveform_is_refused(waveform, found):
     with pytest.raises(ValueError, match=f"item 1 {found}"):
-        all_of(Windows(RATE, WINDOW), [ramp(20), waveform])
+        all_of([ramp(20), waveform])
 
 
 def test_silence_is_warned_of():
     with pytest.warns(UserWarning, match="silent"):
-        all_of(Windows(RATE, WINDOW), [np.zeros(20, np.float32)])
+        all_of([np.zeros(20, np.float32)])
