@@ -18,7 +18,7 @@ def run(code: str) -> str:
 
 def test_public_names_are_what_their_modules_hold():
     assert set(tclap.__all__) == {
-        "add_slots", "clip_loss", "evaluate", "fine_tune", "load_clips", "load_model", "temporal_nce",
+        "add_slots", "clip_loss", "evaluate", "fine_tune", "load_clips", "load_model", "temporal_nce", "wrap",
     }  # fmt: skip
     for name, home in (
         ("clip_loss", "losses"),
