@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = options.pop("command")
     try:
         {"evaluate": _evaluate, "features": _features}[command](**options)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         parser.exit(1, f"error: {error}\n")
 
 

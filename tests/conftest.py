@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import made_up
 import pandas as pd
 import pytest
 
@@ -183,6 +182,8 @@ def random_weights_2023(hub_root, tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture
 def summary() -> dict:
     """A made-up summary that the test may change."""
+    import made_up
+
     return made_up.summary()
 
 
@@ -205,4 +206,6 @@ def root(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def run(root, parquet) -> Path:
     """A complete made-up run in the place where a real one would be."""
+    import made_up
+
     return made_up.write(root / "runs" / "synthetic" / "compact")

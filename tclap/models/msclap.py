@@ -11,7 +11,8 @@ trained       ``fc1``, last BERT layer,   last norm of HTSAT, last GPT-2 block a
 
 (Elizalde et al., arXiv 2206.04769 and 2309.05767.) The encoders are made of the msclap package's layers and
 configuration; its reading of files, random windows, padding of every caption and ``torchaudio`` are not
-used. What is trained is the published preset of T-CLAP's authors.
+used. Its pins on numpy, pandas and transformers need not hold: with newer ones, ``pip install torchlibrosa``
+and ``pip install --no-deps msclap``. What is trained is the published preset of T-CLAP's authors.
 
 Weights: ``CLAP_weights_2022.pth`` and ``CLAP_weights_2023.pth`` of the hub's ``microsoft/msclap``. They
 hold the text encoders too, of which only configuration and tokenizer are needed: from
@@ -48,10 +49,15 @@ FRONT = ("sampling_rate", "window_size", "hop_size", "mel_bins", "fmin", "fmax",
 
 
 def _package() -> Path:
-    found = importlib.util.find_spec("msclap")
-    if found is None:
-        raise ModuleNotFoundError("msclap-2022 and -2023 need the package msclap: pip install msclap.")
-    return Path(found.submodule_search_locations[0])
+    """The folder of the msclap package; ModuleNotFoundError where it or what its layers import is missing."""
+    found = {name: importlib.util.find_spec(name) for name in ("msclap", "torchlibrosa", "librosa")}
+    missing = [name for name, spec in found.items() if spec is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"msclap's models need {' and '.join(missing)}, expected after pip install torchlibrosa and "
+            "pip install --no-deps msclap."
+        )
+    return Path(found["msclap"].submodule_search_locations[0])
 
 
 @lru_cache(maxsize=1)
@@ -190,6 +196,7 @@ class Msclap(AudioTextModel):
     pretrained = ("audio_trunk.", "text_trunk.")
     batch_size = 16
     moved: dict[str, str]  # prefixes of our names and msclap's
+    landmark: str  # msclap's name of a weight that only this version has
 
     def __init__(self, readout: str = "published") -> None:
         super().__init__()
@@ -220,9 +227,11 @@ class Msclap(AudioTextModel):
         from its cache or the hub.
 
         Raises:
+            ModuleNotFoundError: when the package msclap or one that its layers need is missing.
             OSError: when weights, configuration or tokenizer are missing or not readable.
             ValueError: when the weights are damaged, hold code, or are another model's.
         """
+        _package()  # before a download
         if weights is None:
             file = f"CLAP_weights_{cls.name[-4:]}.pth"
             with in_one_sentence(f"{file} of the hub's {REPOSITORY}", "give the path of the file as weights"):
@@ -231,6 +240,9 @@ class Msclap(AudioTextModel):
         else:
             path, revision = Path(weights), None
         content = read_weights(path, "model")
+        for other in (Msclap2022, Msclap2023):
+            if other is not cls and other.landmark in content["model"]:
+                raise ValueError(f"{path} holds weights of {other.name!r}, expected {cls.name!r}.")
         model = cls(readout)
         model._load_official(content["model"], path)
         model.origin = {
@@ -275,7 +287,8 @@ def _text_encoder(name: str) -> tuple[nn.Module, Any]:
         # Without False, transformers asks on standard input whether to run a folder's own code.
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    return AutoModel.from_config(config), tokenizer
+    # In transformers 5 a GPT-2 layer without a mask is causal with sdpa, but not with eager attention.
+    return AutoModel.from_config(config, attn_implementation="sdpa"), tokenizer
 
 
 _COMMON = {
@@ -291,6 +304,7 @@ class Msclap2022(Msclap):
     """Cnn14 and BERT."""
 
     name = "msclap-2022"
+    landmark = "audio_encoder.base.fc1.weight"
     moved = _COMMON | {
         "audio_head.fc1.": "audio_encoder.base.fc1.",
         "text_head.layer.": "caption_encoder.base.encoder.layer.11.",
@@ -311,6 +325,7 @@ class Msclap2023(Msclap):
     """HTSAT and GPT-2."""
 
     name = "msclap-2023"
+    landmark = "audio_encoder.base.htsat.norm.weight"
     moved = _COMMON | {
         "audio_head.norm.": "audio_encoder.base.htsat.norm.",
         "text_head.layer.": "caption_encoder.base.h.11.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -19,7 +20,8 @@ import transformers
 from torch.nn.functional import normalize
 
 from tclap import audio, files
-from tclap.models.msclap import Gpt2Trunk, Msclap2023
+from tclap.cli import main
+from tclap.models.msclap import Gpt2Trunk, Msclap2022, Msclap2023
 from tclap.models.registry import load_model
 from tclap.slots.model import SlotModel
 from tclap.slots.training import any_words
@@ -178,6 +180,58 @@ def test_a_broken_torchaudio_is_not_met_and_the_process_stays_as_found(tmp_path)
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
 
 
+# On every stack
+
+
+@pytest.mark.parametrize("missing", [["msclap"], ["torchlibrosa"], ["torchlibrosa", "librosa"]], ids=str)
+def test_missing_packages_and_how_to_install_them(monkeypatch, capsys, missing):
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    expected = (
+        f"need {' and '.join(missing)}, expected after pip install torchlibrosa and pip install --no-deps"
+    )
+    with pytest.raises(ModuleNotFoundError, match=expected):
+        load_model("msclap-2022")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--model", "msclap-2023", "--weights", "x.pth"])
+    assert "error: msclap's models need" in capsys.readouterr().err
+
+
+def drawn(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with text weights that no version of transformers has drawn; norms stay as they are."""
+    draw = torch.Generator().manual_seed(0)
+    named = {model.official_name(name): parameter for name, parameter in model.named_parameters()}
+    with torch.no_grad():
+        for name in sorted(named):
+            if name.startswith("caption_encoder.") and named[name].ndim == 2:
+                named[name].copy_(0.03 * torch.randn(named[name].shape, generator=draw))
+    return model
+
+
+TEXT_OF_4_57 = {  # first four values of three captions, with transformers 4.57.6
+    "2022": [
+        [0.0148255, -0.0132444, 0.0169532, 0.0116105],
+        [0.0142350, 0.0045550, 0.0112921, -0.0007159],
+        [0.0103635, -0.0152730, 0.0186110, 0.0274524],
+    ],
+    "2023": [
+        [0.0059321, 0.0496125, -0.0048506, 0.0498893],
+        [0.0095605, 0.0407921, -0.0074825, 0.0426764],
+        [0.0507130, 0.0233424, 0.0289212, 0.0068927],
+    ],
+}
+
+
+def test_text_embeddings_are_those_of_transformers_4_57(version, hub_root, tmp_path, monkeypatch):
+    shutil.copytree(hub_root, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("*/config.json"):  # eager attention of a single layer is not the same in 5
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"attn_implementation": "eager"}))
+    monkeypatch.setenv("TCLAP_HUB", str(tmp_path))
+    model = drawn({"2022": Msclap2022, "2023": Msclap2023}[version]())
+    embeddings = model.encode_text(["a dog", "a dog barks while it rains", "stop!"])
+    assert furthest(embeddings[:, :4], torch.tensor(TEXT_OF_4_57[version])) <= 1e-5
+
+
 # Trunk and head
 
 
@@ -293,8 +347,10 @@ def test_where_the_weights_came_from(model, checkpoint):
 
 
 def test_a_checkpoint_of_the_other_version(random_weights_2022, random_weights_2023):
-    with pytest.raises(ValueError, match=r"msclap-2023\.pth does not fit .*bn0.*htsat"):
-        load_model("msclap-2022", random_weights_2023)
+    for name, path in (("2022", random_weights_2023), ("2023", random_weights_2022)):
+        expected = f"holds weights of '{path.stem}', expected 'msclap-{name}'"
+        with pytest.raises(ValueError, match=expected):
+            load_model(f"msclap-{name}", path)
 
 
 @pytest.mark.parametrize("present", [(), ("config.json",), ("config.json", "vocab.json")], ids=str)
