@@ -215,13 +215,15 @@ def test_repeat_and_crop():
 @settings(deadline=None)
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=40), st.integers(1, 45))
 def test_most_energetic_start_equals_brute_force(values, n):
-    x = np.array(values, np.float32)
-    starts = range(max(1, len(values) - n + 1))
-    energies = [sum(v * v for v in values[s : s + n]) for s in starts]
-    assert audio.most_energetic_start(x, n) == energies.index(max(energies))
-    # Squares that are no binary fractions: ties must survive the rounding of a running sum.
-    assert audio.most_energetic_start(x * np.float32(0.1), n) == energies.index(max(energies))
-    assert audio.most_energetic_start(np.full(100000, x[0] * np.float32(0.1)), n) == 0
+    def brute_force(values):
+        energies = [sum(v * v for v in values[s : s + n]) for s in range(max(1, len(values) - n + 1))]
+        return energies.index(max(energies))
+
+    assert audio.most_energetic_start(np.array(values, np.float32), n) == brute_force(values)
+    # Squares that are no binary fractions, all the same: ties must survive the rounding of a running sum.
+    signs = np.sign(values)
+    assert audio.most_energetic_start(signs * np.float32(0.1), n) == brute_force(signs.tolist())
+    assert audio.most_energetic_start(np.full(100000, values[0] * np.float32(0.1)), n) == 0
 
 
 def test_concatenate():
