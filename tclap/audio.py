@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,11 @@ from tclap import files
 # Writers that stream to a pipe leave at least this size (ffmpeg: all bits set; SoX: just under 2 GiB).
 _UNKNOWN_SIZE = 0x7FFFF000
 _LARGEST_OGG_PAGE = 65307
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+# FFmpeg's names of the containers left to PyAV: their headers promise a length, unlike raw streams, and they
+# refer to no other files, unlike playlists.
+_CONTAINERS = "mov,matroska,asf"
+_CODEC_DELAY = 0.25  # seconds that a header may promise beyond what is decoded
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,11 @@ def check(path: str | Path) -> Info:
 
     Raises FileNotFoundError when there is no such file, ValueError when it is empty, not audio, holds no
     samples, is truncated, or is a stream whose header does not tell its length. Only :func:`read` finds NaN
-    or infinity, and damage in the middle of a compressed stream.
+    or infinity, and damage in the middle of a compressed stream. What PyAV reads is decoded whole.
     """
     with _opened(path) as file, _refusing_truncation(path):
+        if file is None:
+            return _decoded(path)[0]
         if _is_cut_short(path):
             raise EOFError
         if file.frames == 0:
@@ -56,14 +63,17 @@ def check(path: str | Path) -> Info:
 
 
 def read(path: str | Path, sample_rate: int | None = None) -> np.ndarray:
-    """Read an audio file (WAV, FLAC, Ogg, … at any rate and bit depth) as mono float32 ``[samples]``.
+    """Read an audio file (WAV, FLAC, MP3, Ogg, … at any rate and bit depth) as mono float32 ``[samples]``.
 
-    Channels are averaged, then resampled to ``sample_rate`` in Hz; None keeps the file's own rate. Silence is
-    returned with a UserWarning. Raises the errors of :func:`check`, and ValueError on NaN or infinity.
+    With PyAV installed also the first audio stream of m4a, mp4, mov, webm, mka, mkv or wma. Channels are
+    averaged, then resampled to ``sample_rate`` in Hz; None keeps the file's own rate. Silence is returned
+    with a UserWarning. Raises the errors of :func:`check`, and ValueError on NaN or infinity.
     """
-    header = check(path)
     with _opened(path) as file, _refusing_truncation(path):
-        channels = file.read(dtype="float32", always_2d=True)
+        if file is None:
+            header, channels = _decoded(path)
+        else:
+            header, channels = check(path), file.read(dtype="float32", always_2d=True)
         if len(channels) < header.frames:
             raise EOFError
     if not np.isfinite(channels).all():
@@ -158,7 +168,8 @@ def _waveform(x: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile | None]:
+    """The file; None where libsndfile does not know its format."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no audio file {path}.")
@@ -166,11 +177,50 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise ValueError(f"{path} is empty: the file has 0 bytes.")
     try:
         file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:
+    except (soundfile.LibsndfileError, TypeError):
         # TypeError: soundfile takes a name that ends in .raw for headerless samples of unknown rate.
-        raise ValueError(f"{path} is not an audio file that can be read: {error}") from error
-    with file:
-        yield file
+        file = nullcontext()
+    with file as opened:
+        yield opened
+
+
+def _decoded(path: str | Path) -> tuple[Info, np.ndarray]:
+    """Header and samples ``[frames, 1]``, channels averaged, of a container's first audio stream, by PyAV.
+
+    Raises EOFError on truncation and damage, ValueError otherwise.
+    """
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{path} is not an audio file that libsndfile reads: pip install av for m4a, mp4, webm, wma and "
+            "the like, or convert it to WAV with ffmpeg."
+        ) from None
+    try:  # "file:", as FFmpeg takes the name 10:30.m4a for a protocol's
+        container = av.open(f"file:{path}", options={"format_whitelist": _CONTAINERS})
+    except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: undecodable tags, before PyAV 19
+        reason = getattr(error, "strerror", error)
+        raise ValueError(f"{path} is not an audio file that can be read: {reason}.") from error
+    with container:
+        if not container.streams.audio:
+            raise ValueError(f"{path} has no audio stream.")
+        stream = container.streams.audio[0]
+        planar = av.AudioResampler(format="fltp", rate=stream.rate)
+        try:
+            blocks = (block for frame in container.decode(stream) for block in planar.resample(frame))
+            parts = [block.to_ndarray().mean(axis=0) for block in blocks]
+        except (av.FFmpegError, ValueError) as error:  # ValueError: rate or layout change on the way
+            raise EOFError from error
+        # A container says how long its longest stream is, and not always how long each one is.
+        alone = container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0
+        promised = float(stream.duration * stream.time_base) if stream.duration else alone
+        frames = sum(map(len, parts))
+        if frames < (promised - _CODEC_DELAY) * stream.rate or _is_cut_short(path):
+            raise EOFError
+        if frames == 0:
+            raise ValueError(f"{path} is an audio file without any samples.")
+        info = Info(stream.rate, stream.channels, frames, container.format.name, stream.codec_context.name)
+        return info, np.concatenate(parts)[:, None]
 
 
 @contextmanager
@@ -182,9 +232,9 @@ def _refusing_truncation(path: str | Path) -> Iterator[None]:
 
 
 def _is_cut_short(path: str | Path) -> bool:
-    """Whether a RIFF or Ogg file ends before its container says.
+    """Whether a RIFF, Ogg or ASF file ends before its container says.
 
-    libsndfile takes what is there of such a file and reports a shorter length without any error.
+    libsndfile and FFmpeg take what is there of such a file and report a shorter length without any error.
     """
     with open(path, "rb") as file:
         size = file.seek(0, 2)
@@ -206,4 +256,8 @@ def _is_cut_short(path: str | Path) -> bool:
             page = b"OggS" + file.read().rpartition(b"OggS")[2]
             complete = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
             return not (complete and page[5] & 4)
+        elif magic == b"\x30\x26\xb2\x75":
+            # The properties object: GUID, size, the file's id, the file's size.
+            _, found, properties = file.read(65536).partition(_ASF_PROPERTIES)
+            return bool(found) and int.from_bytes(properties[24:32], "little") > size
     return False

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import struct
+import sys
 import warnings
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -49,6 +51,115 @@ def test_read_resamples(tmp_path, rate, target):
     np.testing.assert_allclose(x[inner], expected[inner], atol=2e-3)
     with pytest.raises(ValueError, match="positive"):
         audio.read(path, 0)
+
+
+def write_container(path, codec, rate=48000, *, sound=True, picture=None, movflags=""):
+    """Two seconds: 300 Hz at 0.3 to the left, 1000 Hz at 0.5 to the right; ``picture``: a video codec."""
+    with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
+        streams = []
+        if picture:
+            stream = container.add_stream(picture, rate=10, width=64, height=64, pix_fmt="yuv420p")
+            images = [av.VideoFrame(64, 64, "yuv420p") for _ in range(20)]
+            for n, image in enumerate(images):
+                image.pts = n
+            streams.append((stream, images))
+        if sound:
+            phase = 2 * np.pi * np.arange(2 * rate) / rate
+            stereo = np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)]).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(stereo, format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts = rate, 0
+            stream = container.add_stream(codec, rate=rate, layout="stereo")
+            stream.bit_rate = 128_000
+            streams.append((stream, [frame]))
+        for stream, frames in streams:
+            for frame in [*frames, None]:
+                container.mux(stream.encode(frame))
+    return path
+
+
+CONTAINERS = [  # name, codec, rate, video codec
+    ("x.m4a", "aac", 44100, None),
+    ("x.m4a", "alac", 16000, None),
+    ("x.mp4", "aac", 44100, "mpeg4"),
+    ("x.mov", "pcm_s16le", 16000, None),
+    ("x.webm", "libopus", 48000, None),
+    ("x.webm", "libopus", 48000, "libvpx"),
+    ("x.wma", "wmav2", 44100, None),
+    ("x.mka", "flac", 22050, None),
+    ("10:30.mkv", "aac", 22050, "mpeg4"),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "rate", "picture"), CONTAINERS)
+def test_containers_are_read_with_pyav(tmp_path, monkeypatch, name, codec, rate, picture):
+    write_container(tmp_path / name, codec, rate, picture=picture)
+    monkeypatch.chdir(tmp_path)
+    x, header = audio.read(name), audio.check(name)
+    assert x.dtype == np.float32 and x.shape == (header.frames,)
+    assert header.sample_rate == rate and header.channels == 2 and header.subtype in codec
+    assert abs(len(x) - 2 * rate) <= 2048
+    # A second from the middle: the bins of a spectrum are whole Hz.
+    spectrum = np.abs(np.fft.rfft(x[rate // 2 :][:rate])) / (rate / 2)
+    assert set(np.argsort(spectrum)[-2:]) == {300, 1000}
+    np.testing.assert_allclose(spectrum[[300, 1000]], [0.15, 0.25], rtol=0.05)
+    assert abs(len(audio.read(name, 8000)) - 16000) <= 8000 * 2048 / rate
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "opus", "aiff", "au", "m4a", "webm", "wma"])
+def test_ten_formats(tmp_path, suffix):
+    codecs, path = {"m4a": "aac", "webm": "libopus", "wma": "wmav2"}, tmp_path / f"x.{suffix}"
+    if suffix in codecs:
+        write_container(path, codecs[suffix])
+    else:
+        phase = 2 * np.pi * np.arange(96000) / 48000
+        stereo = np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)], axis=1)
+        kind = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+        soundfile.write(path, stereo, 48000, **kind)
+    x = audio.read(path)
+    spectrum = np.abs(np.fft.rfft(x[24000:72000]))
+    assert abs(len(x) - 96000) <= 2304 and set(np.argsort(spectrum)[-2:]) == {300, 1000}
+
+
+@pytest.mark.parametrize("function", [audio.read, audio.check])
+@pytest.mark.parametrize(
+    ("name", "codec", "flags"),
+    [
+        ("x.m4a", "aac", ""),
+        ("x.m4a", "alac", "faststart"),
+        ("x.webm", "libopus", ""),
+        ("x.wma", "wmav2", ""),
+        ("x.mka", "flac", ""),
+    ],
+)
+def test_damaged_containers(tmp_path, function, name, codec, flags):
+    data = write_container(tmp_path / name, codec, movflags=flags).read_bytes()
+    middle = slice(len(data) // 3, len(data) // 2)
+    zeroed = data[: middle.start] + bytes(middle.stop - middle.start) + data[middle.stop :]
+    for content in (data[: len(data) // 10], data[: len(data) // 2], zeroed):
+        (tmp_path / name).write_bytes(content)
+        damaged = rf"^\S*{name} (is truncated or damaged: .*|is not an audio file that can be read: .*)\.$"
+        with pytest.raises(ValueError, match=damaged):
+            function(tmp_path / name)
+
+
+def test_containers_without_sound_and_playlists(tmp_path):
+    with pytest.raises(ValueError, match=r"film\.mp4 has no audio stream\.$"):
+        audio.read(write_container(tmp_path / "film.mp4", None, sound=False, picture="mpeg4"))
+    soundfile.write(tmp_path / "private.wav", noise(4000), 16000)
+    for name, content in (
+        ("list.m3u8", "#EXTM3U\n#EXTINF:1,\nprivate.wav\n"),
+        ("list.ffconcat", "ffconcat version 1.0\nfile private.wav\n"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match="is not an audio file"):
+            audio.read(tmp_path / name)
+
+
+def test_without_pyav_the_error_says_what_to_do(tmp_path, monkeypatch):
+    path = write_container(tmp_path / "x.m4a", "aac")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"x\.m4a is not .* pip install av .* or convert it to WAV"):
+        audio.read(path)
 
 
 def test_check_gives_the_header(tmp_path):

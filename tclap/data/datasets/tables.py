@@ -19,7 +19,7 @@ from tclap.data.download import fetch
 log = logging.getLogger(__name__)
 
 # Of several files of one stem the first of these wins.
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".webm", ".mka", ".mkv", ".wma")
 
 
 def locate(root: str | Path | None, name: str) -> Path:

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from tclap.data.clips import COLUMNS, load_clips
-from tclap.data.datasets import audiocaps
+from tclap.data.datasets import audiocaps, tables
 
 # Ids that a spreadsheet or pandas would take for numbers, formulas or missing values.
 ROWS = {
@@ -110,3 +110,10 @@ def test_official_captions(audiocaps_root):
         {"size": [4875, 49838, 2475], "nunique": [975, 49838, 495]}, index=["test", "train", "validation"]
     )
     pd.testing.assert_frame_equal(counts, expected, check_names=False)
+
+
+def test_files_as_a_download_names_them(tmp_path):
+    for name in ("a.m4a", "a.wav", "b.WEBM", "c.opus", "d.txt"):
+        (tmp_path / name).touch()
+    expected = {"a": "a.wav", "b": "b.WEBM", "c": "c.opus"}
+    assert tables.audio_files(tmp_path) == {stem: tmp_path / name for stem, name in expected.items()}
