@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tclap", description="A sense of time for audio-language models.")
     commands = parser.add_subparsers(required=True, dest="command")
     evaluate = commands.add_parser("evaluate", help="any model, by the temporal benchmark")
-    evaluate.add_argument("--model", required=True, help="a model's name, such as msclap-2022")
+    evaluate.add_argument("--model", required=True, help="a name that load_model takes, such as msclap-2022")
     evaluate.add_argument("--weights", help="published weights, or a checkpoint of this project")
     evaluate.add_argument("--data", default="synthetic", choices=list(DATASETS), help="a data set")
     evaluate.add_argument("--root", help="the data set's folder (default: its own)")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,51 +21,87 @@ MODELS = {
     "compact": "tclap.models.compact:Compact",
     "msclap-2022": "tclap.models.msclap:Msclap2022",
     "msclap-2023": "tclap.models.msclap:Msclap2023",
-    "laion-clap": "tclap.models.laion:Laion",
 }
+CLAP_MODEL = "tclap.models.transformers:TransformersClap"  # of an id on the hub, or a folder
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 SLOTS = "tclap.slots.model:SlotModel"  # what a checkpoint with slots is wrapped in
 
 
 def load_model(
-    name: str, weights: str | Path | None = None, device: str | torch.device | None = None, **options: Any
+    name: str | Path,
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+    **options: Any,
 ) -> AudioTextModel:
     """Load a model by name.
 
+    ========================================  ==========================================================
+    name                                      model
+    ========================================  ==========================================================
+    ``compact``                               the embedded default (:mod:`tclap.models.compact`)
+    ``msclap-2022``, ``msclap-2023``          Microsoft's CLAP (:mod:`tclap.models.msclap`)
+    ``laion/clap-htsat-fused``, or any id on  a ``ClapModel`` of transformers
+    the hub, or the path of a folder          (:mod:`tclap.models.transformers`)
+    ========================================  ==========================================================
+
     Args:
-        name: ``compact``, ``msclap-2022``, ``msclap-2023`` or ``laion-clap``.
-        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or published weights (see
-            the model's module). None: the published ones of the hub, or for ``compact`` freshly
-            initialised ones.
+        name: one of the table.
+        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or of an msclap its published
+            file. None: the published weights, for ``compact`` freshly initialised ones.
         device: where to put it; None: the CPU.
-        options: configuration of the model (see its module); with a checkpoint of ours also
-            ``pretrained``, where the published weights lie that it was made on.
+        options: configuration of the model (see its module); of an msclap, with a checkpoint of ours, also
+            ``pretrained``, the published file that it was made on.
+
+    Returns:
+        The model; ``loaded_from`` says what loads the same again, its name and path as strings.
 
     Raises:
         ValueError: on an unknown name or option, or weights that are damaged, edited or another model's.
         OSError: when the weights are missing.
     """
-    if name not in MODELS:
-        raise ValueError(f"base model must be one of {', '.join(MODELS)}, got {name!r}.")
-    model_class = _imported(MODELS[name])
+    name, folder_or_id = _resolved(str(name))
+    model_class = _imported(CLAP_MODEL if folder_or_id else MODELS[name])
     is_published = "audio_trunk." in model_class.pretrained
-    ours = weights is not None and not (is_published and Path(weights).suffix != ".safetensors")
+    theirs = is_published and not folder_or_id and Path(weights or "").suffix != ".safetensors"
+    ours = weights is not None and not theirs
     source = model_class.from_pretrained if is_published else model_class
     accepted = [option for option in inspect.signature(source).parameters if option != "weights"]
-    accepted += ["pretrained"] if ours and is_published else []
+    accepted += ["pretrained"] if ours and is_published and not folder_or_id else []
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise ValueError(f"{name} has no option {unknown[0]!r}, expected among {', '.join(accepted)}.")
-    if not ours:
-        given = {"weights": weights} if is_published else {}
-        return source(**given, **options).to(device).eval()
-    config, state = read_checkpoint(Path(weights), name)
-    pretrained = options.pop("pretrained", None)
-    slots = config.pop("slots", None)
-    model = _rebuilt(model_class, config | options, pretrained)
-    if slots is not None:
-        model = _imported(SLOTS)(model, **slots)
-    model.load_own_state(state, weights)
+    weights = None if weights is None else str(Path(weights).resolve())
+    if "pretrained" in options:
+        options["pretrained"] = str(Path(options["pretrained"]).resolve())
+    loaded_from = {"name": name, "weights": weights, "options": dict(options)}
+    if ours:
+        config, state = read_checkpoint(Path(weights), model_class.name)
+        pretrained = options.pop("pretrained", folder_or_id)
+        slots = config.pop("slots", None)
+        model = _rebuilt(model_class, config | options, pretrained)
+        if slots is not None:
+            model = _imported(SLOTS)(model, **slots)
+        model.load_own_state(state, weights)
+    else:
+        model = source(**({"weights": folder_or_id or weights} if is_published else {}), **options)
+    if model.origin and model.origin["revision"]:  # the hub's newest is another one tomorrow
+        loaded_from["options"]["revision"] = model.origin["revision"]
+    model.loaded_from = loaded_from
     return model.to(device).eval()
+
+
+def _resolved(name: str) -> tuple[str, str | None]:
+    """The name, of a folder its absolute path, and where the published weights lie if it says so."""
+    if name in MODELS:
+        return name, None
+    if name and Path(name).is_dir():
+        name = str(Path(name).resolve())
+    elif not HUB_ID.fullmatch(name):
+        raise ValueError(
+            f"a model's name is one of {', '.join(MODELS)}, an id on the hub such as laion/clap-htsat-fused "
+            f"or the path of a folder with a ClapModel of transformers, got {name!r}."
+        )
+    return name, name
 
 
 def _imported(where: str) -> Any:
@@ -73,17 +110,16 @@ def _imported(where: str) -> Any:
 
 
 def _rebuilt(
-    model_class: type[AudioTextModel], config: Mapping[str, Any], pretrained: str | Path | None
+    model_class: type[AudioTextModel], config: Mapping[str, Any], pretrained: str | None
 ) -> AudioTextModel:
     """The model of a checkpoint's config on its published weights, if any; its own are not yet loaded."""
     config = dict(config)
     origin = config.pop("origin", None)
     if origin is None:
         return model_class(**config)
-    pretrained = origin["path"] if pretrained is None else pretrained
-    if pretrained is None and origin.get("revision"):
-        config["revision"] = origin["revision"]  # the hub's files of the commit that was used then
-    model = model_class.from_pretrained(pretrained, **config)
+    if origin.get("revision"):
+        config.setdefault("revision", origin["revision"])  # the hub's files of the commit that was used then
+    model = model_class.from_pretrained(origin["path"] if pretrained is None else pretrained, **config)
     if model.origin["sha256"] != origin["sha256"]:
         raise ValueError(
             f"{model.origin['path'] or 'the hub file'} has sha256 {model.origin['sha256'][:12]}, but "

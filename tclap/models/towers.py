@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -44,7 +45,7 @@ class HtsatHead(PublishedHead):
 class TextTrunk(Trunk):
     """A text encoder up to its last layer: captions to :class:`Tokens`, special tokens included.
 
-    ``longest`` is the number of tokens at which a caption is cut.
+    ``longest`` is the number of tokens at which a caption is cut; a warning says so, once.
 
     Raises:
         ValueError: when the tokenizer is of another vocabulary than the encoder.
@@ -52,6 +53,7 @@ class TextTrunk(Trunk):
 
     suffix = ""  # appended to every caption
     longest: int | None = None  # the tokenizer's own
+    _warned = False
 
     def __init__(self, encoder: nn.Module, tokenizer, longest: int) -> None:
         super().__init__()
@@ -66,7 +68,14 @@ class TextTrunk(Trunk):
     def tokenize(self, captions: Sequence[str], **options):
         """The tokenizer's output, captions cut at :attr:`longest`."""
         texts = [caption + self.suffix for caption in captions]
-        return self.tokenizer(texts, truncation=True, max_length=self.longest, **options)
+        encoded = self.tokenizer(texts, truncation=True, max_length=self.longest, **options)
+        if not self._warned and any(row.overflowing for row in encoded.encodings):
+            self._warned = True
+            most = max(map(len, encoded.encodings))
+            warnings.warn(
+                f"a caption is cut at the model's limit of {most} tokens.", UserWarning, stacklevel=2
+            )
+        return encoded
 
     def forward(self, captions: Sequence[str]) -> Tokens:
         encoder = self.encoder

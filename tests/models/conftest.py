@@ -1,4 +1,4 @@
-"""Published models, each loaded once: msclap's on random weights, LAION's a tiny one of the same shape."""
+"""Published models, each loaded once: msclap's on random weights, ClapModels tiny ones of LAION's shape."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from tclap.models.registry import load_model
 TEXT = ["a dog", "this is a sound of rain before church bells", "x", "", "siren, while a crow!"]
 
 
-@pytest.fixture(scope="session")
-def laion_folder(tmp_path_factory) -> Path:
+def write_clap_model(folder: Path, fused: bool) -> Path:
     """A model of a second at 8 kHz in the layout of the hub; every weight counts, none is near zero."""
-    folder = tmp_path_factory.mktemp("clap")
     vocabulary = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     vocabulary.train_from_iterator(TEXT * 3, vocab_size=280, special_tokens=special, show_progress=False)
     vocabulary.save_model(str(folder))
-    names = [str(folder / name) for name in ("vocab.json", "merges.txt")]
-    tokenizer = RobertaTokenizerFast(*names, model_max_length=512)
+    # Read from the files: transformers 4 and 5 do not take the same arguments.
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder, model_max_length=512)
     tokenizer.save_pretrained(folder)
     audio = {"spec_size": 64, "num_mel_bins": 16, "window_size": 4, "depths": [2, 2]}
     audio |= {"num_attention_heads": [2, 2], "patch_embeds_hidden_size": 8, "hidden_size": 16}
-    audio |= {"drop_path_rate": 0.3, "attention_probs_dropout_prob": 0.2}
+    audio |= {"drop_path_rate": 0.3, "attention_probs_dropout_prob": 0.2, "enable_fusion": fused}
     text = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 3}
     text |= {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 40}
     with torch.random.fork_rng():
@@ -47,14 +45,29 @@ def laion_folder(tmp_path_factory) -> Path:
     network.save_pretrained(folder)
     settings = {"feature_size": 16, "sampling_rate": 8000, "hop_length": 40, "max_length_s": 1}
     settings |= {"fft_window_size": 256, "frequency_min": 50, "frequency_max": 3500}
-    extractor = ClapFeatureExtractor(**settings, truncation="rand_trunc", padding="repeatpad")
-    extractor.save_pretrained(folder)
+    truncation = "fusion" if fused else "rand_trunc"
+    ClapFeatureExtractor(**settings, truncation=truncation, padding="repeatpad").save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def laion(laion_folder) -> AudioTextModel:
-    return load_model("laion-clap", laion_folder)
+def unfused_folder(tmp_path_factory) -> Path:
+    return write_clap_model(tmp_path_factory.mktemp("unfused"), fused=False)
+
+
+@pytest.fixture(scope="session")
+def fused_folder(tmp_path_factory) -> Path:
+    return write_clap_model(tmp_path_factory.mktemp("fused"), fused=True)
+
+
+@pytest.fixture(scope="session")
+def unfused(unfused_folder) -> AudioTextModel:
+    return load_model(unfused_folder)
+
+
+@pytest.fixture(scope="session")
+def fused(fused_folder) -> AudioTextModel:
+    return load_model(fused_folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -243,8 +244,24 @@ def test_what_is_not_ours_is_not_overwritten(tiny_model, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
+def test_loaded_from_loads_the_same_again(tiny_model, tmp_path, monkeypatch):
+    tiny_model.save(tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    model = load_model("compact", Path("m.safetensors"), readout="ends")
+    found = {"name": "compact", "weights": str(tmp_path / "m.safetensors"), "options": {"readout": "ends"}}
+    assert json.loads(json.dumps(model.loaded_from)) == found
+    monkeypatch.chdir("/")
+    again = load_model(found["name"], found["weights"], **found["options"])
+    assert again.fingerprint == model.fingerprint and again.loaded_from == found
+    assert load_model("compact", width=8).loaded_from == found | {"weights": None, "options": {"width": 8}}
+
+
 def test_unknown_models_and_options():
-    with pytest.raises(ValueError, match="one of compact, .*, laion-clap, got 'clapp'"):
-        load_model("clapp")
+    for name in ("clapp", "", "a/b/c", "/clap", "./clap"):
+        found = (
+            rf"is one of compact, .*, an id on the hub such as .* or the path of a folder .*, got '{name}'\.$"
+        )
+        with pytest.raises(ValueError, match=found):
+            load_model(name)
     with pytest.raises(ValueError, match="compact has no option 'windw', expected among window, sample_rate"):
         load_model("compact", windw=4.0)

@@ -15,14 +15,14 @@ from tclap.models.registry import load_model
 from tclap.slots.model import Reading, SlotModel
 
 HUB = {
-    "laion-clap": ("laion--clap-htsat-unfused", "model.safetensors"),
+    "transformers": ("laion--clap-htsat-fused", "model.safetensors"),
     "msclap-2022": ("microsoft--msclap", "CLAP_weights_2022.pth"),
     "msclap-2023": ("microsoft--msclap", "CLAP_weights_2023.pth"),
 }
 CAPTIONS = ["a dog before rain", "rain", "a long gust of wind"]
 
 
-@pytest.fixture(scope="module", params=["laion", "msclap_2022", "msclap_2023"])
+@pytest.fixture(scope="module", params=["unfused", "fused", "msclap_2022", "msclap_2023"])
 def model(request):
     return request.getfixturevalue(request.param)
 
@@ -92,7 +92,10 @@ def test_a_checkpoint_comes_back_on_weights_that_moved(model, tmp_path):
     moved.symlink_to(model.origin["path"])
     for saved in (own, SlotModel(own)):
         saved.save(tmp_path / "m.safetensors")
-        loaded = load_model(model.name, tmp_path / "m.safetensors", pretrained=moved)
+        if model.name == "transformers":
+            loaded = load_model(moved, tmp_path / "m.safetensors")
+        else:
+            loaded = load_model(model.name, tmp_path / "m.safetensors", pretrained=moved)
         assert loaded.config["readout"] == "residual-segments"
         assert files.hash_state(loaded.own_state()) == files.hash_state(saved.own_state())
         assert loaded.text_trunk.fingerprint == model.text_trunk.fingerprint
@@ -106,14 +109,23 @@ def test_from_the_hubs_cache_and_without_a_network(model, tmp_path, monkeypatch)
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text(commit)
     (cached / "snapshots" / commit).mkdir(parents=True)
-    with pytest.raises(OSError, match=r"^[^()]+ could not be loaded \([^()]+\); give .* as weights\.$"):
-        load_model(model.name)
+    name = "laion/clap-htsat-fused" if model.name == "transformers" else model.name
+    with pytest.raises(OSError, match=r"^[^()]+ could not be loaded \([^()]+\); give .*\.$"):
+        load_model(name)
     for path in weights.iterdir() if weights.is_dir() else [weights]:
-        name = file if path == weights else path.name
-        (cached / "snapshots" / commit / name).symlink_to(path)
-    loaded = load_model(model.name, readout="residual-segments")
+        (cached / "snapshots" / commit / (file if path == weights else path.name)).symlink_to(path)
+    loaded = load_model(name, readout="residual-segments")
     assert loaded.origin == model.origin | {"path": None, "revision": commit}
     assert loaded.config == {"readout": "residual-segments", "origin": loaded.origin}
+    # The newest of today, also when there is a newer one.
+    options = {"readout": "residual-segments", "revision": commit}
+    assert loaded.loaded_from == {"name": name, "weights": None, "options": options}
+    loaded.save(tmp_path / "m.safetensors")
+    (cached / "refs" / "main").write_text("0" * 40)
+    again = load_model(name, tmp_path / "m.safetensors")
+    assert again.fingerprint == loaded.fingerprint
+    weights = str(tmp_path / "m.safetensors")
+    assert again.loaded_from == {"name": name, "weights": weights, "options": {"revision": commit}}
 
 
 def test_slots_without_time_score_as_the_model_does(model, waveforms, monkeypatch):

@@ -1,14 +1,14 @@
-"""``laion-clap``: LAION's CLAP (HTSAT and RoBERTa) on its published weights, through transformers.
+"""Any ``ClapModel`` of transformers, by its id on the hub or a folder: HTSAT and RoBERTa.
 
-(Wu et al., ICASSP 2023, arXiv 2211.06687.) The architecture is transformers' ``ClapModel``, the default
-weights are the hub's ``laion/clap-htsat-unfused``. Post-pretraining trains HTSAT's last norm, RoBERTa's
-last layer and pooler, both projections and τ.
+(LAION's CLAP, Wu et al., ICASSP 2023, arXiv 2211.06687, and what was made from it.) Post-pretraining trains
+HTSAT's last norm, RoBERTa's last layer and pooler, both projections and τ.
 
-``ClapFeatureExtractor`` takes a window at random of audio longer than 10 s; only its log-mel is used,
-computed here. The variant *with* feature fusion (``clap-htsat-fused``), which was trained on several
-random crops of long audio side by side, is refused.
+``ClapFeatureExtractor`` crops audio longer than its window (10 s) at random, and of a model *with* feature
+fusion (``clap-htsat-fused``) it marks one item of every batch as longer, drawn at random, even where none is.
+Here recordings are cut into windows before, each is embedded as the extractor prepares short audio, and none
+is marked: an embedding depends on the recording alone.
 
-LAION's checkpoints hold two temperatures. As in ``ClapModel``, the similarity of texts (rows) to audio is
+The checkpoints hold two temperatures. As in ``ClapModel``, the similarity of texts (rows) to audio is
 scaled by ``logit_scale_t``, which is τ here. The other, of audio (rows) to texts, is the buffer
 ``logit_scale_a``: saved and loaded, used by nothing.
 """
@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizerFast
+from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBase
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
 
 from tclap import files
@@ -28,8 +29,8 @@ from tclap.models.base import AudioTextModel
 from tclap.models.towers import FirstTokenHead, HtsatHead, TextTrunk, Trunk, power_spectrum
 from tclap.models.weights import in_one_sentence, load_exactly, read_weights
 
-REPOSITORY = "laion/clap-htsat-unfused"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+PADDINGS = {"repeat": "repeat", "repeatpad": "repeat-whole"}  # the extractor's and ours; else it pads
 
 
 class AudioTrunk(Trunk):
@@ -37,21 +38,23 @@ class AudioTrunk(Trunk):
 
     HTSAT cuts the spectrogram's time into blocks and stacks them into a square picture, so that a row
     of its grid is a frequency of one block. Here the T steps are in time order (32 of 0.3 s in LAION's
-    models), each with its F frequency positions (2) of C channels (768) side by side.
+    models), each with its F frequency positions (2) of C channels (768 or 1024) side by side.
     """
 
     def __init__(self, encoder: ClapAudioEncoder, settings: ClapFeatureExtractor) -> None:
         super().__init__()
         self.encoder = encoder
         self.hop, self.samples = settings.hop_length, settings.nb_max_samples
-        self.register_buffer("filters", torch.from_numpy(settings.mel_filters_slaney).double())
+        fusion = settings.truncation == "fusion"
+        self.channels = 4 if fusion else 1
+        filters = settings.mel_filters if fusion else settings.mel_filters_slaney
+        self.register_buffer("filters", torch.from_numpy(filters).double())
         self.register_buffer("hann", torch.hann_window(settings.fft_window_size, dtype=torch.float64))
 
     def decibels(self, waveforms: Tensor) -> Tensor:
         """Mel power ``[N, frames, bands]`` in dB, float32.
 
-        Equal to ``ClapFeatureExtractor``'s with ``truncation="rand_trunc"``, whose Slaney filters LAION's
-        models without fusion were trained on, for a waveform that it neither cuts nor pads.
+        Equal to ``ClapFeatureExtractor``'s for a waveform that it neither cuts nor pads.
         """
         # The extractor's spectrum is double; a quiet band beside a loud one needs it, and autocast spares it.
         power = power_spectrum(waveforms.double(), self.hann, self.hop) @ self.filters
@@ -61,36 +64,33 @@ class AudioTrunk(Trunk):
         if waveforms.shape[1] != self.samples:
             # The encoder would stretch a shorter spectrogram in time.
             raise ValueError(
-                f"LAION-CLAP takes exactly one window of {self.samples} samples, got {waveforms.shape[1]}; "
-                "the window policy fit takes one from longer audio and repeats shorter."
+                f"ClapModel takes exactly one window of {self.samples} samples, got {waveforms.shape[1]}; "
+                "the window policies fit and cover take windows from longer audio and pad shorter."
             )
-        maps = self.encoder(self.decibels(waveforms)[:, None]).last_hidden_state  # [N, C, F, T]
+        log_mel = self.decibels(waveforms)[:, None].expand(-1, self.channels, -1, -1)
+        is_longer = torch.zeros(len(waveforms), 1, dtype=torch.bool, device=waveforms.device)
+        maps = self.encoder(log_mel, is_longer=is_longer).last_hidden_state  # [N, C, F, T]
         return maps.permute(0, 3, 2, 1).flatten(2).float()
 
 
-class Laion(AudioTextModel):
-    """LAION-CLAP; use :func:`tclap.load_model`.
+class TransformersClap(AudioTextModel):
+    """A ``ClapModel``; use :func:`tclap.load_model`.
 
-    ``network`` is taken apart; ``settings`` are of its log-mel, rate and window; ``readout`` is one of
-    :data:`tclap.models.PUBLISHED_READOUTS`. A model with feature fusion is a ValueError.
+    ``network`` is taken apart; ``settings`` are of its log-mel, rate, window and padding; ``readout`` is one
+    of :data:`tclap.models.PUBLISHED_READOUTS`.
     """
 
-    name = "laion-clap"
+    name = "transformers"
     pretrained = ("audio_trunk.", "text_trunk.")
     batch_size = 16
 
     def __init__(
         self,
         network: ClapModel,
-        tokenizer: RobertaTokenizerFast,
+        tokenizer: PreTrainedTokenizerBase,
         settings: ClapFeatureExtractor,
         readout: str = "published",
     ) -> None:
-        if network.config.audio_config.enable_fusion:
-            raise ValueError(
-                "LAION-CLAP with feature fusion (clap-htsat-fused) is not supported: it takes random crops "
-                f"of long audio; expected one without, such as {REPOSITORY}."
-            )
         super().__init__()
         with torch.no_grad():
             self.log_scale.copy_(network.logit_scale_t)
@@ -98,6 +98,7 @@ class Laion(AudioTextModel):
         self.register_buffer("logit_scale_a", network.logit_scale_a.detach().clone())
         self.config = {"readout": readout}
         self.sample_rate, self.window = settings.sampling_rate, float(settings.max_length_s)
+        self.padding = PADDINGS.get(settings.padding, "silence")
         self.dim = network.config.projection_dim
 
         audio, text = network.audio_model.audio_encoder, network.text_model
@@ -119,43 +120,48 @@ class Laion(AudioTextModel):
 
     @classmethod
     def from_pretrained(
-        cls, weights: str | Path | None = None, readout: str = "published", revision: str | None = None
-    ) -> Laion:
+        cls, weights: str | Path, readout: str = "published", revision: str | None = None
+    ) -> TransformersClap:
         """The model on published weights.
 
-        ``weights`` is a folder as on the hub: ``config.json``, ``preprocessor_config.json``, the tokenizer's
-        files and ``model.safetensors`` or ``pytorch_model.bin``; None: ``laion/clap-htsat-unfused`` of
-        ``revision`` (None: the newest) from the hub's cache or the hub.
+        ``weights`` is a folder with files as on the hub: ``config.json``, the feature extractor's and the
+        tokenizer's, and ``model.safetensors`` or ``pytorch_model.bin``; or an id on the hub, whose files of
+        ``revision`` (None: the newest) come from its cache or the hub.
 
         Raises:
-            OSError: when the folder or one of its files is missing or not readable.
+            OSError: when the folder or one of its files is missing, not readable or not of a ``ClapModel``.
             ValueError: when the weights are damaged, hold code, or are another model's.
         """
-        folder = _official_folder(revision) if weights is None else Path(weights)
-        for path in (folder / "config.json", folder / "preprocessor_config.json"):
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} is missing, expected a folder with files as on the hub.")
-        with in_one_sentence(f"LAION-CLAP in {folder}", "expected a folder with its files as on the hub"):
+        repository = None if Path(weights).is_dir() else str(weights)
+        with in_one_sentence(f"the ClapModel {weights}", "give an id on the hub, or a folder with all files"):
+            folder = Path(weights).resolve()
+            if repository:
+                small = ["*.json", "*.txt"]
+                folder = Path(snapshot_download(repository, revision=revision, allow_patterns=small))
+            kind = ClapConfig.get_config_dict(folder)[0].get("model_type")
+            if kind != "clap":
+                raise ValueError(f"config.json is of the model type {kind}, not clap")
             config = ClapConfig.from_pretrained(folder)
             settings = ClapFeatureExtractor.from_pretrained(folder)
-            tokenizer = RobertaTokenizerFast.from_pretrained(folder)
-        file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            file = _weights(folder, repository)
         network = ClapModel(config)
         load_exactly(network, read_weights(file), file)
         model = cls(network, tokenizer, settings, readout)
         model.origin = {
-            "path": None if weights is None else str(folder.resolve()),
-            "revision": folder.name if weights is None else None,  # the cache keeps a commit's files under it
+            "path": None if repository else str(folder),
+            "revision": folder.name if repository else None,  # the cache keeps a commit's files under it
             "sha256": files.sha256_file(file),
         }
         model.config = model.config | {"origin": model.origin}
         return model
 
 
-def _official_folder(revision: str | None) -> Path:
-    with in_one_sentence(f"the hub's {REPOSITORY}", "give a folder with its files as weights"):
-        wanted = ["*.json", "*.txt", WEIGHTS[0]]
-        folder = Path(snapshot_download(REPOSITORY, revision=revision, allow_patterns=wanted))
-        if not (folder / WEIGHTS[0]).is_file():
-            hf_hub_download(REPOSITORY, WEIGHTS[1], revision=folder.name)
-    return folder
+def _weights(folder: Path, repository: str | None) -> Path:
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if found or repository is None:
+        return found[0] if found else folder / WEIGHTS[0]
+    try:
+        return Path(hf_hub_download(repository, WEIGHTS[0], revision=folder.name))
+    except EntryNotFoundError:
+        return Path(hf_hub_download(repository, WEIGHTS[1], revision=folder.name))
