@@ -30,14 +30,14 @@ class CaptionedSet:
         model = experiment.reference
         audio = ClipAudio(self.clips, model.sample_rate, keep=1)
         features = AudioFeatures(model, self.clips, audio, experiment.store)
-        whole = [Whole(clip) for clip in self.clips["clip_id"]]
-        self.features = features.outputs(whole, f"{name} through the trunk")
+        self.sounds = {clip: Whole(clip) for clip in self.clips["clip_id"]}
+        self.features = features.outputs([*self.sounds.values()], f"{name} through the trunk")
 
     def query_rows(self, model: AudioTextModel) -> pd.DataFrame:
         """Rows of :func:`tclap.evaluation.retrieval.query_rows` for one model of the run."""
         texts = self.clips[["clip_id", "source", "captions"]].explode("captions")
         self.experiment.text.add(texts["captions"])
-        embeddings = RunEmbeddings(self.experiment, model, self.clips["clip_id"], self.features)
+        embeddings = RunEmbeddings(self.experiment, model, self.sounds, self.features)
         return query_rows(
             embeddings.embed_captions(list(texts["captions"])),
             embeddings.sounds(self.clips["clip_id"]),

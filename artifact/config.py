@@ -85,11 +85,10 @@ class PostPretraining(Phase):
 
 
 class Slots(Settings):
-    """Order from text alone: shares of the time that make a slot, and the caption reader's training."""
+    """Order from text alone: fractions of the time that make a slot, and what is cut."""
 
-    parts: Unique[list[Annotated[float, Field(gt=0, le=1)]]] = [0.2, 0.4, 0.5]
-    steps: PositiveInt = 600
-    pool: PositiveInt = 4000
+    parts: Unique[list[Annotated[float, Field(gt=0, le=1)]]] = [0.25, 0.5]
+    source: Literal["waveform", "trunk"] = "waveform"
     ablation: bool = False  # of the first seed's slots
 
 

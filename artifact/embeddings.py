@@ -6,7 +6,7 @@ heads embed it one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import pandas as pd
@@ -16,12 +16,16 @@ from torch import Tensor
 from artifact.experiment import Experiment
 from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS
+from tclap.data.conditions import Sound
 from tclap.evaluation import controls
 from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.embeddings import Embeddings
 from tclap.models.base import AudioTextModel
+from tclap.slots.model import SlotModel
+from tclap.training.features import Part, Whole
 
 BLOCK = 256
+Parts = dict[tuple, Tensor]  # trunk outputs of parts in time, by the sounds' names, start and end
 
 
 class TestAudio:
@@ -31,11 +35,13 @@ class TestAudio:
 
     def __init__(self, experiment: Experiment, model: AudioTextModel) -> None:
         self.experiment, self.model = experiment, model
+        self._parts: Parts = {}
         self.clips = for_stage(experiment.clips, "test")
         self.pairs = experiment.table("data/pairs-test.parquet")
         sounds = {clip: clip for clip in self.clips["clip_id"]} | views_of(self.pairs, VIEWS)
         outputs = experiment.audio_features(model).outputs
-        self.names, self.features = list(sounds), outputs([*sounds.values()], "test audio through the trunk")
+        self.sounds = sounds
+        self.features = outputs([*sounds.values()], "test audio through the trunk")
 
     @cached_property
     def control_pairs(self) -> pd.DataFrame:
@@ -43,16 +49,16 @@ class TestAudio:
         return self.pairs.head(self.experiment.config.control_pairs)
 
     @cached_property
-    def controls(self) -> tuple[list[str], Tensor]:
-        """Names and trunk outputs of all the controls' audio."""
+    def controls(self) -> tuple[dict[str, Sound], Tensor]:
+        """All the controls' sounds by name, and their trunk outputs."""
         return self.arranged(set(self.experiment.table("data/controls.parquet")["task"]))
 
     def embeddings(self, model: AudioTextModel) -> RunEmbeddings:
         """A model's embeddings of this audio and the run's captions."""
-        return RunEmbeddings(self.experiment, model, self.names, self.features)
+        return RunEmbeddings(self.experiment, model, self.sounds, self.features, self._parts)
 
-    def arranged(self, tasks: set[str]) -> tuple[list[str], Tensor]:
-        """Names and trunk outputs of the audio of some controls."""
+    def arranged(self, tasks: set[str]) -> tuple[dict[str, Sound], Tensor]:
+        """Some controls' sounds by name, and their trunk outputs."""
         experiment, model = self.experiment, self.model
         seed, audio = experiment.config.data_seed, experiment.audio
         items = experiment.table("data/controls.parquet")
@@ -60,30 +66,75 @@ class TestAudio:
         sounds = controls.arrangements(self.clips, self.control_pairs, audio, model.window, seed=seed)
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
         outputs = experiment.audio_features(model).outputs
-        return list(sounds), outputs([*sounds.values()], "controls' audio through the trunk")
+        return sounds, outputs([*sounds.values()], "controls' audio through the trunk")
 
 
 class RunEmbeddings(Embeddings):
-    """One model's embeddings of the run's captions and of sounds, from their trunk outputs."""
+    """One model's embeddings of the run's captions and of sounds, from their trunk outputs.
+
+    Args:
+        experiment: the run.
+        model: with or without slots.
+        sounds: by name.
+        features: their trunk outputs ``[n, T, D]``.
+        parts: outputs of parts in time that are there already; others are added.
+    """
 
     def __init__(
-        self, experiment: Experiment, model: AudioTextModel, names: Sequence[str], features: Tensor
+        self,
+        experiment: Experiment,
+        model: AudioTextModel | SlotModel,
+        sounds: Mapping[str, Sound | Whole],
+        features: Tensor,
+        parts: Parts | None = None,
     ) -> None:
-        self.experiment, self.model = experiment, model
-        super().__init__(names, self.embed_audio(features))
+        self.experiment, self.model, self._parts = experiment, model, {} if parts is None else parts
+        super().__init__(sounds, self.embed_sounds(sounds, features))
+
+    def embed_sounds(self, sounds: Mapping[str, Sound | Whole], features: Tensor) -> Tensor:
+        """Embeddings ``[n, d]`` of sounds on the CPU, from trunk outputs; for slots their parts' too."""
+        model = self.model
+        if not isinstance(model, SlotModel):
+            return self.embed_audio(features)
+        if model.source == "trunk":
+            return _by_block(features, model.from_frames, device_of(model.base))
+        by_part = [features, *(self._part(sounds, span) for span in model.spans[1:])]
+        return model.join(torch.stack([self.embed_audio(part) for part in by_part], dim=1))
+
+    def _part(self, sounds: Mapping[str, Sound | Whole], span: tuple[float, float]) -> Tensor:
+        key = (*sounds, *span)
+        if key not in self._parts:
+            items = [Part(sound, *span) for sound in sounds.values()]
+            outputs = self.experiment.audio_features(self.model.base).outputs
+            self._parts[key] = outputs(
+                items, f"{span[0]:.0%} to {span[1]:.0%} of each sound through the trunk"
+            )
+        return self._parts[key]
 
     def embed_audio(self, features: Tensor) -> Tensor:
-        """Embeddings ``[N, d]`` on the CPU, from trunk outputs."""
-        starts, device = range(0, len(features), BLOCK), device_of(self.model)
-        with torch.inference_mode():
-            blocks = [self.model.embed_audio(features[n : n + BLOCK].to(device)).cpu() for n in starts]
-        return torch.cat(blocks)
+        """Embeddings ``[N, d]`` on the CPU by the model, or the one beneath its slots."""
+        model = self.model.base if isinstance(self.model, SlotModel) else self.model
+        return _by_block(features, model.embed_audio, device_of(model))
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU, from the run's text features."""
-        starts, text = range(0, len(captions), BLOCK), self.experiment.text
+        model, starts = self.model, range(0, len(captions), BLOCK)
+        base = model.base if isinstance(model, SlotModel) else model
+
+        def embed(asked: Sequence[str]) -> Tensor:
+            return base.embed_captions(asked, self.experiment.text)
+
+        if isinstance(model, SlotModel):
+            model.read(captions)  # all at once: captions of like length share a batch
         with torch.inference_mode():
-            return torch.cat([self.model.embed_captions(captions[n : n + BLOCK], text).cpu() for n in starts])
+            blocks = [captions[n : n + BLOCK] for n in starts]
+            found = [model.embed_captions(b, embed) if model is not base else embed(b) for b in blocks]
+            return torch.cat([block.cpu() for block in found])
+
+
+def _by_block(features: Tensor, embed: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([embed(block.to(device)).cpu() for block in features.split(BLOCK)])
 
 
 def device_of(model: AudioTextModel) -> torch.device:

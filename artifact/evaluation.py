@@ -116,8 +116,8 @@ def all_control_rows(embeddings: RunEmbeddings, test: TestAudio, answers: pd.Dat
     experiment = test.experiment
     items = experiment.table("data/controls.parquet")
     experiment.learn_control_captions()
-    names, features = test.controls
-    embeddings.add_sounds(names, embeddings.embed_audio(features))
+    sounds, features = test.controls
+    embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
     rows = controls.control_rows(embeddings, items, test.control_pairs)
     held_out = controls.hold_out_rows(answers[list(rows.columns)], test.pairs, experiment.seen_labels)
     return pd.concat([rows, held_out], ignore_index=True)

@@ -36,6 +36,7 @@ from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
 from tclap.models.weights import read_checkpoint
 from tclap.slots.model import SlotModel
+from tclap.slots.reader import Reader, Reading, load_reader
 from tclap.training.distributed import current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.variants import BASE
@@ -45,6 +46,9 @@ TRAINING_CODE = (
     "artifact/training.py", "tclap/audio.py", "tclap/data", "tclap/losses.py", "tclap/losses_chunked.py",
     "tclap/models", "tclap/training",
 )  # fmt: skip
+READER = Path(__file__).with_name("reader.safetensors")
+# Models with slots: on which model, and how much of a timed caption's weight its own embedding keeps.
+SLOTS = {f"{BASE}-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
 # What writes a file of a run: the first pattern that matches.
 WRITERS = {
     "data/*": "notebook 01_data_construction",
@@ -54,6 +58,19 @@ WRITERS = {
     "*/*/*": "notebook 03_post_pretraining",
     "*": "notebook 04_evaluation",
 }
+
+
+class RememberingReader:
+    """A caption reader that reads each caption once."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._found = reader, {}
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """As :meth:`tclap.slots.Reader.read`."""
+        new = sorted(set(captions) - self._found.keys())
+        self._found |= zip(new, self._reader.read(new), strict=True)
+        return [self._found[caption] for caption in captions]
 
 
 @contextmanager
@@ -205,6 +222,20 @@ class Experiment:
         warning = "; RANDOM WEIGHTS: the numbers mean nothing" if origin.get("random_weights") else ""
         return f"{text}, weights sha256 {origin['sha256'][:12]} from {source}{warning}"
 
+    @cached_property
+    def reader(self) -> RememberingReader:
+        """The caption reader that learned neither a class's name nor a wording that is asked as unseen."""
+        return RememberingReader(load_reader(READER).to(self.processes.device))
+
+    def load_slots(self, seed: int, name: str, **options: Any) -> SlotModel:
+        """One of :data:`SLOTS`, with ``options`` of its own; ValueError for a profile without slots."""
+        config = self.config.slots
+        if config is None:
+            raise ValueError(f"configs/{self.profile}.yaml has no slots, expected the key 'slots'.")
+        start, whole = SLOTS[name]
+        usual = {"parts": config.parts, "source": config.source, "whole": whole}
+        return SlotModel(self.load(seed, start), self.reader, **(usual | options))
+
     def load(self, seed: int, name: str = BASE) -> AudioTextModel:
         """A trained model; ValueError when it was trained on other published weights."""
         weights = self.path(f"seed{seed}/{name}/weights.safetensors")
@@ -214,8 +245,6 @@ class Experiment:
         if config["origin"]["sha256"] != self.reference.origin["sha256"]:
             raise ValueError(f"{weights} was made on other published weights; train it again.")
         model = self.reference.with_readout(config["readout"])
-        if "slots" in config:
-            model = SlotModel(model, **config["slots"])
         model.load_own_state(state, str(weights))
         return model
 

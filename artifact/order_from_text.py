@@ -1,8 +1,9 @@
-"""Notebook 05: a run's models with slots, whose reader is trained on captions alone, and their evaluation.
+"""Notebook 05: a run's models with slots, and their evaluation; nothing is trained.
 
-The reader is trained without the classes' names and without the wordings that the evaluation holds out.
+The caption reader (``reader.safetensors`` beside this file, made by ``python -m tclap.slots.training
+--held-out``) learned neither a word of the classes' names nor the wordings that the evaluation holds out.
 ``clap-slots`` is the base model with slots, ``t-clap-slots`` T-CLAP with slots, where a third of a timed
-caption's weight is T-CLAP's own embedding of it. No composite is part of this training.
+caption's weight is T-CLAP's own embedding of it.
 """
 
 from __future__ import annotations
@@ -14,54 +15,26 @@ import pandas as pd
 import torch
 
 from artifact import made, provenance
-from artifact.embeddings import RunEmbeddings, TestAudio, device_of
+from artifact.embeddings import RunEmbeddings, TestAudio
 from artifact.evaluation import all_control_rows, evaluated_from
-from artifact.experiment import Experiment
+from artifact.experiment import READER, SLOTS, Experiment
 from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
 from tclap.progress import log_reused, progress
-from tclap.slots.event_captions import WORDINGS, closed_class
 from tclap.slots.model import SlotModel
-from tclap.slots.training import train_reader
 from tclap.training.variants import BASE
 
-SLOTS = {"clap-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
 CODE = ("tclap/data/captions.py", "tclap/models", "tclap/slots")
 TABLES = ("slots-results.parquet", "slots-retrieval.parquet")
 SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 
 
-def train_slots(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
-    """The seed's models with slots, by name; the reader is trained once and shared, unless they are there.
-
-    Raises:
-        ValueError: for a profile without slots.
-    """
-    config, models, folders = experiment.config.slots, {}, {}
-    if config is None:
-        raise ValueError(f"configs/{experiment.profile}.yaml has no slots, expected the key 'slots'.")
-    for name, (start, whole) in SLOTS.items():
-        if start != BASE and start not in experiment.config.variants:
-            continue
-        base = experiment.load(seed, start)
-        inputs = {
-            "slots": config.model_dump(),
-            "whole": whole,
-            "base": files.hash_state(base.own_state()),
-        }
-        folders[name] = experiment.model_dir(seed, name, inputs, CODE)
-        models[name] = SlotModel(base, config.parts, whole, closed_class=closed_class(WORDINGS))
-    wanted = [name for name in models if not folders[name].is_up_to_date()]
-    if wanted:
-        first = models[wanted[0]]
-        options = {"exclude": experiment.labels, "wordings": WORDINGS, "seed": seed}
-        history = train_reader(first, steps=config.steps, pool=config.pool, **options)
-        for name in wanted:
-            models[name].reader.load_state_dict(first.reader.state_dict())
-            folders[name].save(models[name], history.assign(model=name))
-    return {name: experiment.load(seed, name) for name in models}
+def slot_models(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
+    """The seed's models with slots, by name; ValueError for a profile without slots."""
+    there = (BASE, *experiment.config.variants)
+    return {name: experiment.load_slots(seed, name) for name, (start, _) in SLOTS.items() if start in there}
 
 
 def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
@@ -70,9 +43,10 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     Returns the item rows; existing ones of the same models are reused. In the tasks ``slots: swapped, ...``
     the sounds' first and last slots have changed places: a control that has to reverse the 2-way answers.
     """
-    models, folder = train_slots(experiment, seed), experiment.folder / f"seed{seed}"
-    code = provenance.hash_code("artifact/order_from_text.py", *CODE)
-    made_of = evaluated_from(experiment, seed, list(models)) | {"slots": code}
+    models, folder = slot_models(experiment, seed), experiment.folder / f"seed{seed}"
+    made_of = evaluated_from(experiment, seed, [SLOTS[name][0] for name in models])
+    made_of |= {"slots": provenance.hash_code("artifact/order_from_text.py", *CODE)}
+    made_of |= {"reader": files.sha256_file(READER)}
     stamp = folder / "slots-evaluated.json"
     if made.is_current(stamp, files.hash_json(made_of)):
         log_reused(f"evaluation of slots, seed {seed}")
@@ -98,7 +72,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
 def _swapped(embeddings: RunEmbeddings, items: pd.DataFrame) -> pd.DataFrame:
     chosen, model = items[items["task"].isin(SWAPPED)], embeddings.model
     names = list(chosen["audio"].unique())
-    whole, *slots, rest = embeddings.sounds(names).split([model.width] * (model.slots + 1) + [1], dim=1)
+    whole, *slots, rest = embeddings.sounds(names).split([model.base.dim] * (model.slots + 1) + [1], dim=1)
     embeddings.add_sounds([f"swapped {n}" for n in names], torch.cat([whole, *slots[::-1], rest], dim=1))
     rows = score_items(chosen.assign(audio="swapped " + chosen["audio"]), embeddings)
     return rows.assign(task=rows["task"].map(SWAPPED))
@@ -107,14 +81,16 @@ def _swapped(embeddings: RunEmbeddings, items: pd.DataFrame) -> pd.DataFrame:
 def slot_cosines(experiment: Experiment, model: SlotModel, pair: Mapping) -> pd.DataFrame:
     """Cosines of one composite's slots with the names of its events: ``view, slot, event, cosine``."""
     labels = [pair[f"label_{end}"] for end in "ij"]
-    features = experiment.audio_features(model).outputs([(pair, view) for view in VIEWS[:2]], "a composite")
+    sounds = {view: (pair, view) for view in VIEWS[:2]}
+    features = experiment.audio_features(model.base).outputs([*sounds.values()], "a composite")
+    found = RunEmbeddings(experiment, model, sounds, features).sounds(sounds)
+    slots = found[:, :-1].unflatten(1, (3, -1)) * math.sqrt(3)
+    text = experiment.text([PROMPT.format(label) for label in labels])
     with torch.inference_mode():
-        sounds = model.embed_audio(features[[0, 1]].to(device_of(model)))
-        sounds = sounds[:, :-1].unflatten(1, (3, -1)) * math.sqrt(3)
-        words = model.plain_text([PROMPT.format(label) for label in labels], experiment.text)
+        words = model.base.embed_text(text).cpu()
     cells = [
         (view, slot, label, cosine)
-        for view, by_slot in zip(VIEWS[:2], (sounds @ words.T).tolist(), strict=True)
+        for view, by_slot in zip(VIEWS[:2], (slots @ words.T).tolist(), strict=True)
         for slot, by_label in zip(("whole", "first", "last"), by_slot, strict=True)
         for label, cosine in zip(labels, by_label, strict=True)
     ]
@@ -122,8 +98,9 @@ def slot_cosines(experiment: Experiment, model: SlotModel, pair: Mapping) -> pd.
 
 
 def readings(model: SlotModel, captions: Sequence[str]) -> pd.DataFrame:
-    """How a model with slots reads captions, for display: ``caption, relation, in time``."""
-    found = [(reading.relation, " → ".join(reading.events)) for reading in model.read(captions)]
-    return pd.DataFrame(found, columns=["relation", "in time"]).assign(caption=captions)[
-        ["caption", "relation", "in time"]
+    """How a model with slots reads captions, for display: ``caption, relation, in time, throughout``."""
+    rows = [
+        (caption, reading.relation, " → ".join(reading.events), " → ".join(reading.throughout))
+        for caption, reading in zip(captions, model.read(captions), strict=True)
     ]
+    return pd.DataFrame(rows, columns=["caption", "relation", "in time", "throughout"])

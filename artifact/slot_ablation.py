@@ -6,6 +6,7 @@ group          what is changed
 ``parts``      the fractions of the time that make a slot
 ``slots``      their number
 ``whole``      the fraction of a timed caption's weight that stays with the model's own embedding
+``source``     where a part is cut: from the waveform, or from the trunk's outputs
 ``base``       what sounds the base model was trained on, and whether a frame of its audio trunk
                attends to the whole sound (:data:`artifact.training.BASE_VARIANTS`)
 =============  =============================================================================
@@ -17,15 +18,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from artifact import made, provenance
 from artifact.embeddings import TestAudio
 from artifact.evaluation import evaluated_from
-from artifact.experiment import Experiment
-from artifact.order_from_text import CODE, train_slots
+from artifact.experiment import READER, Experiment
+from artifact.order_from_text import CODE
 from artifact.summary import SLOT_ABLATION
 from artifact.training import BASE_VARIANTS, train_base_models
 from tclap import files
@@ -38,6 +39,7 @@ from tclap.training.variants import BASE
 
 log = logging.getLogger(__name__)
 UNCHANGED = "as it is"
+ATTENDING = "clap-attention"  # whose trunk has heard everything in every frame
 TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 CONTROLS = ("boundary: 15%", "boundary: 85%", "three: before")
 UNSEEN, UNSEEN_TASKS = "wording: unseen", [f"wording: {wording}" for wording in UNSEEN_ORDERED]
@@ -59,16 +61,16 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     Returns the item rows, with ``group`` and ``change``, and keeps them as ``slots-ablation.parquet``.
     Where the base model is trained here, three others are.
     """
-    slots = train_slots(experiment, seed)[f"{BASE}-slots"]
-    names = [BASE, f"{BASE}-slots", *base_model_names(experiment)]
+    names = [BASE, *base_model_names(experiment)]
     train_base_models(experiment, seed, base_model_names(experiment))
     folder = experiment.folder / f"seed{seed}"
     stamp, made_of = folder / "slots-ablated.json", evaluated_from(experiment, seed, names)
     made_of |= {"slots": provenance.hash_code("artifact/slot_ablation.py", *CODE)}
+    made_of |= {"reader": files.sha256_file(READER)}
     if made.is_current(stamp, files.hash_json(made_of)):
         log_reused(f"ablation of slots, seed {seed}")
         return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
-    table = answers(experiment, seed, changes(experiment, seed, experiment.load(seed), slots))
+    table = answers(experiment, seed, changes(experiment, seed))
     files.write_table(folder / SLOT_ABLATION, table)
     made.write(stamp, files.hash_json(made_of), [folder / SLOT_ABLATION], inputs=made_of)
     return table
@@ -83,10 +85,10 @@ def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.
     for change in changed:
         if test is None or test.model is not change.base:
             test = TestAudio(experiment, change.base)
-            names, features = test.arranged(arranged) if arranged else ([], None)
+            sounds, features = test.arranged(arranged) if arranged else ({}, None)
         embeddings = test.embeddings(change.model)
         if arranged:
-            embeddings.add_sounds(names, embeddings.embed_audio(features))
+            embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
         found = score_items(items, embeddings)
         # The wordings that the reader never saw are one task.
         unseen = found["task"].isin(UNSEEN_TASKS)
@@ -104,24 +106,25 @@ def questions(experiment: Experiment) -> pd.DataFrame:
     return items[items["task"].isin([*TASKS, *CONTROLS, *UNSEEN_TASKS])].reset_index(drop=True)
 
 
-def changes(experiment: Experiment, seed: int, base: AudioTextModel, slots: SlotModel) -> Iterator[Change]:
+def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
     """The changes, one after the other; those on one base model stand together."""
-    config = experiment.config.slots
-    yield Change(UNCHANGED, "", slots, base)
+    slots = experiment.load_slots(seed, f"{BASE}-slots")
+    options = {"parts": slots.parts, "source": slots.source}
+    yield Change(UNCHANGED, "", slots, slots.base)
 
-    def rebuilt(on: AudioTextModel = base, **options) -> SlotModel:
-        model = SlotModel(on, **{"parts": config.parts, "closed_class": slots.closed_class} | options)
-        model.reader.load_state_dict(slots.reader.state_dict())
-        return model
+    def change(group: str, name: str, base: AudioTextModel = slots.base, **other: Any) -> Change:
+        return Change(group, name, SlotModel(base, slots.reader, **(options | other)), base)
 
-    for part in config.parts:
-        yield Change("parts", f"{100 * part:g} % alone", rebuilt(parts=[part]), base)
-    yield Change("slots", "three", rebuilt(slots=3, parts=None), base)
-    yield Change("whole", "a third", rebuilt(whole=1 / 3), base)
-
+    for part in slots.parts:
+        yield change("parts", f"{100 * part:g} % alone", parts=[part])
+    yield change("slots", "three", slots=3, parts=None)
+    yield change("whole", "a third", whole=1 / 3)
+    yield change("source", "trunk", source="trunk")
     for name in base_model_names(experiment):
-        other = experiment.load(seed, name)
-        yield Change("base", name, rebuilt(other), other)
+        base = experiment.load(seed, name)
+        yield change("base", name, base)
+        if name == ATTENDING:
+            yield change("base", f"{name}, trunk", base, source="trunk")
 
 
 def base_model_names(experiment: Experiment) -> list[str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from artifact import made, paths, provenance
 from artifact.captioned import load_captioned
 from artifact.config import Config
-from artifact.experiment import TRAINING_CODE, content_of
+from artifact.experiment import READER, TRAINING_CODE, content_of
 from artifact.preparation import hashed
 from artifact.training import BASE_VARIANTS, variant_names
 from figures import registry
@@ -121,6 +121,8 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
 def _code(name: str) -> str:
     sources = [*COMMON, *CODE.get(name, ())] if name != "figure" else []
     hashes = [provenance.hash_code(*sources)]
+    if name == "order_from_text":
+        hashes.append(files.sha256_file(READER))
     if name in NOTEBOOKS:
         hashes.append(files.sha256_file(paths.CHECKOUT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"))
     if name == "tables_and_numbers":

@@ -160,12 +160,11 @@ def slots_idea() -> Figure:
     middle, rim = sum(timed) / 2, {"edgecolor": RIM, "linewidth": 0.5}
     composite(axes, 0.04, top, 1.25, 0.4, "forward")
     say(axes, 0.665, top - 0.32, "a dog barks, then rain falls")
-    box(axes, 1.54, top - 0.28, 0.62, 0.56, "audio\ntrunk\nfrozen")
-    box(axes, 3.62, top - 0.42, 0.56, 0.84, "audio\nhead\nfrozen")
+    box(axes, 3.62, top - 0.42, 0.56, 0.84, "audio\ntower\nfrozen")
     parts = ("whole", range(10), WHOLE), ("first", range(5), FIRST), ("last", range(5, 10), SECOND)
     for n, (name, kept, colour) in enumerate(parts):
         y = top + 0.3 * (1 - n)
-        arrow(axes, (2.18, top + 0.1 * (1 - n)), (2.36, y))
+        arrow(axes, (1.35, top + 0.1 * (1 - n)), (2.36, y))
         say(axes, 2.42, y, name, ha="left")
         for k in range(10):
             frame = (FIRST if k < 5 else SECOND) if k in kept else "#EEEEEE"
@@ -180,7 +179,7 @@ def slots_idea() -> Figure:
     say(axes, 0.74, middle + 0.1, "after")
     chip(axes, 0.97, middle - 0.1, "a dog barks", FIRST)
     chip(axes, 0.66, plain, "a dog barks", WHOLE)
-    box(axes, 1.54, 0.05, 0.62, 1.05, "reader\ntrained\non captions\nalone")
+    box(axes, 1.54, 0.05, 0.62, 1.05, "reader\ntrained\non text\nalone")
     box(axes, 3.62, 0.05, 0.56, 1.05, "text\ntower\nfrozen")
     events = ("a dog barks", FIRST, "1"), ("rain falls", SECOND, "2"), ("a dog barks", WHOLE, "0")
     for (words, colour, number), y in zip(events, (*timed, plain), strict=True):
@@ -197,7 +196,6 @@ def slots_idea() -> Figure:
         _slots(axes, left, y, *vector)
     for y in (top, middle, plain):
         arrow(axes, (4.71, y), (4.89, y))
-    arrow(axes, (1.33, top), (1.52, top))
     dot = {"size": 14, "bbox": {"facecolor": "white", "edgecolor": "none"}}
     for x in (left + 0.25, left + 0.75, left + 1.25):
         axes.plot([x, x], [middle + 0.15, top - 0.15], color="black", linewidth=0.7, linestyle=":")

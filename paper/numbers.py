@@ -94,7 +94,6 @@ def _of_model(summary: dict, name: str) -> dict[str, Any]:
         **{f"{group}: {c}": score for group, conditions in asked.items() for c, score in conditions.items()},
         "prompts": {"lowest": min(scores, default=None), "highest": max(scores, default=None)},
         "misread": latex.enumeration(misread, "none"),
-        "unseen by seed": latex.enumeration([*map(latex.number, wordings.get("unseen", ()))]),
     }
 
 

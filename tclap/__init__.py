@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "add_slots": "tclap.slots.training",
+    "add_slots": "tclap.slots.model",
     "clip_loss": "tclap.losses",
     "evaluate": "tclap.evaluation.benchmark",
     "fine_tune": "tclap.training.post_pretraining",

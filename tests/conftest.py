@@ -36,7 +36,6 @@ def project_root(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def text_trunk():
     """Stands for a pretrained text trunk: each word has a fixed random vector. Counts what it is asked."""
-    import re
     import zlib
 
     import numpy as np
@@ -60,12 +59,6 @@ def text_trunk():
             ]
             lengths = torch.tensor([len(row) for row in rows])
             return Tokens(pad_sequence([torch.from_numpy(row).float() for row in rows], True), lengths)
-
-        def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
-            return [[word.span() for word in re.finditer(r"\S+", caption)] for caption in captions]
-
-        def whole_words(self) -> list[str]:
-            return ["lamp", "table", "Green", "of", "before", "dog", "river", "x1"]
 
     trunk = Words()
     trunk.asked = []

@@ -75,9 +75,9 @@ def controls(models: tuple[str, ...]) -> dict:
 def slot_ablation() -> list[dict]:
     """One row as it is, and changes that each cost another number of points."""
     changes = {
-        "as it is": [""], "parts": ["20 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
-        "wordings": ["a half", "an eighth"], "events": ["20", "200"],
-        "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention"],
+        "as it is": [""], "parts": ["25 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
+        "source": ["trunk"],
+        "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention", "clap-attention, trunk"],
     }  # fmt: skip
     rows = [(group, change) for group, names in changes.items() for change in names]
     scores = ({t: entry(95.0 - 3 * n, 50.0, 400) for t in LABELS["slot_columns"]} for n in range(len(rows)))

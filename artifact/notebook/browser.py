@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from artifact.embeddings import RunEmbeddings
-from artifact.experiment import Experiment
+from artifact.experiment import SLOTS, Experiment
 from artifact.notebook.frames import signed
 from artifact.notebook.sounds import Page, Sound, composite, draw_mel, picture, player, single
 from figures.marks import bar_look, legend_above, swatch
@@ -51,7 +51,9 @@ class ItemReader:
 
     def __init__(self, run: Experiment, seed: int) -> None:
         self.run = run
-        self._model = lru_cache(maxsize=None)(lambda name: run.load(seed, name).eval())
+        self._model = lru_cache(maxsize=None)(
+            lambda name: run.load_slots(seed, name) if name in SLOTS else run.load(seed, name)
+        )
         self._items = run.table("data/items.parquet").set_index(["task", "item"])
         self._clips = run.clips.set_index("clip_id", drop=False)
         self._composites = views_of(run.table("data/pairs-test.parquet"), VIEWS)
@@ -63,9 +65,12 @@ class ItemReader:
         pair = self._composites.get(name)
         sound = composite(run, *pair) if pair else single(run, self._clips.loc[name])
         # All models of a seed have one trunk.
-        features = run.audio_features(self._model(models[0])).outputs([pair or name], "one sound")
+        sounds = {name: pair or name}
+        base = self._model(models[0])
+        base = base.base if models[0] in SLOTS else base
+        features = run.audio_features(base).outputs([*sounds.values()], "one sound")
         for model in models:
-            embeddings = RunEmbeddings(run, self._model(model), [name], features)
+            embeddings = RunEmbeddings(run, self._model(model), sounds, features)
             cosines[model] = (embeddings.captions(candidates) @ embeddings.sounds([name])[0]).numpy()
         return AskedItem(sound, candidates, list(asked["answers"]), cosines)
 

@@ -44,14 +44,17 @@ def figure_slots(cosines: pd.DataFrame) -> Figure:
 def marked_captions(readings: pd.DataFrame) -> Page:
     """Captions with their events' words coloured by the slot they go into; grey: left to the model itself.
 
-    ``readings``: rows ``caption, relation, in time`` of :func:`artifact.order_from_text.readings`.
+    ``readings``: rows of :func:`artifact.order_from_text.readings`.
     """
     lines = []
-    for caption, relation, in_time in readings[["caption", "relation", "in time"]].itertuples(index=False):
+    columns = ["caption", "relation", "in time", "throughout"]
+    for caption, relation, in_time, throughout in readings[columns].itertuples(index=False):
         events = [html.escape(event) for event in in_time.split(" \u2192 ") if event]
         slots = ["first", *["between"] * (len(events) - 2), "last"][: len(events)]
         slots = [ONE.get(relation, slot) for slot in slots]
-        marked = _marked(html.escape(caption), dict(zip(events, slots, strict=True)))
+        marks = dict(zip(events, slots, strict=True))
+        marks |= {html.escape(event): "both" for event in throughout.split(" \u2192 ") if event}
+        marked = _marked(html.escape(caption), marks)
         look = "" if events else ' style="color:#777777"'
         lines.append(f"<li{look}>{marked} <small>({html.escape(relation)})</small></li>")
     legend = " &nbsp; ".join(_marked(name, {name: name}) for name in MARKS)

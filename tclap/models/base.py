@@ -118,7 +118,7 @@ class AudioTextModel(Encoder, nn.Module):
         return self.embed_captions(captions, self.text_trunk)
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         was_training = self.training
         self.eval()
         try:
@@ -128,6 +128,14 @@ class AudioTextModel(Encoder, nn.Module):
 
     def _nothing(self) -> Tensor:
         return self.log_scale.new_zeros(0, self.dim)
+
+    def set_loaded_from(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of ``tclap.load_model``, and what the weights were then."""
+        self.loaded_from, self._loaded = arguments, files.hash_state(self.own_state())
+
+    def is_as_loaded(self) -> bool:
+        """Whether ``tclap.load_model`` made this model and nothing has trained it since."""
+        return self.loaded_from is not None and self._loaded == files.hash_state(self.own_state())
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that post-pretraining trains: both heads and log τ."""

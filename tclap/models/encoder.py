@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tclap.arguments import at_least, rows_of, strings_of
-from tclap.models.windows import Windows, recordings
+from tclap.models import windows
+from tclap.models.windows import Windows
 
 MOST_CHANNELS = 8  # of one recording that is taken for a list of waveforms
 
@@ -33,8 +34,7 @@ class Encoder(ABC):
     padding: str = "repeat"  # what becomes of audio below the window: one of tclap.models.windows.PADDINGS
     batch_size: int = 64  # how many windows it takes at once without much memory
     text_batch_size: int = 64  # and how many captions
-    # What load_model was called with, and the weights' hash: enough to load the same model again.
-    loaded_from: dict[str, Any] | None = None
+    loaded_from: dict[str, Any] | None = None  # the arguments of tclap.load_model
     _warned = False
 
     @abstractmethod
@@ -77,10 +77,10 @@ class Encoder(ABC):
                 embedding overflows, an unknown policy, a batch size below 1, or audio longer than the
                 model can take at once.
         """
-        windows = Windows(self.sample_rate, self.window, policy, seed, hop, self.padding)
-        found = self._recordings(waveforms_or_paths, sample_rate)
-        cut = (windows.cut(waveform, n) for n, waveform in enumerate(self._heeded(found, policy)))
-        return self._embedded(cut, batch_size)
+        cutter = Windows(self.sample_rate, self.window, policy, seed, hop, self.padding)
+        found = self.recordings(waveforms_or_paths, sample_rate)
+        cut = (cutter.cut(waveform, n) for n, waveform in enumerate(self._heeded(found, policy)))
+        return self.embed_groups(cut, batch_size)
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str], batch_size: int | None = None) -> Tensor:
@@ -94,19 +94,23 @@ class Encoder(ABC):
         size = batch_size or self.text_batch_size
         order = sorted(range(len(captions)), key=lambda n: len(captions[n]))
         blocks = [order[start : start + size] for start in range(0, len(order), size)]
-        with self._evaluating():
+        with self.evaluating():
             found = [self.embed_texts([captions[n] for n in block]) for block in blocks]
         return torch.cat(found)[np.argsort(order)] if found else self._nothing()
 
+    def is_as_loaded(self) -> bool:
+        """Whether ``tclap.load_model`` made this model and its weights are those that it loaded."""
+        return self.loaded_from is not None
+
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         """The state in which a model embeds."""
         yield
 
     def _nothing(self) -> Tensor:
         return torch.zeros(0, self.dim)
 
-    def _recordings(self, waveforms_or_paths: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
+    def recordings(self, waveforms_or_paths: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
         """Recordings ``[samples]`` at the model's rate, one at a time."""
         shape = getattr(waveforms_or_paths, "shape", ())
         if len(shape) == 2 and shape[1] <= MOST_CHANNELS < shape[0]:
@@ -114,7 +118,9 @@ class Encoder(ABC):
                 f"got [samples, channels] = {list(shape)}, expected [N, samples]: average the channels and "
                 "pass [waveform]."
             )
-        return recordings(rows_of(waveforms_or_paths, "waveforms or paths"), sample_rate, self.sample_rate)
+        return windows.recordings(
+            rows_of(waveforms_or_paths, "waveforms or paths"), sample_rate, self.sample_rate
+        )
 
     def _heeded(self, found: Iterable[np.ndarray], policy: str) -> Iterator[np.ndarray]:
         """The same; says once, of a policy that leaves audio out, that more than half of one is."""
@@ -130,7 +136,7 @@ class Encoder(ABC):
                 )
             yield waveform
 
-    def _embedded(self, groups: Iterable[list[np.ndarray]], batch_size: int | None) -> Tensor:
+    def embed_groups(self, groups: Iterable[list[np.ndarray]], batch_size: int | None) -> Tensor:
         """The mean of each group's windows ``[len(groups), d]``, L2-normalised; groups share batches."""
         at_least(1, batch_size=batch_size)
         size, sums, owners, waiting = batch_size or self.batch_size, [], [], []
@@ -146,7 +152,7 @@ class Encoder(ABC):
             owners.clear(), waiting.clear()
 
         single = True
-        with self._evaluating():
+        with self.evaluating():
             for number, group in enumerate(groups):
                 sums.append(None)
                 single &= len(group) == 1

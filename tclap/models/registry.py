@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from tclap.models.base import AudioTextModel
+from tclap.models.encoder import Encoder
 from tclap.models.weights import read_checkpoint
 
 MODELS = {
@@ -24,7 +25,7 @@ MODELS = {
 }
 CLAP_MODEL = "tclap.models.transformers:TransformersClap"  # of an id on the hub, or a folder
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-SLOTS = "tclap.slots.model:SlotModel"  # what a checkpoint with slots is wrapped in
+SLOTS = "tclap.slots.model:SlotModel"  # of a json file
 
 
 def load_model(
@@ -32,7 +33,7 @@ def load_model(
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
     **options: Any,
-) -> AudioTextModel:
+) -> Encoder:
     """Load a model by name.
 
     ========================================  ==========================================================
@@ -42,6 +43,7 @@ def load_model(
     ``msclap-2022``, ``msclap-2023``          Microsoft's CLAP (:mod:`tclap.models.msclap`)
     ``laion/clap-htsat-fused``, or any id on  a ``ClapModel`` of transformers
     the hub, or the path of a folder          (:mod:`tclap.models.transformers`)
+    the path of a ``.json`` file              what a model with slots wrote (:mod:`tclap.slots.model`)
     ========================================  ==========================================================
 
     Args:
@@ -53,12 +55,15 @@ def load_model(
             ``pretrained``, the published file that it was made on.
 
     Returns:
-        The model; ``loaded_from`` says what loads the same again, its name and path as strings.
+        The model, an :class:`AudioTextModel` where it has trunks and heads; ``loaded_from`` says what loads
+        the same again, its name and path as strings.
 
     Raises:
         ValueError: on an unknown name or option, or weights that are damaged, edited or another model's.
         OSError: when the weights are missing.
     """
+    if str(name).endswith(".json"):
+        return _imported(SLOTS).load(name, device)
     name, folder_or_id = _resolved(str(name))
     model_class = _imported(CLAP_MODEL if folder_or_id else MODELS[name])
     is_published = "audio_trunk." in model_class.pretrained
@@ -77,16 +82,14 @@ def load_model(
     if ours:
         config, state = read_checkpoint(Path(weights), model_class.name)
         pretrained = options.pop("pretrained", folder_or_id)
-        slots = config.pop("slots", None)
         model = _rebuilt(model_class, config | options, pretrained)
-        if slots is not None:
-            model = _imported(SLOTS)(model, **slots)
         model.load_own_state(state, weights)
     else:
         model = source(**({"weights": folder_or_id or weights} if is_published else {}), **options)
     if model.origin and model.origin["revision"]:  # the hub's newest is another one tomorrow
         loaded_from["options"]["revision"] = model.origin["revision"]
-    model.loaded_from = loaded_from
+    if ours or is_published:  # fresh weights are others each time
+        model.set_loaded_from(loaded_from)
     return model.to(device).eval()
 
 

@@ -87,20 +87,6 @@ class TextTrunk(Trunk):
         """Number of tokens of each caption ``[N]``."""
         return encoded["attention_mask"].sum(1)
 
-    def offsets(self, captions: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """Start and end of each token's characters in its caption; special tokens are at ``(0, 0)``."""
-        found = self.tokenize(captions, return_offsets_mapping=True)["offset_mapping"]
-        return [
-            [(start, end) if end <= len(caption) else (0, 0) for start, end in row]
-            for caption, row in zip(captions, found, strict=True)
-        ]
-
-    def whole_words(self) -> list[str]:
-        """Tokens of the vocabulary that begin a word, sorted, without the mark that some put before it."""
-        vocabulary = list(self.tokenizer.get_vocab())
-        marked = [token[1:] for token in vocabulary if token.startswith("\u0120")]  # byte-level: a space
-        return sorted(marked or (token for token in vocabulary if not token.startswith("##")))
-
 
 class FirstTokenHead(nn.Module):
     """A bidirectional text encoder's last layer, its first token (through a pooler, if any), projection."""

@@ -51,6 +51,7 @@ class Wrapped(Encoder):
 
     def __init__(self, model: Any, sample_rate: int | None, window: float | None, **attributes: Any) -> None:
         self.model, self.name = model, type(model).__name__
+        self._audio, self._text = _methods(self, model)
         given = {"sample_rate": sample_rate, "window": window}
         for name, value in given.items():
             value = getattr(model, name, None) if value is None else value
@@ -61,7 +62,6 @@ class Wrapped(Encoder):
         if unknown:
             raise TypeError(f"wrap got {unknown[0]}, expected name, padding, batch_size or text_batch_size.")
         vars(self).update(attributes)
-        self._audio, self._text = _methods(model, self.sample_rate)
         self.dim = self.embed_texts(["a sound"]).shape[1]
 
     def embed_windows(self, waveforms: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Wrapped(Encoder):
         return _checked(self._text(captions), len(captions), "text")
 
 
-def _methods(model: Any, rate: int) -> tuple:
+def _methods(wrapped: Wrapped, model: Any) -> tuple:
     """What gives embeddings of a list of waveforms, and of captions."""
     if hasattr(model, "encode_audio") and hasattr(model, "encode_text"):
         return model.encode_audio, model.encode_text
@@ -84,12 +84,13 @@ def _methods(model: Any, rate: int) -> tuple:
             lambda captions: model.get_text_embedding([*captions, "-"], use_tensor=False)[: len(captions)],
         )
     if hasattr(model, "get_audio_embeddings"):
-        return lambda waveforms: _by_files(model, waveforms, rate), model.get_text_embeddings
+        return lambda waveforms: _by_files(model, waveforms, wrapped.sample_rate), model.get_text_embeddings
     if hasattr(model, "encode"):
-        return (
-            lambda waveforms: model.encode([{"array": w, "sampling_rate": rate} for w in waveforms]),
-            model.encode,
-        )
+
+        def encode(waveforms: list) -> Any:
+            return model.encode([{"array": w, "sampling_rate": wrapped.sample_rate} for w in waveforms])
+
+        return encode, model.encode
     raise TypeError(
         f"{type(model).__name__} has no methods that are known, expected encode_audio and encode_text, which "
         "take a list of waveforms or captions and return [N, d]."

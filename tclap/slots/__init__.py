@@ -1,1 +1,5 @@
-"""Order from captions alone: slots in time for a model without a sense of order."""
+"""A sense of time from captions alone: slots for any model, and the reader of captions."""
+
+from tclap.slots.reader import Reader, Reading, load_reader
+
+__all__ = ["Reader", "Reading", "load_reader"]

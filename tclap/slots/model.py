@@ -1,9 +1,9 @@
-"""Order from text alone: slots in time for a model that has none.
+"""Order from text alone: slots in time for any CLAP, without training it (:func:`add_slots`).
 
-A plain CLAP embeds a sound as one vector and a caption as another. Here a sound has three: the whole,
-its first and its last part, each through the model's own frozen head from the frozen trunk's time
-axis, ``[e_0; e_1; e_2] / √3``. A caption that says what comes when has the embeddings of its events,
-as the model itself embeds their words, in the slots where they belong::
+A plain CLAP embeds a sound as one vector and a caption as another. Here a sound has three: the whole, its
+first and its last part, each embedded by the model itself, ``[e_0; e_1; e_2] / √3``. A caption that says what
+comes when has the embeddings of its events, as the model itself embeds their words, in the slots where they
+belong::
 
     "A before B", "B after A":  [0; ½ g(A); ½ g(B); r]      "the first sound is A":  [0; g(A); 0; 0]
     "A while B":                [0; ½ g(A and B); ½ g(A and B); r]
@@ -12,192 +12,284 @@ as the model itself embeds their words, in the slots where they belong::
 ``r`` fills a caption's vector to length 1, and its place in a sound's is 0. So a similarity is one dot
 product of unit vectors, and for a caption that says nothing of time it is the model's own similarity over
 √3: with τ√3 for τ, its own score. More slots than two are placed evenly over time, for captions of more
-events; √3 is then √(slots + 1). Nothing about sound is trained, only a small
-:class:`~tclap.slots.reader.CaptionReader`, on captions (:mod:`tclap.slots.training`). On a model that knows
-order (T-CLAP) a part ``whole`` of a timed caption's weight may go to its own embedding of the whole.
+events; √3 is then √(slots + 1). What a caption says is read by the :mod:`~tclap.slots.reader`.
 """
 
 from __future__ import annotations
 
-import copy
+import json
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from tclap.arguments import at_least, strings_of
+from tclap import files
+from tclap.arguments import at_least
 from tclap.data.composites import PROMPT
-from tclap.models.base import AudioTextModel, Tokens
-from tclap.slots import event_captions
-from tclap.slots.event_captions import RELATIONS
-from tclap.slots.reader import CaptionReader, canonical
+from tclap.models.base import AudioTextModel
+from tclap.models.encoder import Encoder
+from tclap.models.registry import load_model
+from tclap.models.windows import Windows
+from tclap.models.wrapped import wrap
+from tclap.slots.reader import Reader, Reading, load_reader
 
-PARTS = (0.2, 0.4, 0.5)  # fractions of the time at either end whose embeddings make one of two slots
-BATCH = 256
-
-
-class Reading(NamedTuple):
-    """A relation of :data:`tclap.slots.event_captions.RELATIONS`, and its events' words in temporal order."""
-
-    relation: str
-    events: tuple[str, ...]
+# Fractions of the time at either end whose embeddings make one of two slots: 5 embeddings a recording.
+PARTS = (0.25, 0.5)
+SOURCES = ("waveform", "trunk")
+SETTINGS = ("parts", "slots", "whole", "prompt", "source", "hop")  # that a file holds
 
 
-def _reading(caption: str, relation: str, spans: list[tuple[int, int]]) -> Reading:
-    events = tuple(caption[start:end].strip() for start, end in spans)
-    needed = {"plain": 0, "start": 1, "end": 1}.get(relation, 2)
-    # What cannot be made sense of is left to the model itself.
-    if relation == "plain" or len(events) < needed:
-        return Reading("plain", ())
-    return Reading(relation, events[::-1] if relation == "backward" else events)
-
-
-def places(events: int, slots: int) -> list[tuple[int, int]]:
-    """Which of a caption's events (from 0, in time) stand in which slots (from 1): both evenly over time.
-
-    Of more events than slots some between are left out.
-    """
-    count = min(events, slots)
-    steps = [n / (count - 1) for n in range(count)]
-    return [(round(step * (events - 1)), 1 + round(step * (slots - 1))) for step in steps]
-
-
-class SlotAudioHead(nn.Module):
-    """Trunk outputs ``[N, T, D]`` to whole and slots ``[N, (slots + 1) d + 1]``, by the model's own head.
-
-    A slot is the mean of its parts' embeddings; a part is a fraction of the time, later for a later slot.
-    """
-
-    def __init__(self, head: nn.Module, parts: Sequence[float], slots: int) -> None:
-        super().__init__()
-        self.head, self.parts, self.slots = head, tuple(parts), slots
-
-    def forward(self, features: Tensor) -> Tensor:
-        frames = features.shape[1]
-        counts = [max(round(part * frames), 1) for part in self.parts]
-        embedded = [normalize(self.head(features), dim=-1)]
-        for slot in range(self.slots):
-            starts = [round((frames - n) * slot / (self.slots - 1)) for n in counts]
-            cut = [features[:, s : s + n].contiguous() for s, n in zip(starts, counts, strict=True)]
-            embedded.append(normalize(sum(normalize(self.head(part), dim=-1) for part in cut), dim=-1))
-        return torch.cat([*embedded, features.new_zeros(len(features), 1)], dim=1)
-
-
-class SlotModel(AudioTextModel):
-    """A model with slots in time around one without; use :func:`tclap.add_slots`.
+def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotModel:
+    """A model with a sense of time around ``model``, which is left as it is; nothing is trained.
 
     Args:
-        base: the model; its trunks are shared, its heads are copied.
-        parts: fractions of the time axis, whose embeddings together make a slot; None: :data:`PARTS`, for
-            more slots narrower.
-        whole: part of a timed caption's weight that its own embedding gets, in [0, 1).
-        hidden: of the caption reader.
-        prompt: with one ``{}``, in which the words of an event are embedded.
-        closed_class: words that the reader knows; None: those of the wordings it learns from.
-        slots: in time, at least 2: the first is at the start, the last at the end.
+        model: a model of :func:`tclap.load_model`, or any object that :func:`tclap.wrap` takes.
+        reader: of captions; None: the one that comes with the package.
+        options: of :class:`SlotModel`.
 
     Raises:
-        ValueError: on a base that has slots, or options out of range.
+        ValueError: on a model that has slots, or options out of range; TypeError on what is no model.
+    """
+    base = model if isinstance(model, Encoder) else wrap(model)
+    return SlotModel(base, _packaged_reader() if reader is None else reader, **options)
+
+
+@lru_cache(maxsize=1)
+def _packaged_reader() -> Reader:
+    return load_reader()
+
+
+def places(steps: int, slots: int) -> list[tuple[int, int]]:
+    """Which of a caption's steps (from 0, in time) stand in which slots (from 1): both evenly over time.
+
+    Of more steps than slots some between are left out.
+    """
+    count = min(steps, slots)
+    at = [n / (count - 1) for n in range(count)]
+    return [(round(step * (steps - 1)), 1 + round(step * (slots - 1))) for step in at]
+
+
+class SlotModel(Encoder):
+    """A model with slots in time around one without; use :func:`add_slots`.
+
+    A recording of any length is embedded as a whole and in parts of its own duration; what is longer than
+    the model's window is the mean over windows that cover it, so that nothing is left out. With the source
+    ``waveform`` each part is embedded as a recording of its own: ``1 + slots · len(parts)`` embeddings a
+    recording. With ``trunk`` the frozen trunk's time axis is cut: one, and equal where a frame of the trunk
+    depends on what is near (convolutions), wrong where it attends to the whole window (transformers).
+
+    Args:
+        base: the model.
+        reader: of captions.
+        parts: fractions of the duration, whose embeddings together make a slot; None: :data:`PARTS`, for
+            more slots narrower.
+        slots: in time, at least 2: the first is at the start, the last at the end.
+        whole: part of a timed caption's weight that its own embedding gets, in [0, 1); above 0 for a model
+            that knows order (T-CLAP).
+        prompt: with one ``{}``, in which the words of an event are embedded.
+        source: one of :data:`SOURCES`.
+        hop: in seconds, from window to window of what is longer than one; None: the window.
+
+    Raises:
+        ValueError: on a base that has slots or no trunk for that source, or options out of range.
     """
 
-    text_batch_size = BATCH  # events that captions share are embedded once a batch
+    text_batch_size = 256  # events that captions share are embedded once a batch
 
     def __init__(
         self,
-        base: AudioTextModel,
+        base: Encoder,
+        reader: Reader,
         parts: Sequence[float] | None = None,
-        whole: float = 0.0,
-        hidden: int = 64,
-        prompt: str = PROMPT,
-        closed_class: Sequence[str] | None = None,
         slots: int = 2,
+        whole: float = 0.0,
+        prompt: str = PROMPT,
+        source: str = "waveform",
+        hop: float | None = None,
     ) -> None:
         if isinstance(base, SlotModel):
             raise ValueError(f"{base.name} has slots already.")
         at_least(2, slots=slots)
-        at_least(1, hidden=hidden)
-        parts = [part * 2 / slots for part in PARTS] if parts is None else parts
+        parts = [part * 2 / slots for part in PARTS] if parts is None else list(parts)
         if not parts or not all(0 < part <= 1 for part in parts):
             raise ValueError(f"parts is {parts}, expected fractions above 0 and at most 1.")
         if not 0 <= whole < 1:
             raise ValueError(f"whole is {whole}, expected at least 0 and below 1.")
         if prompt.count("{}") != 1:
             raise ValueError(f"prompt is {prompt!r}, expected one {{}} in it.")
-        super().__init__(math.sqrt(slots + 1) * float(base.logit_scale.detach()))
-        self.name, self.origin, self.pretrained = base.name, base.origin, base.pretrained
-        self.sample_rate, self.window, self.batch_size = base.sample_rate, base.window, base.batch_size
-        self.width, self.dim = base.dim, (slots + 1) * base.dim + 1
-        self.slots, self.whole, self.prompt = slots, whole, prompt
-        self.closed_class = list(event_captions.closed_class() if closed_class is None else closed_class)
-        own = {"parts": list(parts), "whole": whole, "hidden": hidden, "prompt": prompt, "slots": slots}
-        self.config = base.config | {"slots": own | {"closed_class": self.closed_class}}
-        self.audio_trunk, self.text_trunk = base.audio_trunk, base.text_trunk
-        self.audio_head = SlotAudioHead(copy.deepcopy(base.audio_head), parts, slots)
-        self.text_head = copy.deepcopy(base.text_head)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.reader = CaptionReader(base.text_trunk.width, self.closed_class, hidden)
-        self.requires_grad_(False)
-        self.to(base.log_scale.device).eval()
+        if source not in SOURCES or (source == "trunk" and not isinstance(base, AudioTextModel)):
+            raise ValueError(
+                f"source is {source!r}, expected 'waveform', or 'trunk' of a model that has one."
+            )
+        self.base, self.reader, self.parts, self.slots = base, reader, parts, slots
+        self.whole, self.prompt, self.source, self.hop = whole, prompt, source, hop
+        self.name, self.sample_rate, self.window = base.name, base.sample_rate, base.window
+        self.padding, self.batch_size = base.padding, base.batch_size
+        self.dim = (slots + 1) * base.dim + 1
+        self._cover = Windows(self.sample_rate, self.window, "cover", hop=hop, padding=self.padding)
 
-    def embed_text(self, tokens: Tokens) -> Tensor:
-        """Not to be had: which words name events is not in the tokens alone."""
-        raise TypeError("a model with slots reads captions: call embed_captions or encode_text.")
+    @property
+    def logit_scale(self) -> Tensor:
+        """τ of the base times √(slots + 1): scores of captions without time are then the base's own."""
+        return math.sqrt(self.slots + 1) * self.base.logit_scale
 
-    def plain_text(self, captions: Sequence[str], text: Callable[[list[str]], Tokens]) -> Tensor:
-        """The model's own embeddings ``[N, d]`` of captions, without slots."""
-        blocks = [list(captions[n : n + BATCH]) for n in range(0, len(captions), BATCH)]
-        return torch.cat([normalize(self.text_head(text(block)).float(), dim=-1) for block in blocks])
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """Fractions of a recording's duration that are embedded: the whole, then each slot's parts."""
+        starts = [(slot / (self.slots - 1), part) for slot in range(self.slots) for part in self.parts]
+        return [(0.0, 1.0), *(((1 - part) * at, (1 - part) * at + part) for at, part in starts)]
 
-    def read(
-        self, captions: Sequence[str], text: Callable[[list[str]], Tokens] | None = None
-    ) -> list[Reading]:
-        """What captions say about time; ``text`` makes their tokens, None: the text trunk."""
-        captions, text, spans = strings_of(captions, "captions"), text or self.text_trunk, []
-        for n in range(0, len(captions), BATCH):
-            block = captions[n : n + BATCH]
-            spans += self.reader.spans(block, text(block), self.text_trunk.offsets(block))
-        rest = [canonical(caption, found) for caption, found in zip(captions, spans, strict=True)]
-        distinct, relations = list(dict.fromkeys(rest)), {}
-        for n in range(0, len(distinct), BATCH):
-            block = distinct[n : n + BATCH]
-            with torch.no_grad():
-                found = self.reader.relate(text(block)).argmax(-1).tolist()
-            relations |= {caption: RELATIONS[kind] for caption, kind in zip(block, found, strict=True)}
-        return [_reading(c, relations[r], s) for c, r, s in zip(captions, rest, spans, strict=True)]
+    @torch.no_grad()
+    def encode_audio(
+        self,
+        waveforms_or_paths: Tensor | np.ndarray | Sequence,
+        sample_rate: int | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Embed recordings of any length: ``[N, (slots + 1) d + 1]``, L2-normalised.
 
-    def embed_captions(self, captions: Sequence[str], text: Callable[[list[str]], Tokens]) -> Tensor:
-        """Embeddings ``[N, (slots + 1) d + 1]``, L2-normalised, float32, of captions; ``text`` as above."""
-        readings = self.read(captions, text)
-        phrases: dict[str, int] = {}
-        plans = [self._plan(caption, reading) for caption, reading in zip(captions, readings, strict=True)]
-        for plan in plans:
-            for phrase, _, _ in plan:
-                phrases.setdefault(phrase, len(phrases))
-        found = self.plain_text(list(phrases), text) if phrases else self.log_scale.new_zeros(0, 1)
-        width = self.width
-        rows = found.new_zeros(len(plans), self.dim)
+        Arguments and errors as of :meth:`tclap.models.encoder.Encoder.encode_audio`.
+        """
+        found = self.recordings(waveforms_or_paths, sample_rate)
+        if self.source == "trunk":
+            rows = [self._from_trunk(waveform, batch_size) for waveform in found]
+            return torch.cat(rows) if rows else torch.zeros(0, self.dim)
+        groups = (self._cover.cut(part) for waveform in found for part in self.cut(waveform))
+        embedded = self.base.embed_groups(groups, batch_size)
+        return self.join(embedded.unflatten(0, (-1, len(self.spans))) if len(embedded) else embedded)
+
+    def embed_windows(self, waveforms: Tensor) -> Tensor:
+        """Embeddings ``[N, dim]`` of waveforms ``[N, samples]``."""
+        return self.encode_audio(waveforms)
+
+    def cut(self, waveform: np.ndarray) -> list[np.ndarray]:
+        """The whole and the parts of a waveform ``[samples]``, in the order of :attr:`spans`."""
+        count = len(waveform)
+        ends = [(round(start * count), round(end * count)) for start, end in self.spans]
+        return [waveform[start : max(end, start + 1)] for start, end in ends]
+
+    def join(self, embedded: Tensor) -> Tensor:
+        """Base embeddings ``[N, len(spans), d]`` to embeddings ``[N, dim]``: a slot is its parts' mean."""
+        if not len(embedded):
+            return embedded.new_zeros(0, self.dim)
+        parts = embedded[:, 1:].unflatten(1, (self.slots, -1)).mean(2)
+        rows = torch.cat([embedded[:, :1], normalize(parts, dim=-1)], 1).flatten(1) / math.sqrt(
+            self.slots + 1
+        )
+        return torch.cat([rows, rows.new_zeros(len(rows), 1)], dim=1)
+
+    def from_frames(self, features: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Embeddings ``[N, dim]`` from the base's trunk outputs ``[N, T, D]``, cut in time.
+
+        ``whole``: the embeddings ``[N, d]`` of the whole; None: those of all the frames.
+        """
+        count = features.shape[1]
+        embedded = [self.base.embed_audio(features) if whole is None else whole]
+        for start, end in self.spans[1:]:
+            length = max(round((end - start) * count), 1)
+            first = round(start / max(1 - (end - start), 1e-9) * (count - length))
+            embedded.append(self.base.embed_audio(features[:, first : first + length].contiguous()))
+        return self.join(torch.stack(embedded, dim=1))
+
+    def _from_trunk(self, waveform: np.ndarray, batch_size: int | None) -> Tensor:
+        """The embedding ``[1, dim]`` of one recording of any length, through the trunk."""
+        samples, batch = round(self.window * self.sample_rate), batch_size or self.batch_size
+        windows = torch.from_numpy(
+            np.stack(Windows(self.sample_rate, self.window, "cover", padding=self.padding).cut(waveform))
+        )
+        with self.base.evaluating():
+            frames = torch.cat(
+                [
+                    self.base.audio_trunk(block.to(self.base.log_scale.device))
+                    for block in windows.split(batch)
+                ]
+            )
+            whole = normalize(self.base.embed_audio(frames).mean(0, keepdim=True), dim=-1)
+            # The last window overlaps the one before it, and what is shorter than a window is padded.
+            rest = len(waveform) - (len(windows) - 1) * samples
+            new = max(round(frames.shape[1] * rest / samples), 1)
+            last = frames[-1, :new] if len(windows) == 1 else frames[-1, -new:]
+            return self.from_frames(torch.cat([*frames[:-1], last])[None], whole)
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """What captions say about time."""
+        return self.reader.read(captions)
+
+    def embed_texts(self, captions: list[str]) -> Tensor:
+        """Embeddings ``[N, dim]`` of captions."""
+        return self.embed_captions(captions, self.base.encode_text)
+
+    def embed_captions(self, captions: Sequence[str], embed: Callable[[list[str]], Tensor]) -> Tensor:
+        """Embeddings ``[N, dim]``, L2-normalised; ``embed`` gives the base's own of a list of captions."""
+        plans = [self._plan(*pair) for pair in zip(captions, self.read(captions), strict=True)]
+        numbers = {
+            phrase: n for n, phrase in enumerate(dict.fromkeys(p for plan in plans for p, _, _ in plan))
+        }
+        found = embed(list(numbers)) if numbers else torch.zeros(0, self.base.dim)
+        width, rows = self.base.dim, found.new_zeros(len(plans), self.dim)
         for n, plan in enumerate(plans):
             for phrase, slot, weight in plan:
-                rows[n, slot * width : (slot + 1) * width] = weight * found[phrases[phrase]]
+                rows[n, slot * width : (slot + 1) * width] = weight * found[numbers[phrase]]
         rest = 1 - rows.double().square().sum(1)
         rows[:, -1] = rest.clamp_min(0).sqrt().float().masked_fill(rest < 1e-6, 0.0)
         return rows
 
     def _plan(self, caption: str, reading: Reading) -> list[tuple[str, int, float]]:
         """The phrases to embed, each with its slot and weight; weights sum to 1."""
-        relation, events = reading
-        if relation == "plain":
+        if reading.relation == "plain":
             return [(caption, 0, 1.0)]
         own = [(caption, 0, self.whole)] if self.whole else []
         rest = 1 - self.whole
-        if relation in ("start", "end"):
-            return [*own, (self.prompt.format(events[0]), 1 if relation == "start" else self.slots, rest)]
-        if relation == "together":
-            both = self.prompt.format(" and ".join(events))
-            return [*own, *((both, slot, rest / self.slots) for slot in range(1, self.slots + 1))]
-        placed = places(len(events), self.slots)
-        return [*own, *((self.prompt.format(events[n]), slot, rest / len(placed)) for n, slot in placed)]
+        steps: list[list[str]] = [[] for _ in range(max(reading.steps) + 1)]
+        for event, step in zip(reading.events, reading.steps, strict=True):
+            steps[step].append(event)
+        phrases = [self.prompt.format(" and ".join([*step, *reading.throughout])) for step in steps]
+        if reading.relation in ("start", "end"):
+            return [*own, (phrases[0], 1 if reading.relation == "start" else self.slots, rest)]
+        if reading.relation == "together":
+            return [*own, *((phrases[0], slot, rest / self.slots) for slot in range(1, self.slots + 1))]
+        placed = places(len(phrases), self.slots)
+        return [*own, *((phrases[n], slot, rest / len(placed)) for n, slot in placed)]
+
+    def save(self, path: str | Path) -> None:
+        """Write a json file of the settings and of how the base model is loaded; none of its weights.
+
+        ``tclap.load_model(path)`` loads it. The reader is the package's own.
+
+        Raises:
+            ValueError: on a name that does not end in ``.json``, a reader of another file, or a base model
+                that was not loaded by :func:`tclap.load_model`, or was trained since.
+        """
+        path = Path(path)
+        if path.suffix != ".json":
+            raise ValueError(f"a model with slots is saved as *.json, got {path}.")
+        if self.reader is not _packaged_reader():
+            raise ValueError("its reader is not the package's: keep the reader's file, and add slots again.")
+        if not self.base.is_as_loaded():
+            raise ValueError(
+                f"{self.name} is not as tclap.load_model loaded it: save it, load it, and add slots again."
+            )
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        files.write_json(path, {"base": self.base.loaded_from, "slots": settings})
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device | None = None) -> SlotModel:
+        """The model of a file that :meth:`save` wrote.
+
+        Raises:
+            OSError: when the file or the base model's weights are missing.
+            ValueError: when the file is no such, or as of :func:`tclap.load_model`.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            base, settings = content["base"], {name: content["slots"][name] for name in SETTINGS}
+            name, weights, options = base["name"], base["weights"], base["options"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no model with slots, expected what its save() wrote.") from error
+        return cls(load_model(name, weights, device, **options), _packaged_reader(), **settings)

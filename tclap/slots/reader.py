@@ -1,119 +1,252 @@
-"""What a caption says about time: a small recurrent reader on a frozen text trunk's token outputs.
+"""The caption reader: which words of a caption name events, and when each of them sounds.
 
-It marks which words name events, and says how these relate; :mod:`tclap.slots.model` puts it to use.
+MiniLM with low-rank adapters (LoRA; Hu et al., arXiv 2106.09685) on all its linear layers and two heads, read
+in one pass: one says of each token whether it begins an event, is inside of one or outside, the other the
+event's *role* in time: plain (nothing is said), first, middle, last, or together. The trained adapters and
+heads (``reader.safetensors``, beside ``MODEL_CARD.md``) come with the package; :mod:`tclap.slots.training`
+makes them.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
+from torch.nn.functional import log_softmax
 
-from tclap.models.base import Tokens
-from tclap.slots.event_captions import RELATIONS, WORD
+from tclap import files
+from tclap.arguments import at_least, strings_of
+from tclap.models import minilm
+from tclap.models.weights import load_exactly, make_header, read_checkpoint
 
-OUTSIDE, BEGIN, INSIDE = range(3)  # of an event's words
-EVENT = "a sound"  # stands for each event where only the relation is read
-Offsets = Sequence[tuple[int, int]]
+TAGS = BEGIN, INSIDE, OUTSIDE = range(3)
+ROLES = ("plain", "first", "middle", "last", "together")
+PLAIN, FIRST, MIDDLE, LAST, TOGETHER = range(5)
+RELATIONS = ("plain", "forward", "backward", "together", "start", "end")
+NAME = "caption-reader"
+BATCH = 64
+LONGEST = 256  # MiniLM's tokens
 
 
-class CaptionReader(nn.Module):
-    """Finds the events of a caption and how they relate in time, in token outputs ``[N, L, D]``.
+class Reading(NamedTuple):
+    """What a caption says about time.
 
-    One recurrent layer says of each token whether it is outside of events, begins one or goes on with it;
-    beside the token it sees which word of a closed class it belongs to, if any (*before*, *then*, *first*,
-    a comma). The caption with "a sound" for each event then goes through the text trunk once more, and
-    another recurrent layer says what the rest of it means: so the relation cannot depend on the events.
-
-    ``closed_class`` is in lower case, ``hidden`` the width of each direction, ``dropout`` that of tokens in
-    training; closed-class words are hidden with half of this probability.
+    ``relation``: ``plain`` (nothing), ``forward`` or ``backward`` (events in the order, or the inverse
+    order, of naming), ``together``, ``start`` or ``end`` (events at the start, or the end, alone).
+    ``events``: their words, in the order in which they sound; those of equal ``steps`` sound at once.
+    ``throughout``: events beside ordered ones that sound all the time. ``confidence``: the probability that
+    the caption says something about time, calibrated on labelled captions.
     """
 
-    def __init__(self, dim: int, closed_class: Sequence[str], hidden: int = 64, dropout: float = 0.3) -> None:
+    relation: str
+    events: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    throughout: tuple[str, ...] = ()
+    confidence: float = 0.0
+
+
+class Span(NamedTuple):
+    """An event's characters ``[start, end)`` in a caption, and its role: an index of :data:`ROLES`."""
+
+    start: int
+    end: int
+    role: int
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer plus a trained one of low rank, zero at the start."""
+
+    def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
-        self.numbers = {word: n for n, word in enumerate(closed_class, 1)}
-        self.drop = nn.Dropout(dropout)
-        self.closed = nn.Embedding(len(closed_class) + 1, hidden // 2)
-        self.words = nn.GRU(dim + hidden // 2, hidden, batch_first=True, bidirectional=True)
-        self.to_label = nn.Linear(2 * hidden, 3)
-        self.rest = nn.GRU(dim, hidden, batch_first=True, bidirectional=True)
-        self.to_relation = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, len(RELATIONS)))
+        self.linear = linear
+        self.down = nn.Parameter(torch.empty(rank, linear.in_features))
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
-    def closed_words(self, caption: str, offsets: Offsets) -> Tensor:
-        """Number of each token's word in the closed class, 0 for others and for special tokens ``[L]``."""
-        at = {}
-        for word in WORD.finditer(caption):
-            number = self.numbers.get(word.group().lower(), 0)
-            at |= dict.fromkeys(range(word.start(), word.end()), number)
-        return torch.tensor(
-            [at.get(first_character(caption, span), 0) if span[1] > span[0] else 0 for span in offsets]
-        )
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + x @ self.down.T @ self.up.T
 
-    def label(self, tokens: Tokens, closed: Tensor) -> Tensor:
-        """Logits ``[N, L, 3]`` of each token's label; ``closed [N, L]`` from :meth:`closed_words`."""
-        if self.training:
-            closed = closed * (torch.rand(closed.shape, device=closed.device) >= self.drop.p / 2)
-        values = torch.cat([self.drop(tokens.values), self.closed(closed)], dim=-1)
-        outputs, _ = self.words(_packed(values, tokens.lengths))
-        outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=values.shape[1])
-        return self.to_label(outputs)
+    def merged(self) -> nn.Linear:
+        """One linear layer that gives the same."""
+        self.linear.weight.data += self.up.data @ self.down.data
+        return self.linear
 
-    def relate(self, tokens: Tokens) -> Tensor:
-        """Logits ``[N, 6]`` of the relation, from captions with "a sound" for each event."""
-        _, states = self.rest(_packed(self.drop(tokens.values), tokens.lengths))
-        return self.to_relation(states.transpose(0, 1).flatten(1))
+
+class Reader(nn.Module):
+    """MiniLM with adapters of ``rank`` and the two heads; use :func:`load_reader`.
+
+    Args:
+        rank: of the adapters.
+        temperature: the logit of "timed" is divided by it.
+        threshold: a caption with a lower probability to be timed is plain.
+        path: of MiniLM, see :func:`tclap.models.minilm.load`.
+    """
+
+    def __init__(
+        self,
+        rank: int = 16,
+        temperature: float = 1.0,
+        threshold: float = 0.5,
+        path: str | Path | None = None,
+    ) -> None:
+        at_least(1, rank=rank)
+        super().__init__()
+        encoder, self.tokenizer = minilm.load(path)
+        self.config = {"rank": rank, "temperature": temperature, "threshold": threshold}
+        self.encoder = copy.deepcopy(encoder)
+        for layer in self.encoder.encoder.layer:
+            for parent, name in _linear_layers(layer):
+                setattr(parent, name, Adapted(getattr(parent, name), rank))
+        self.to_tag, self.to_role = nn.Linear(minilm.WIDTH, 3), nn.Linear(minilm.WIDTH, len(ROLES))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The adapters and heads, by name: all that a file of a reader holds."""
+        own = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in self.state_dict().items() if name in own}
+
+    def merge(self) -> Reader:
+        """Adapters joined with the layers that they adapt, which is faster and ends training; itself."""
+        for layer in self.encoder.encoder.layer:
+            for parent, name in _linear_layers(layer, Adapted):
+                setattr(parent, name, getattr(parent, name).merged())
+        return self.requires_grad_(False).eval()
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[dict[str, Tensor], list[list[tuple[int, int]]]]:
+        """MiniLM's input, and the characters of each token; special tokens are at ``(0, 0)``."""
+        options = {"truncation": True, "max_length": LONGEST, "padding": True}
+        found = self.tokenizer(list(captions), return_offsets_mapping=True, return_tensors="pt", **options)
+        offsets = [[tuple(span) for span in row] for row in found.pop("offset_mapping").tolist()]
+        return {name: value.to(self.to_tag.weight.device) for name, value in found.items()}, offsets
+
+    def forward(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of each token's tag ``[N, L, 3]`` and role ``[N, L, 5]``."""
+        hidden = self.encoder(**tokens).last_hidden_state
+        return self.to_tag(hidden).float(), self.to_role(hidden).float()
 
     @torch.no_grad()
-    def spans(self, captions: Sequence[str], tokens: Tokens, offsets: Sequence[Offsets]) -> list[list]:
-        """Where the events stand in each caption."""
-        closed = [self.closed_words(c, places) for c, places in zip(captions, offsets, strict=True)]
-        padded = pad_sequence([row[: tokens.values.shape[1]] for row in closed], batch_first=True)
-        labels = self.label(tokens, padded.to(tokens.values.device)).argmax(-1).tolist()
-        rows = zip(captions, labels, tokens.lengths.tolist(), offsets, strict=True)
-        return [spans_of(caption, row[:length], places) for caption, row, length, places in rows]
+    def spans(self, captions: Sequence[str]) -> list[tuple[list[Span], float]]:
+        """Each caption's events with their roles (none of them plain), and its probability to be timed."""
+        captions = strings_of(captions, "captions")
+        order = sorted(range(len(captions)), key=lambda n: len(captions[n]))
+        found: list = [None] * len(captions)
+        for start in range(0, len(order), BATCH):
+            block = order[start : start + BATCH]
+            tokens, offsets = self.tokenize([captions[n] for n in block])
+            tags, roles = self(tokens)
+            for n, row, by_role, places in zip(block, tags.argmax(-1).tolist(), roles, offsets, strict=True):
+                found[n] = self._decoded(captions[n], row, by_role, places)
+        return found
+
+    def _decoded(
+        self, caption: str, tags: list[int], roles: Tensor, offsets: list
+    ) -> tuple[list[Span], float]:
+        events = events_of(caption, tags, offsets)
+        if not events:
+            return [], 0.0
+        logs = log_softmax(roles, dim=-1)
+        means = torch.stack([logs[tokens].mean(0) for _, _, tokens in events])
+        # The logit of "some event is not plain", averaged over the events.
+        logit = float((means[:, 1:].logsumexp(1) - means[:, PLAIN]).mean())
+        chosen = (means[:, 1:].argmax(1) + 1).tolist()
+        spans = [Span(start, end, role) for (start, end, _), role in zip(events, chosen, strict=True)]
+        return spans, 1 / (1 + math.exp(-logit / self.config["temperature"]))
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """What captions say about time; TypeError on one string, or what is no list of strings."""
+        captions = strings_of(captions, "captions")
+        found = self.spans(captions)
+        threshold = self.config["threshold"]
+        return [
+            reading(caption, spans, confidence)
+            if confidence >= threshold
+            else Reading("plain", confidence=confidence)
+            for caption, (spans, confidence) in zip(captions, found, strict=True)
+        ]
+
+    def save(self, path: str | Path, **card: Any) -> None:
+        """Write adapters and heads in half precision, with ``card`` (plain values) in the header."""
+        from safetensors.torch import save_file
+
+        state = {name: value.detach().half().cpu().contiguous() for name, value in self.trained().items()}
+        with files.replacing(path) as temporary:
+            save_file(state, temporary, make_header(NAME, self.config | {"card": card}, state))
 
 
-def _packed(values: Tensor, lengths: Tensor) -> PackedSequence:
-    return pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
+def load_reader(path: str | Path | None = None, *, encoder: str | Path | None = None) -> Reader:
+    """A trained caption reader.
 
+    Args:
+        path: a file of :mod:`tclap.slots.training`; None: the one that comes with the package.
+        encoder: folder of MiniLM's files, see :func:`tclap.models.minilm.load`.
 
-def first_character(caption: str, span: tuple[int, int]) -> int:
-    """The first character of a token that is no space: some tokenizers give a word the space before it."""
-    text = caption[span[0] : span[1]]
-    return span[0] + len(text) - len(text.lstrip())
-
-
-def canonical(caption: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The caption with "a sound" in each event's place."""
-    pieces, last = [], 0
-    for start, end in spans:
-        pieces += [caption[last:start], EVENT]
-        last = end
-    return "".join([*pieces, caption[last:]])
-
-
-def spans_of(caption: str, labels: Sequence[int], offsets: Offsets) -> list[tuple[int, int]]:
-    """Where the events stand in a caption, from its tokens' labels.
-
-    A word has the label of its first piece, so that no event starts or ends within one.
+    Raises:
+        OSError: when a file is missing.
+        ValueError: when it is damaged or no reader.
     """
-    spans: list[list[int]] = []
+    path = Path(path or str(resources.files("tclap.slots").joinpath("reader.safetensors")))
+    config, state = read_checkpoint(path, NAME)
+    config.pop("card", None)
+    reader = Reader(**config, path=encoder)
+    names = {name: name for name in reader.trained()}
+    load_exactly(reader, state, path, names)
+    return reader.merge()
+
+
+def _linear_layers(module: nn.Module, kind: type = nn.Linear) -> list[tuple[nn.Module, str]]:
+    parts = list(module.named_modules())
+    return [
+        (parent, name) for _, parent in parts for name, part in parent.named_children() if type(part) is kind
+    ]
+
+
+def events_of(
+    caption: str, tags: Sequence[int], offsets: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, list[int]]]:
+    """Start, end and tokens of each event of a caption, from its tokens' tags.
+
+    A word has the tag of its first piece, so that no event starts or ends within one.
+    """
+    events: list[tuple[int, int, list[int]]] = []
     inside, last = False, -1
-    for label, (start, end) in zip(labels, offsets, strict=False):
+    for n, (tag, (start, end)) in enumerate(zip(tags, offsets, strict=False)):
         if end <= start:
             continue
         goes_on = start == last and caption[start].isalnum() and caption[start - 1].isalnum()
         last = end
-        if goes_on:
-            if inside:
-                spans[-1][1] = end
-        elif label == OUTSIDE:
-            inside = False
-        elif label == BEGIN or not inside:
-            spans.append([start, end])
-            inside = True
-        else:
-            spans[-1][1] = end
-    return [(start, end) for start, end in spans]
+        if not goes_on:
+            if tag == BEGIN or (tag == INSIDE and not inside):
+                events.append((start, end, []))
+            inside = tag != OUTSIDE
+        if inside:
+            first, _, tokens = events[-1]
+            events[-1] = (first, end, [*tokens, n])
+    return events
+
+
+def reading(caption: str, spans: Sequence[Span], confidence: float = 1.0) -> Reading:
+    """What events with roles mean; what cannot be made sense of is plain."""
+    by_role = {role: [span for span in spans if span.role == role] for role in range(len(ROLES))}
+
+    def words(chosen: Sequence[Span]) -> tuple[str, ...]:
+        return tuple(caption[span.start : span.end].strip() for span in chosen)
+
+    first, middle, last, together = (by_role[role] for role in (FIRST, MIDDLE, LAST, TOGETHER))
+    if not first and not last:
+        events = words(together)
+        if middle or len(together) < 2:
+            return Reading("plain", confidence=confidence)
+        return Reading("together", events, (0,) * len(events), (), confidence)
+    is_backward = bool(first and last) and first[0].start > last[0].start
+    between = [[span] for span in (middle[::-1] if is_backward else middle)]
+    groups = [*([first] if first else []), *between, *([last] if last else [])]
+    events = words([span for group in groups for span in group])
+    numbers = tuple(n for n, group in enumerate(groups) for _ in group)
+    if len(groups) > 1:
+        return Reading("backward" if is_backward else "forward", events, numbers, words(together), confidence)
+    return Reading("start" if first else "end", events, numbers, words(together), confidence)

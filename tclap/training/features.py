@@ -104,6 +104,14 @@ class Whole(NamedTuple):
     clip_id: str
 
 
+class Part(NamedTuple):
+    """A part of a sound in time, from ``start`` to ``end`` of its duration, as a recording of its own."""
+
+    sound: Sound
+    start: float
+    end: float
+
+
 class AudioFeatures:
     """Outputs of a model's audio trunk, of waveforms as the evaluation plays them, without augmentation.
 
@@ -123,7 +131,7 @@ class AudioFeatures:
         self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
         self._file_hash = lru_cache(maxsize=None)(lambda clip_id: files.sha256_file(self._files[clip_id]))
 
-    def outputs(self, items: Sequence[Sound | Whole], what: str) -> Tensor:
+    def outputs(self, items: Sequence[Sound | Whole | Part], what: str) -> Tensor:
         """Outputs ``[n, T, D]`` of items, in order, on the CPU, in the store's dtype or float32.
 
         Of a :class:`Whole` clip one window is taken; fewer items than a batch are not stored. ``what`` is
@@ -141,7 +149,7 @@ class AudioFeatures:
         values, _ = self.store.fetch(made_of, len(items), make)
         return values.unflatten(0, (len(items), -1))
 
-    def _outputs(self, items: Sequence[Sound | Whole], what: str, dtype: torch.dtype) -> Tensor:
+    def _outputs(self, items: Sequence[Sound | Whole | Part], what: str, dtype: torch.dtype) -> Tensor:
         self.model.eval()
         batch, rows = self.model.batch_size, torch.empty(0)
         for n in progress(range(0, len(items), batch), what, quiet=len(items) < 512):
@@ -154,15 +162,21 @@ class AudioFeatures:
             rows[n : n + batch] = rounded(block, dtype)
         return rows
 
-    def _waveform(self, item: Sound | Whole) -> np.ndarray:
+    def _waveform(self, item: Sound | Whole | Part) -> np.ndarray:
+        model = self.model
+        if not isinstance(item, Whole | Part):
+            return waveform_of(item, self.clip_audio, model.window)
+        windows = Windows(model.sample_rate, model.window, padding=model.padding)
         if isinstance(item, Whole):
-            return Windows(self.model.sample_rate, self.model.window, padding=self.model.padding).fitted(
-                self.clip_audio(item.clip_id)
-            )
-        return waveform_of(item, self.clip_audio, self.model.window)
+            return windows.fitted(self.clip_audio(item.clip_id))
+        waveform = self._waveform(item.sound)
+        start, end = (round(at * len(waveform)) for at in (item.start, item.end))
+        return windows.fitted(waveform[start : max(end, start + 1)])
 
-    def _described(self, item: Sound | Whole) -> list:
+    def _described(self, item: Sound | Whole | Part) -> list:
         """All that decides what is heard of an item, whatever its clips are called."""
+        if isinstance(item, Part):
+            return ["part", item.start, item.end, *self._described(item.sound)]
         if isinstance(item, str):
             return ["single", self._file_hash(item)]
         if isinstance(item, Whole):

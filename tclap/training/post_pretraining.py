@@ -257,10 +257,16 @@ def fine_tune(
         The history, one row per step.
 
     Raises:
+        TypeError: on a model that is not cut into trunks and heads, such as one with slots.
         ValueError: on an unknown variant, preset or precision, a variant that is another readout, numbers
             out of range, or clips that make no pair of different label.
         FloatingPointError: on a loss that is not finite.
     """
+    if not isinstance(model, AudioTextModel):
+        raise TypeError(
+            f"{type(model).__name__} cannot be fine-tuned, expected a model of load_model with trunks and "
+            "heads; of one with slots fine-tune its base, then add slots."
+        )
     settings = variant_of(variant)
     if settings.readout is not None:
         readout = f"fine_tune(model.with_readout({settings.readout!r}), ...)"

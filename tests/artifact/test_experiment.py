@@ -13,7 +13,7 @@ from artifact.preparation import prepare
 from artifact.training import train_base_models, train_variants
 from tclap import files
 from tclap.data.captions import vocabulary
-from tclap.models import compact
+from tclap.models import minilm
 
 
 def test_what_preparing_leaves(experiment, run_root, options, monkeypatch):
@@ -33,7 +33,7 @@ def test_what_preparing_leaves(experiment, run_root, options, monkeypatch):
     assert (pairs["window"] == 64000).all() and (pairs["length_i"] + pairs["length_j"] == 64000).all()
     assert len(experiment.table("data/items.parquet")) and len(experiment.table("data/controls.parquet"))
     # Every caption has been through MiniLM.
-    monkeypatch.setattr(compact, "_minilm", lambda: pytest.fail("MiniLM was loaded"))
+    monkeypatch.setattr(minilm, "load", lambda: pytest.fail("MiniLM was loaded"))
     captions = vocabulary(experiment.labels)
     assert len(experiment.text(captions).values) == len(captions)
 

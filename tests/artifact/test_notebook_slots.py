@@ -33,6 +33,8 @@ def test_the_bars_are_the_cosines():
         ("a rain & dog, then rain", "forward", "a rain & dog \u2192 rain",
          [("first", "a rain &amp; dog"), ("last", "rain")]),
         ("dog while rain", "together", "dog \u2192 rain", [("both", "dog"), ("both", "rain")]),
+        ("while hail, dog before rain", "forward", "dog \u2192 rain + hail",
+         [("both", "hail"), ("first", "dog"), ("last", "rain")]),
         ("the second sound is dog", "end", "dog", [("last", "dog")]),
         ("a then b then c", "forward", "a \u2192 b \u2192 c",
          [("first", "a"), ("between", "b"), ("last", "c")]),
@@ -41,7 +43,9 @@ def test_the_bars_are_the_cosines():
     ],
 )  # fmt: skip
 def test_events_are_marked_by_their_slot(caption, relation, in_time, expected):
-    shown = marked_captions(pd.DataFrame([{"caption": caption, "relation": relation, "in time": in_time}]))
+    in_time, _, throughout = in_time.partition(" + ")
+    row = {"caption": caption, "relation": relation, "in time": in_time, "throughout": throughout}
+    shown = marked_captions(pd.DataFrame([row]))
     page = shown.data
     assert caption in repr(shown) and "<" not in repr(shown), "what a log has"
     names = {colour: slot for slot, colour in MARKS.items()}

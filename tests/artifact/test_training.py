@@ -13,7 +13,7 @@ from artifact.__main__ import main as command
 from artifact.experiment import TRAINING_CODE, Experiment
 from artifact.training import BASE_VARIANTS, train_base_models, train_variants
 from tclap import files
-from tclap.models import compact
+from tclap.models import minilm
 from tclap.models.registry import load_model
 from tclap.training.checkpoints import Checkpoints
 
@@ -71,7 +71,7 @@ def test_what_is_missing_or_cut_is_made_again_with_the_same_bits(experiment, mon
     else:
         (folder / missing).unlink()
     torch.manual_seed(12345)  # the state that is found does not matter
-    monkeypatch.setattr(compact, "_minilm", lambda: pytest.fail("MiniLM was loaded"))
+    monkeypatch.setattr(minilm, "load", lambda: pytest.fail("MiniLM was loaded"))
     train_base_models(Experiment("smoke", "compact"), 0)
     assert (folder / "weights.safetensors").read_bytes() == before
     histories = [h.drop(columns="items_per_second") for h in (history, experiment.history(0))]

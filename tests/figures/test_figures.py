@@ -78,7 +78,7 @@ def test_places_are_labelled(summary):
     assert of("prompts") == list(made_up.TEMPLATES)
     assert of("wordings") == [w.format(a="A", b="B") for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
     assert of("hold_out")[0] == "both\n(n = 200)"
-    assert of("slot_ablation")[:2] == ["as it is", "parts: 20 % alone"]
+    assert of("slot_ablation")[:2] == ["as it is", "parts: 25 % alone"]
     assert "base model: no sequences" in of("slot_ablation")
     legend = [text.get_text() for text in figures.draw("readouts", summary).legends[0].get_texts()]
     assert legend == ["mean over time", "segment means", "end states", "chance"]
@@ -130,7 +130,7 @@ def test_names_are_those_of_the_evaluation_and_of_the_ablation():
     assert controls.SEEN == SEEN_WORDINGS
     assert {*LABELS["slot_columns"], *accuracies.SLOT_TASKS} == set(measured.ABLATION_TASKS)
     assert (
-        set(LABELS["bases"]) == set(BASE_VARIANTS) - {"clap"} and accuracies.UNCHANGED == measured.UNCHANGED
+        set(BASE_VARIANTS) - {"clap"} <= set(LABELS["bases"]) and accuracies.UNCHANGED == measured.UNCHANGED
     )
     for group in LABELS["slot_changes"]:
         assert f"``{group}``" in measured.__doc__

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tclap import files
-from tclap.models import compact
+from tclap.models import compact, minilm
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.registry import load_model
 
@@ -191,15 +191,15 @@ def test_text_tokens_are_minilms_own(model):
 
 
 def test_other_minilm_weights_are_refused(model, monkeypatch):
-    compact._minilm.cache_clear()
-    monkeypatch.setattr(compact, "MINILM_SHA256", "0" * 64)
+    minilm.load.cache_clear()
+    monkeypatch.setattr(minilm, "SHA256", "0" * 64)
     with pytest.raises(ValueError, match=r"model\.safetensors has sha256 53aa51172d\w+, expected 0{64}"):
         model.encode_text(["a dog"])
-    compact._minilm.cache_clear()
+    minilm.load.cache_clear()
 
 
 def test_a_model_without_captions_never_loads_minilm(monkeypatch):
-    monkeypatch.setattr(compact, "_minilm", lambda: pytest.fail("MiniLM was loaded"))
+    monkeypatch.setattr(minilm, "load", lambda: pytest.fail("MiniLM was loaded"))
     small = load_model("compact", width=8, hidden=4, dim=6)
     small.encode_audio(noise(1, 4000))
-    assert small.text_trunk.fingerprint == compact.MINILM_SHA256
+    assert small.text_trunk.fingerprint == minilm.SHA256

@@ -23,8 +23,6 @@ from tclap import audio, files
 from tclap.cli import main
 from tclap.models.msclap import Gpt2Trunk, Msclap2022, Msclap2023
 from tclap.models.registry import load_model
-from tclap.slots.model import SlotModel
-from tclap.slots.training import any_words
 
 RATE = 44100
 CAPTIONS = [
@@ -398,9 +396,3 @@ def test_an_export_is_loaded_by_plain_msclap(model, wrapper, clips, tmp_path):
     assert furthest(changed.encode_audio(clips[:1]), sounds) <= 1e-5
     assert furthest(changed.encode_text(CAPTIONS[:2]), texts) <= 1e-5
     assert furthest(model.encode_text(CAPTIONS[:2]), texts) > 1e-3
-
-
-def test_words_of_the_vocabulary(model):
-    words = any_words(SlotModel(model), exclude=["hail"])
-    assert "rain" in words and not {"before", "hail", "precedes"} & set(words)
-    assert len(words) > 10_000 and all(word.isalpha() and len(word) > 2 for word in words)

@@ -12,7 +12,8 @@ from torch.nn.functional import cosine_similarity
 
 from tclap import files
 from tclap.models.registry import load_model
-from tclap.slots.model import Reading, SlotModel
+from tclap.slots import Reading
+from tclap.slots.model import SlotModel
 
 HUB = {
     "transformers": ("laion--clap-htsat-fused", "model.safetensors"),
@@ -90,16 +91,15 @@ def test_a_checkpoint_comes_back_on_weights_that_moved(model, tmp_path):
         own.log_scale.fill_(math.log(31))
     moved = tmp_path / Path(model.origin["path"]).name
     moved.symlink_to(model.origin["path"])
-    for saved in (own, SlotModel(own)):
-        saved.save(tmp_path / "m.safetensors")
-        if model.name == "transformers":
-            loaded = load_model(moved, tmp_path / "m.safetensors")
-        else:
-            loaded = load_model(model.name, tmp_path / "m.safetensors", pretrained=moved)
-        assert loaded.config["readout"] == "residual-segments"
-        assert files.hash_state(loaded.own_state()) == files.hash_state(saved.own_state())
-        assert loaded.text_trunk.fingerprint == model.text_trunk.fingerprint
-        assert loaded.audio_trunk.fingerprint == model.audio_trunk.fingerprint
+    own.save(tmp_path / "m.safetensors")
+    if model.name == "transformers":
+        loaded = load_model(moved, tmp_path / "m.safetensors")
+    else:
+        loaded = load_model(model.name, tmp_path / "m.safetensors", pretrained=moved)
+    assert loaded.config["readout"] == "residual-segments"
+    assert files.hash_state(loaded.own_state()) == files.hash_state(own.own_state())
+    assert loaded.text_trunk.fingerprint == model.text_trunk.fingerprint
+    assert loaded.audio_trunk.fingerprint == model.audio_trunk.fingerprint
 
 
 def test_from_the_hubs_cache_and_without_a_network(model, tmp_path, monkeypatch):
@@ -128,16 +128,19 @@ def test_from_the_hubs_cache_and_without_a_network(model, tmp_path, monkeypatch)
     assert again.loaded_from == {"name": name, "weights": weights, "options": {"revision": commit}}
 
 
-def test_slots_without_time_score_as_the_model_does(model, waveforms, monkeypatch):
-    slots, captions = SlotModel(model), [*CAPTIONS, "hail, wind", "rain!"]
-    lengths, places = model.text_trunk(captions).lengths.tolist(), model.text_trunk.offsets(captions)
-    for caption, row, length in zip(captions, places, lengths, strict=True):
-        said = "".join(caption[start:end].strip() for start, end in row[:length] if end > start)
-        # "!" is what msclap's GPT-2 is padded with: a caption is cut there.
-        assert said in ("".join(caption.split()), "rain")
-    monkeypatch.setattr(slots, "read", lambda c, text=None: [Reading("plain", ())] * len(c))
-    with torch.no_grad():
-        features = model.audio_trunk(waveforms)
-        ours = slots.logit_scale * slots.encode_text(captions) @ slots.embed_audio(features).T
-        base = model.logit_scale * model.encode_text(captions) @ model.embed_audio(features).T
+@pytest.mark.parametrize("source", ["waveform", "trunk"])
+def test_slots_around_it_have_its_own_embeddings(model, waveforms, source):
+    class Plain:
+        def read(self, captions):
+            return [Reading("plain")] * len(captions)
+
+    slots, waveform = SlotModel(model, Plain(), parts=[0.5], source=source), waveforms[0].numpy()
+    found = slots.encode_audio([waveform])[0, :-1].unflatten(0, (3, -1)) * 3**0.5
+    expected = model.encode_audio([waveform, waveform[: len(waveform) // 2], waveform[len(waveform) // 2 :]])
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=0)
+    if source == "waveform":
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    captions = [*CAPTIONS, "hail, wind", "rain!"]
+    ours = slots.logit_scale * slots.encode_text(captions) @ slots.encode_audio([waveform]).T
+    base = model.logit_scale * model.encode_text(captions) @ expected[:1].T
     torch.testing.assert_close(ours, base, atol=1e-3, rtol=1e-4)

@@ -1,240 +1,253 @@
-"""Slots by hand: which words are events, where their embeddings go, and what stays as it was."""
+"""Slots by hand: which parts of a recording and which words are embedded, and where they go."""
 
 from __future__ import annotations
 
-import copy
-import re
-
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tclap import files
+import tclap
+from tclap.models.encoder import Encoder
 from tclap.models.registry import load_model
-from tclap.slots.event_captions import RELATIONS
-from tclap.slots.model import PARTS, Reading, SlotAudioHead, SlotModel, places
-from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE, CaptionReader, canonical, spans_of
+from tclap.slots import model as slots_model
+from tclap.slots.model import SlotModel, places
+from tclap.slots.reader import Reading
 
 PROMPT = "this is a sound of {}"
 
 
-@pytest.fixture
-def slotted(tiny_model) -> SlotModel:
-    return SlotModel(tiny_model)
+class Sums(Encoder):
+    """Of 8 samples: the sums of either half and 1, normalised; of a caption its letters a, b and c."""
+
+    name, sample_rate, window, dim, batch_size = "sums", 8, 1.0, 3, 4
+    logit_scale = torch.tensor(5.0)
+
+    def embed_windows(self, waveforms):
+        return normalize(
+            torch.cat([waveforms.unflatten(1, (2, -1)).sum(2), torch.ones(len(waveforms), 1)], 1), dim=-1
+        )
+
+    def embed_texts(self, captions):
+        return normalize(torch.tensor([[1.0 + c.count(x) for x in "ABC"] for c in captions]), dim=-1)
 
 
-def reads(monkeypatch, model, **readings):
-    """Let a model read captions as told, the others as plain."""
-    known = {caption.replace("_", " "): reading for caption, reading in readings.items()}
-    monkeypatch.setattr(
-        model, "read", lambda captions, text=None: [known.get(c, Reading("plain", ())) for c in captions]
-    )
+class Told:
+    """A reader that is told what captions say; the others are plain."""
+
+    def __init__(self, **readings: Reading) -> None:
+        self.readings = {caption.replace("_", " "): reading for caption, reading in readings.items()}
+
+    def read(self, captions):
+        return [self.readings.get(caption, Reading("plain")) for caption in captions]
 
 
 def close(found, expected, atol=1e-6):
     torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
-# Reading
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-def test_spans_from_labels():
-    caption = "a dog barks, then hail; rain"
-    offsets = [(0, 0), (0, 1), (2, 5), (6, 11), (11, 12), (13, 17), (18, 22), (22, 23), (24, 28), (0, 0)]
-    labels = [INSIDE, BEGIN, INSIDE, INSIDE, OUTSIDE, OUTSIDE, BEGIN, OUTSIDE, INSIDE, BEGIN]
-    found = spans_of(caption, labels, offsets)
-    # An inside without a begin begins one; special tokens are passed over.
-    assert [caption[s:e] for s, e in found] == ["a dog barks", "hail", "rain"]
-    # Two events side by side are two when the second begins.
-    assert spans_of("dog rain", [BEGIN, BEGIN], [(0, 3), (4, 8)]) == [(0, 3), (4, 8)]
-    assert spans_of("dog rain", [BEGIN, INSIDE], [(0, 3), (4, 8)]) == [(0, 8)]
-    # A word is not cut into its pieces "chai" and "nsa".
-    pieces = [(0, 4), (4, 7), (8, 14)]
-    assert spans_of("chainsa before", [BEGIN, OUTSIDE, OUTSIDE], pieces) == [(0, 7)]
-    assert spans_of("chainsa before", [OUTSIDE, BEGIN, OUTSIDE], pieces) == []
+# Recordings
 
 
-def test_closed_words_are_numbered_per_token_and_events_replaced():
-    assert canonical("hail before a loud gong!", [(0, 4), (12, 23)]) == "a sound before a sound!"
-    reader = CaptionReader(4, ["before", "then", ","], hidden=4)
-    offsets = [(0, 0), (0, 5), (5, 6), (6, 11), (11, 18), (0, 0)]
-    # The fourth token has the space before it, as byte-level tokenizers have.
-    assert reader.closed_words("hails, then Before", offsets).tolist() == [0, 0, 3, 2, 1, 0]
+@pytest.mark.parametrize("hop", [None, 0.5])
+def test_parts_are_parts_of_the_recordings_own_duration(hop):
+    base, recordings = Sums(), [noise(n, n) for n in (5, 8, 13, 40, 83)]
+    model = SlotModel(base, Told(), parts=[0.25, 0.5], hop=hop)
+    found = model.encode_audio(recordings)
+
+    def embedded(waveform, start, end):
+        part = waveform[round(start * len(waveform)) : round(end * len(waveform))]
+        return base.encode_audio([part], policy="cover", hop=hop)[0]
+
+    for waveform, row in zip(recordings, found, strict=True):
+        first = normalize(embedded(waveform, 0, 0.25) + embedded(waveform, 0, 0.5), dim=0)
+        last = normalize(embedded(waveform, 0.75, 1) + embedded(waveform, 0.5, 1), dim=0)
+        expected = torch.cat([embedded(waveform, 0, 1), first, last]) / 3**0.5
+        close(row, torch.cat([expected, torch.zeros(1)]))
+    close(found.norm(dim=1), torch.ones(5))
+    for n, waveform in enumerate(recordings):
+        close(model.encode_audio([waveform], batch_size=1)[0], found[n])
 
 
-def test_padding_changes_no_label_and_no_relation(text_trunk):
-    torch.manual_seed(0)
-    reader = CaptionReader(384, ["before"], hidden=8).eval()
-    captions = ["hail before rain", "a very long caption of hail before rain and more"]
-    tokens, offsets = text_trunk(captions), text_trunk.offsets(captions)
-    together = reader.spans(captions, tokens, offsets)
-    alone = [reader.spans([c], text_trunk([c]), text_trunk.offsets([c]))[0] for c in captions]
-    assert together == alone
-    close(reader.relate(tokens)[:1], reader.relate(text_trunk(captions[:1])))
+@pytest.mark.filterwarnings("error")
+def test_nothing_of_a_long_recording_is_left_out():
+    model, silent = SlotModel(Sums(), Told()), np.full(800, 0.001, np.float32)
+    before = model.encode_audio([silent])[0]
+    for at in (3, 390, 797):
+        loud = silent.copy()
+        loud[at] = 1.0
+        after = model.encode_audio([loud])[0]
+        whole, first, last = (after - before)[:-1].unflatten(0, (3, 3)).norm(dim=1)
+        assert whole > 1e-4
+        assert (first > 1e-4, last > 1e-4) == (at < 400, at >= 400)
 
 
-@pytest.mark.parametrize(
-    ("relation", "spans", "expected"),
-    [
-        ("forward", [(0, 4), (12, 16)], Reading("forward", ("hail", "rain"))),
-        ("backward", [(0, 4), (12, 16)], Reading("backward", ("rain", "hail"))),
-        ("together", [(0, 4), (12, 16)], Reading("together", ("hail", "rain"))),
-        ("start", [(0, 4)], Reading("start", ("hail",))),
-        ("plain", [(0, 4), (12, 16)], Reading("plain", ())),
-        # What makes no sense is left to the model.
-        ("forward", [(0, 4)], Reading("plain", ())),
-        ("end", [], Reading("plain", ())),
-    ],
-)
-def test_readings_are_in_the_order_of_time(slotted, monkeypatch, relation, spans, expected):
-    monkeypatch.setattr(slotted.reader, "spans", lambda captions, tokens, offsets: [spans] * len(captions))
-    logits = torch.eye(len(RELATIONS))[[RELATIONS.index(relation)]]
-    monkeypatch.setattr(slotted.reader, "relate", lambda tokens: logits.expand(len(tokens.lengths), -1))
-    assert slotted.read(["hail before rain"]) == [expected]
+def test_three_slots_are_spread_over_the_time():
+    model = SlotModel(Sums(), Told(), slots=3)
+    thirds = [(0, 1), (0, 1 / 6), (0, 1 / 3), (5 / 12, 7 / 12), (1 / 3, 2 / 3), (5 / 6, 1), (2 / 3, 1)]
+    np.testing.assert_allclose(model.spans, thirds)
+    assert model.dim == 13 and model.encode_audio([noise(8)]).shape == (1, 13)
+    close(model.logit_scale, torch.tensor(10.0))
 
 
-# Embeddings
+def test_the_trunks_frames_are_cut_where_it_is_the_source(tiny_model):
+    model, waveform = SlotModel(tiny_model, Told(), source="trunk"), noise(4000)
+    frames = tiny_model.audio_trunk(torch.from_numpy(waveform)[None])[0]
+    count = len(frames)
+
+    def embedded(part):
+        return tiny_model.embed_audio(part[None])[0]
+
+    quarter, half = round(count / 4), round(count / 2)
+    first = normalize(embedded(frames[:quarter]) + embedded(frames[:half]), dim=0)
+    last = normalize(embedded(frames[-quarter:]) + embedded(frames[-half:]), dim=0)
+    expected = torch.cat([embedded(frames), first, last]) / 3**0.5
+    close(model.encode_audio([waveform])[0, :-1], expected)
 
 
-def test_text_slots_by_hand(slotted, tiny_model, monkeypatch):
-    reads(
-        monkeypatch, slotted,
-        A_before_B=Reading("forward", ("A", "B")), B_after_A=Reading("backward", ("A", "B")),
-        A_while_B=Reading("together", ("A", "B")),
-        first_A=Reading("start", ("A",)), last_A=Reading("end", ("A",)),
-        A_B_C=Reading("forward", ("A", "B", "C")),
+@pytest.mark.parametrize("samples", [2000, 10000])
+def test_frames_are_those_of_the_recording_alone(tiny_model, samples):
+    """Half a window has the first half of its frames, two and a half windows have those of three."""
+    model, waveform = SlotModel(tiny_model, Told(), source="trunk", parts=[0.4]), noise(samples)
+    windows = (
+        [waveform[:4000], waveform[4000:8000], waveform[6000:]] if samples > 4000 else [np.tile(waveform, 2)]
+    )
+    made = [tiny_model.audio_trunk(torch.from_numpy(w)[None])[0] for w in windows]
+    count = len(made[0])
+    frames = torch.cat([*made[:2], made[2][count // 2 :]]) if samples > 4000 else made[0][: round(count / 2)]
+    part = round(0.4 * len(frames))
+    found = model.encode_audio([waveform])[0, :-1].unflatten(0, (3, -1)) * 3**0.5
+    close(found[1], tiny_model.embed_audio(frames[None, :part])[0])
+    close(found[2], tiny_model.embed_audio(frames[None, -part:])[0])
+    close(found[0], tiny_model.encode_audio([waveform], policy="cover")[0])
+
+
+# Captions
+
+
+def test_text_slots_by_hand():
+    base = Sums()
+    reader = Told(
+        A_before_B=Reading("forward", ("A", "B"), (0, 1)), B_after_A=Reading("backward", ("A", "B"), (0, 1)),
+        A_while_B=Reading("together", ("A", "B"), (0, 0)),
+        first_A=Reading("start", ("A",), (0,)), last_A=Reading("end", ("A",), (0,)),
+        A_B_C=Reading("forward", ("A", "B", "C"), (0, 1, 2)),
+        A_then_B_while_C=Reading("forward", ("A", "B", "C"), (0, 1, 1)),
+        C_throughout_A_then_B=Reading("forward", ("A", "B"), (0, 1), ("C",)),
     )  # fmt: skip
-    phrases = [PROMPT.format(x) for x in ("A", "B", "C", "A and B")]
-    a, b, c, both = tiny_model.encode_text(phrases)
-    plain = tiny_model.encode_text(["some words"])[0]
-    zero, none, rest = torch.zeros(tiny_model.dim), torch.zeros(1), torch.tensor([0.5**0.5])
+    model = SlotModel(base, reader)
+    names = ("A", "B", "C", "A and B", "B and C", "A and C")
+    a, b, c, a_b, b_c, a_c = base.encode_text([PROMPT.format(name) for name in names])
+    plain = base.encode_text(["some words"])[0]
+    zero, none, rest = torch.zeros(3), torch.zeros(1), torch.tensor([0.5**0.5])
     expected = {
         "A before B": (zero, a / 2, b / 2, rest),
         "B after A": (zero, a / 2, b / 2, rest),
-        "A while B": (zero, both / 2, both / 2, rest),
+        "A while B": (zero, a_b / 2, a_b / 2, rest),
         "first A": (zero, a, zero, none),
         "last A": (zero, zero, a, none),
         # Three events are told by the first and the last.
         "A B C": (zero, a / 2, c / 2, rest),
+        "A then B while C": (zero, a / 2, b_c / 2, rest),
+        "C throughout A then B": (zero, a_c / 2, b_c / 2, rest),
         "some words": (plain, zero, zero, none),
     }
-    found = slotted.encode_text(list(expected))
+    found = model.encode_text(list(expected))
     close(found, torch.stack([torch.cat(row) for row in expected.values()]))
     close(found.norm(dim=1), torch.ones(len(found)))
 
 
-def test_a_part_of_the_weight_for_the_whole(tiny_model, monkeypatch):
-    model = SlotModel(tiny_model, whole=0.25)
-    reads(monkeypatch, model, A_before_B=Reading("forward", ("A", "B")), first_A=Reading("start", ("A",)))
-    phrases = ["A before B", "first A", PROMPT.format("A"), PROMPT.format("B")]
-    own, first, a, b = tiny_model.encode_text(phrases)
-    found = model.encode_text(["A before B", "first A", "other"])
-    d = tiny_model.dim
-    close(found[0, : 3 * d], torch.cat([0.25 * own, 0.375 * a, 0.375 * b]))
-    close(found[1, : 2 * d], torch.cat([0.25 * first, 0.75 * a]))
-    # A caption without time has none of it.
-    close(found[2, :d].norm(), torch.tensor(1.0))
+def test_a_part_of_the_weight_for_the_whole():
+    base = Sums()
+    reader = Told(A_before_B=Reading("forward", ("A", "B"), (0, 1)), first_A=Reading("start", ("A",), (0,)))
+    found = SlotModel(base, reader, whole=0.25).encode_text(["A before B", "first A", "other"])
+    own, first, a, b, other = base.encode_text(
+        ["A before B", "first A", PROMPT.format("A"), PROMPT.format("B"), "other"]
+    )
+    close(found[0, :9], torch.cat([0.25 * own, 0.375 * a, 0.375 * b]))
+    close(found[1, :6], torch.cat([0.25 * first, 0.75 * a]))
+    close(found[2], torch.cat([other, torch.zeros(7)]))
     close(found.norm(dim=1), torch.ones(3))
 
 
-def test_audio_slots_are_the_heads_own_embeddings_of_parts(tiny_model):
-    model = SlotModel(tiny_model, parts=(0.25, 0.5), slots=3)
-    waveforms = torch.randn(3, 4000, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        features = tiny_model.audio_trunk(waveforms)
-
-        def head(x):
-            return normalize(tiny_model.audio_head(x), dim=1)
-
-        frames, slots = features.shape[1], []
-        for place in (0, 0.5, 1):
-            lengths = [round(part * frames) for part in (0.25, 0.5)]
-            starts = [round(place * (frames - n)) for n in lengths]
-            parts = [head(features[:, s : s + n]) for s, n in zip(starts, lengths, strict=True)]
-            slots.append(normalize(parts[0] + parts[1], dim=1))
-        expected = torch.cat([head(features), *slots, torch.zeros(3, 1)], dim=1) / 2
-        close(model.embed_audio(features), expected)
-
-
-def test_without_time_the_score_is_the_models_own(slotted, tiny_model, monkeypatch):
-    reads(monkeypatch, slotted)
-    captions = ["dog", "this is a sound of rain", "someone opens a can and pours water"]
-    waveforms = 0.1 * torch.randn(4, 4000, generator=torch.Generator().manual_seed(1))
-    models = (slotted, tiny_model)
-    ours, base = (m.logit_scale * m.encode_text(captions) @ m.encode_audio(waveforms).T for m in models)
-    close(ours, base, atol=1e-4)
-
-
-def test_the_base_is_left_as_it_is_and_nothing_of_sound_is_added(slotted, tiny_model):
-    before = copy.deepcopy(tiny_model.state_dict())
-    added = {n for n, _ in slotted.named_parameters() if n.startswith("reader.")}
-    heads = {n.replace("audio_head.head.", "audio_head.") for n, _ in slotted.named_parameters()} - added
-    assert heads == {n for n, _ in tiny_model.named_parameters()}
-    with torch.no_grad():
-        slotted.audio_head.head.mlp[0].weight.zero_()
-    for name, value in tiny_model.state_dict().items():
-        assert torch.equal(value, before[name])
-    assert slotted.audio_trunk is tiny_model.audio_trunk
-
-
-def test_no_caption_and_one_string(slotted):
-    assert slotted.encode_text([]).shape == (0, slotted.dim)
-    for method in (slotted.encode_text, slotted.read):
-        with pytest.raises(TypeError, match=r"got one string or path: pass \['dog'\]"):
-            method("dog")
-    with pytest.raises(TypeError, match="encode_text"):
-        slotted.embed_text(None)
+def test_without_time_the_score_is_the_models_own():
+    base = Sums()
+    model, recordings, captions = SlotModel(base, Told()), [noise(8), noise(30)], ["A", "some B"]
+    found = model.logit_scale * model.encode_audio(recordings) @ model.encode_text(captions).T
+    close(
+        found, base.logit_scale * base.encode_audio(recordings, policy="cover") @ base.encode_text(captions).T
+    )
 
 
 def test_events_and_slots_are_spread_over_time():
-    assert places(2, 2) == [(0, 1), (1, 2)] and places(3, 2) == [(0, 1), (2, 2)]
-    assert places(2, 3) == [(0, 1), (1, 3)] and places(3, 3) == [(0, 1), (1, 2), (2, 3)]
+    assert places(2, 2) == [(0, 1), (1, 2)]
+    assert places(3, 2) == [(0, 1), (2, 2)]
+    assert places(2, 3) == [(0, 1), (1, 3)]
+    assert places(3, 3) == [(0, 1), (1, 2), (2, 3)]
     assert places(5, 3) == [(0, 1), (2, 2), (4, 3)]
 
 
-def test_three_slots_by_hand(tiny_model, monkeypatch):
-    model = SlotModel(tiny_model, slots=3)
-    assert model.audio_head.parts == pytest.approx([2 * part / 3 for part in PARTS])
-    reads(
-        monkeypatch, model,
-        A_B_C=Reading("forward", ("A", "B", "C")), A_B=Reading("backward", ("A", "B")),
-        A_while_B=Reading("together", ("A", "B")), last_A=Reading("end", ("A",)),
-    )  # fmt: skip
-    phrases = [PROMPT.format(x) for x in ("A", "B", "C", "A and B")]
-    a, b, c, both = tiny_model.encode_text(phrases)
-    zero, none = torch.zeros(tiny_model.dim), torch.zeros(1)
-    expected = {
-        "A B C": (zero, a / 3, b / 3, c / 3, torch.tensor([(2 / 3) ** 0.5])),
-        "A B": (zero, a / 2, zero, b / 2, torch.tensor([0.5**0.5])),
-        "A while B": (zero, both / 3, both / 3, both / 3, torch.tensor([(2 / 3) ** 0.5])),
-        "last A": (zero, zero, zero, a, none),
-    }
-    close(model.encode_text(list(expected)), torch.stack([torch.cat(row) for row in expected.values()]))
-    assert model.logit_scale.item() == pytest.approx(2 * tiny_model.logit_scale.item())
+def test_nothing_in_nothing_out(tiny_model):
+    for model in (SlotModel(Sums(), Told()), SlotModel(tiny_model, Told(), source="trunk")):
+        assert model.encode_audio([]).shape == model.encode_text([]).shape == (0, model.dim)
+
+
+# Around any model
+
+
+def test_add_slots_takes_any_object_and_leaves_it_alone():
+    class Theirs:
+        sample_rate, window = 8, 1.0
+        encode_audio, encode_text = Sums().encode_audio, Sums().encode_text
+
+    found = tclap.add_slots(Theirs(), Told(), slots=3)
+    expected = SlotModel(Sums(), Told(), slots=3)
+    close(found.encode_audio([noise(20)]), expected.encode_audio([noise(20)]))
+    with pytest.raises(TypeError, match="object has no methods that are known"):
+        tclap.add_slots(object(), Told())
 
 
 @pytest.mark.parametrize(
-    "options", [{"slots": 1}, {"parts": ()}, {"parts": (0.5, 1.5)}, {"whole": 1.0}, {"prompt": "a sound"}]
-)
-def test_options_out_of_range_are_refused(slotted, tiny_model, options):
-    ((name, value),) = options.items()
-    with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}, expected")):
-        SlotModel(tiny_model, **options)
-    with pytest.raises(ValueError, match="has slots already"):
-        SlotModel(slotted, **options)
+    "options",
+    [{"parts": []}, {"parts": [0.0]}, {"parts": [1.2]}, {"whole": 1.0}, {"whole": -0.1}, {"slots": 1},
+     {"prompt": "a sound"}, {"prompt": "{} and {}"}, {"source": "trunk"}, {"source": "file"}, {"hop": 0.0}],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
+        SlotModel(Sums(), Told(), **options)
 
 
-def test_saved_and_loaded(tiny_model, text_trunk, tmp_path, monkeypatch):
-    model = SlotModel(tiny_model, parts=(0.3,), whole=0.2, closed_class=["before", "after"], slots=3)
+def test_slots_are_not_added_twice():
+    with pytest.raises(ValueError, match="sums has slots already"):
+        SlotModel(SlotModel(Sums(), Told()), Told())
+
+
+def test_saved_and_loaded_without_weights(tiny_model, tmp_path, monkeypatch):
+    reader = Told(A_before_B=Reading("forward", ("A", "B"), (0, 1)))
+    monkeypatch.setattr(slots_model, "_packaged_reader", lambda: reader)
+    weights, path = tmp_path / "base.safetensors", tmp_path / "slots.json"
+    tiny_model.save(weights)
+    base = load_model("compact", weights)
+    base.text_trunk = tiny_model.text_trunk
+    model = tclap.add_slots(base, slots=3, whole=0.2)
+    model.save(path)
+    assert path.stat().st_size < 1000
+    loaded = load_model(str(path))
+    loaded.base.text_trunk = tiny_model.text_trunk
+    close(loaded.encode_audio([noise(9000)]), model.encode_audio([noise(9000)]), atol=0)
+    close(loaded.encode_text(["A before B"]), model.encode_text(["A before B"]), atol=0)
     with torch.no_grad():
-        for parameter in model.reader.parameters():
-            parameter.add_(0.1)
-    model.save(tmp_path / "slots.safetensors")
-    monkeypatch.setattr("tclap.models.compact.TextTrunk", lambda: text_trunk)
-    loaded = load_model("compact", tmp_path / "slots.safetensors")
-    assert isinstance(loaded, SlotModel) and loaded.config == model.config
-    assert isinstance(loaded.audio_head, SlotAudioHead) and loaded.audio_head.parts == (0.3,)
-    assert files.hash_state(loaded.own_state()) == files.hash_state(model.own_state())
-    captions = ["dog before rain", "rain", "first hail"]
-    close(loaded.encode_text(captions), model.encode_text(captions))
-    assert loaded.logit_scale.item() == pytest.approx(2 * tiny_model.logit_scale.item())
+        base.audio_head.mlp[0].weight.add_(1.0)
+    with pytest.raises(
+        ValueError, match="not as tclap.load_model loaded it: save it, load it, and add slots"
+    ):
+        model.save(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"saved as \*.json, got"):
+        model.save(tmp_path / "slots.safetensors")
+    tiny_model.save(weights.with_name("other.safetensors"))
+    with pytest.raises(ValueError, match="not as tclap.load_model loaded it"):
+        tclap.add_slots(Sums()).save(path)

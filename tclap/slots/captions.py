@@ -1,0 +1,262 @@
+"""Captions with events and their roles in time, for the caption reader to learn from.
+
+Made up: any words and clauses in the wordings of ``wordings.yaml``, which are ordered by families (all forms
+of one verb or idea). Real: captions of AudioCaps and Clotho, labelled by ``caption_roles.csv``, as they are
+or with other events in the places of their own.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from tclap.data.datasets import audiocaps, clotho
+from tclap.slots.reader import FIRST, LAST, MIDDLE, PLAIN, ROLES, TOGETHER, Span
+
+PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}": PLAIN}
+# How often made-up captions say what about time.
+FREQUENCIES = {"plain": 0.3, "ordered": 0.47, "together": 0.15, "edge": 0.08}
+REAL = 3000  # labelled real captions would be half of those that are drawn
+UNLABELLED = 0.15  # of the captions are real ones that no word can make timed
+SWAPPED = 0.5  # of the real timed ones get other events
+# What parts one clause of a real caption from the next.
+PARTED = re.compile(
+    r"\s*(?:,|;|\.|\b(?:and then|then|followed by|before|after|while|as|and|with|when|until|during)\b)\s*"
+)
+# A caption without any such word says nothing about when.
+TIMED = re.compile(
+    r"\b(then|follow\w*|before|after\w*|while|whilst|as|when\w*|during|until|till|(back|fore)ground\w*|first\w*"
+    r"|final\w*|last\w*|over|amid\w*|times?|simultaneous\w*|together|meanwhile|once|between|later|next"
+    r"|eventual\w*|subsequent\w*|preced\w*|prior|start\w*|begin\w*|end\w*|stop\w*|throughout|becom\w*"
+    r"|turn\w*|accompan\w*|along\w*|concurrent\w*|second\w*)\b",
+    re.IGNORECASE,
+)
+PUNCTUATION = ".,;:!?"
+
+
+class Wording(NamedTuple):
+    """A wording with placeholders, its family, what it says of time, and what events fit."""
+
+    text: str
+    family: str
+    kind: str  # a key of FREQUENCIES
+    fits: str  # "n", "c" or ""
+
+
+class LabelledCaption(NamedTuple):
+    """A caption and its events; without any it is plain."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+@lru_cache(maxsize=1)
+def _data() -> dict:
+    return yaml.safe_load(
+        resources.files("tclap.slots").joinpath("wordings.yaml").read_text(encoding="utf-8")
+    )
+
+
+def wordings() -> list[Wording]:
+    """All wordings."""
+    return [_wording(text, family) for family, known in _data()["wordings"].items() for text in known]
+
+
+def class_words() -> frozenset[str]:
+    """Words of ESC-50's class names."""
+    return frozenset(_data()["class_words"])
+
+
+def _wording(text: str, family: str) -> Wording:
+    text, _, fits = text.partition(" #")
+    roles = {PLACEHOLDERS[name] for name in re.findall(r"\{[FMLTP]\}", text)}
+    if roles <= {PLAIN}:
+        kind = "plain"
+    elif len(roles & {FIRST, MIDDLE, LAST}) > 1:
+        kind = "ordered"
+    else:
+        kind = "together" if roles == {TOGETHER} else "edge"
+    return Wording(text, family, kind, fits)
+
+
+def filled(wording: str, event: Callable[[], str]) -> LabelledCaption:
+    """A wording with an event in each placeholder; plain events are not labelled."""
+    text, spans = "", []
+    for part in re.split(r"(\{[FMLTP]\})", wording):
+        if part in PLACEHOLDERS:
+            words = event()
+            if PLACEHOLDERS[part] != PLAIN:
+                spans.append(Span(len(text), len(text) + len(words), PLACEHOLDERS[part]))
+            part = words
+        text += part
+    return LabelledCaption(text, tuple(spans))
+
+
+def labelled_captions(
+    audiocaps_root: str | Path | None = None, clotho_root: str | Path | None = None
+) -> list[LabelledCaption]:
+    """The captions of ``caption_roles.csv`` with labels; errors as of the data sets' ``read_captions``.
+
+    Raises:
+        ValueError: when a labelled caption is not among the data sets' captions.
+    """
+    real = real_captions(audiocaps_root, clotho_root)
+    text = resources.files("tclap.slots").joinpath("caption_roles.csv").read_text(encoding="utf-8")
+    found = []
+    for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
+        key = row["id"], row["caption"]
+        if key not in real:
+            raise ValueError(f"the labelled caption {' '.join(key)} of {row['set']} is missing there.")
+        found.append(LabelledCaption(real[key], _spans(real[key], row["roles"])))
+    return found
+
+
+def real_captions(
+    audiocaps_root: str | Path | None, clotho_root: str | Path | None
+) -> dict[tuple[str, str], str]:
+    """AudioCaps' training and Clotho's development captions by id and number."""
+    theirs, ours = (
+        audiocaps.read_captions(audiocaps_root, "train"),
+        clotho.read_captions(clotho_root, "development"),
+    )
+    keys = [(number, "") for number in theirs["number"]]
+    keys += list(zip(ours["clip_id"] + ".wav", ours["number"], strict=True))
+    return dict(zip(keys, [*theirs["caption"], *ours["caption"]], strict=True))
+
+
+def _spans(caption: str, roles: str) -> tuple[Span, ...]:
+    words = [match.span() for match in re.finditer(r"\S+", caption)]
+    spans = []
+    for role, first, last in re.findall(r"(\w+):(\d+)-(\d+)", roles):
+        start, end = words[int(first)][0], words[int(last)][1]
+        end = start + len(caption[start:end].rstrip(PUNCTUATION))
+        spans.append(Span(start, end, ROLES.index(role)))
+    return tuple(spans)
+
+
+def clauses_of(captions: Sequence[str]) -> list[str]:
+    """Distinct clauses of real captions, sorted: lower case, two to eight words, without connectives."""
+    parts = (part.strip() for caption in captions for part in PARTED.split(caption.lower()))
+    return sorted({part for part in parts if 2 <= len(part.split()) <= 8 and "{" not in part})
+
+
+class Captions:
+    """Draws labelled captions.
+
+    Args:
+        words: that events are made of, so that a reader learns what is no event rather than which words are.
+        labelled: real captions, drawn the more often the more there are.
+        real: captions without labels: their clauses are events, and those without any word of time are plain.
+        families: of wordings that are left out.
+        allowed: says of a text whether it may be learned from; the others are drawn again.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        labelled: Sequence[LabelledCaption] = (),
+        real: Sequence[str] = (),
+        families: Sequence[str] = (),
+        allowed: Callable[[str], bool] = lambda text: True,
+    ) -> None:
+        self.words, self.allowed = [word for word in words if allowed(word)], allowed
+        self.clauses = [clause for clause in clauses_of(real) if allowed(clause)]
+        self.plain = [LabelledCaption(text, ()) for text in real if allowed(text) and not TIMED.search(text)]
+        self.labelled = [caption for caption in labelled if allowed(caption.text)]
+        kept = [wording for wording in wordings() if wording.family not in families]
+        self.by_kind = {kind: [w for w in kept if w.kind == kind] for kind in FREQUENCIES}
+        self.by_family = {
+            kind: list({w.family: [v for v in known if v.family == w.family] for w in known}.values())
+            for kind, known in self.by_kind.items()
+        }
+
+    def draw(self, generator: np.random.Generator) -> LabelledCaption:
+        """One caption."""
+        while True:
+            if self.plain and generator.random() < UNLABELLED:
+                caption = _one_of(self.plain, generator)
+            elif generator.random() < len(self.labelled) / (len(self.labelled) + REAL):
+                caption = self._real(generator)
+            else:
+                caption = self.made_up(generator)
+            caption = _decorated(caption, generator)
+            if self.allowed(caption.text):
+                return caption
+
+    def _real(self, generator: np.random.Generator) -> LabelledCaption:
+        caption = self.labelled[generator.integers(len(self.labelled))]
+        if not caption.spans or generator.random() >= SWAPPED:
+            return caption
+        spans = sorted(caption.spans)
+        text, moved, last = "", [], 0
+        for span in spans:
+            event = self.event(generator) if generator.random() < 0.7 else caption.text[span.start : span.end]
+            text += caption.text[last : span.start]
+            moved.append(Span(len(text), len(text) + len(event), span.role))
+            text, last = text + event, span.end
+        return LabelledCaption(text + caption.text[last:], tuple(moved))
+
+    def made_up(self, generator: np.random.Generator) -> LabelledCaption:
+        """A wording filled with events, mostly drawn by family, so that a rare one is not lost."""
+        kind = list(FREQUENCIES)[generator.choice(len(FREQUENCIES), p=list(FREQUENCIES.values()))]
+        known = self.by_kind[kind]
+        if generator.random() < 0.7:
+            known = _one_of(self.by_family[kind], generator)
+        wording = _one_of(known, generator)
+        caption = filled(wording.text, lambda: self.event(generator, wording.fits))
+        if generator.random() < 0.4:
+            prompt = _one_of(_data()["prompts"], generator)
+            caption = _placed(caption, prompt)
+        return caption
+
+    def event(self, generator: np.random.Generator, fits: str = "") -> str:
+        """An event's words; ``fits``: ``n`` for a noun phrase, ``c`` for a clause, else either."""
+        events = _data()["events"]
+        if not fits:
+            fits = "n" if generator.random() < 0.6 else "c"
+        if fits == "n":
+            if generator.random() < 0.5:
+                noun = " ".join(
+                    _one_of(self.words, generator) for _ in range(generator.choice(3, p=(0.6, 0.3, 0.1)) + 1)
+                )
+            else:
+                noun = _one_of(events["sounds"], generator)
+            return _one_of(("{}", "{}", "{}", "a {}", "the {}", *events["described"]), generator).format(noun)
+        if len(self.clauses) and generator.random() < 0.5:
+            return _one_of(self.clauses, generator)
+        form = generator.integers(3)
+        if generator.random() < 0.2:
+            return _one_of(events["clauses"][("third", "gerund", "progressive")[form]], generator)
+        subject = _one_of(events["subjects"], generator)
+        if generator.random() < 0.3:
+            subject = f"{_one_of(('a', 'the', 'some'), generator)} {_one_of(self.words, generator)}"
+        clause = f"{subject} {_one_of(events['actions'], generator)[form]}"
+        return f"{clause} {_one_of(events['places'], generator)}" if generator.random() < 0.4 else clause
+
+
+def _one_of(known: Sequence, generator: np.random.Generator):
+    return known[generator.integers(len(known))]
+
+
+def _placed(caption: LabelledCaption, prompt: str) -> LabelledCaption:
+    offset = prompt.index("{}")
+    spans = tuple(Span(start + offset, end + offset, role) for start, end, role in caption.spans)
+    return LabelledCaption(prompt.format(caption.text), spans)
+
+
+def _decorated(caption: LabelledCaption, generator: np.random.Generator) -> LabelledCaption:
+    """A capital at the start, a full stop at the end, or neither, as people write captions."""
+    text, spans = caption
+    if generator.random() < 0.4:
+        text = text[:1].upper() + text[1:]
+    if generator.random() < 0.3:
+        text = text.rstrip(".") + ("" if text.endswith(".") else ".")
+    return LabelledCaption(text, tuple(span._replace(end=min(span.end, len(text))) for span in spans))
