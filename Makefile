@@ -1,5 +1,5 @@
 # `make` explains the targets. Settings: PROFILE, BASE, WEIGHTS, DOWNLOAD, ESC50_ROOT, TEST_FOLD, VAL_FOLD,
-# CLASSES, CORES, PYTHON; of `make evaluate` also DATA, ROOT, SUITE, PAIRS.
+# CLASSES, CORES, PYTHON, LATEST_PYTHON; of `make evaluate` also DATA, ROOT, SUITE, PAIRS.
 
 $(if $(filter-out Makefile,$(firstword $(MAKEFILE_LIST))),$(error run make in the folder of its Makefile: make -C FOLDER))
 
@@ -15,6 +15,10 @@ export TCLAP_ROOT ?= $(CURDIR)
 export PROFILE BASE WEIGHTS DOWNLOAD ESC50_ROOT TEST_FOLD VAL_FOLD CLASSES DATA ROOT SUITE PAIRS
 
 BIN := .venv/bin
+LATEST := .venv-latest/bin
+# Python 3.13 on the path or in pyenv (whose python3.13 may be a shim that starts none), else what there is.
+LATEST_PYTHON ?= $(shell for python in python3.13 "$$(pyenv prefix 3.13 2>/dev/null)/bin/python" python3; do \
+	"$$python" -c "" 2>/dev/null && { echo "$$python"; break; }; done)
 QUIETLY := --quiet --quiet --disable-pip-version-check
 # One run at a time in a folder; the lock is gone when its holder is, however it ended.
 SNAKEMAKE := PYTHONPATH=workflow flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
@@ -24,7 +28,7 @@ LOCKED := || { [ $$? -ne 9 ] || echo "another run is going on in this folder: wa
 RUN := --profile "$$PROFILE" --base "$$BASE"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce verify evaluate test lint lab tex paper bench clean clean-features
+.PHONY: help reproduce verify evaluate test test-latest lint lab tex paper bench clean clean-features
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -50,6 +54,19 @@ evaluate: .venv/ready ## the temporal benchmark on any model (BASE=msclap-2022 [
 
 test: .venv/ready lint ## run the test suite
 	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+
+.venv-latest/ready: pyproject.toml
+	@echo "setting up .venv-latest: the newest versions on $$("$(LATEST_PYTHON)" --version), of msclap the layers alone"
+	@"$(LATEST_PYTHON)" -m venv --clear .venv-latest
+	@$(LATEST)/python -m pip install $(QUIETLY) torch==2.13.0 torchlibrosa hypothesis pytest pytest-xdist \
+		--config-settings editable_mode=compat --editable ".[av]"
+	@$(LATEST)/python -m pip install $(QUIETLY) --no-deps msclap
+	@touch $@
+
+test-latest: .venv-latest/ready ## run the library's tests on the newest numpy, pandas, transformers and Python 3.13 (in .venv-latest: remove it to renew)
+	@$(LATEST)/python -m pip freeze | grep -E '^(av|librosa|msclap|numpy|pandas|torch|transformers)==' | paste -sd ' '
+	$(LATEST)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder \
+		tests/training tests/slots tests/models tests/evaluation tests/data $(addprefix tests/test_,audio.py files.py losses.py package.py)
 
 lint: .venv/ready ## check format, style and the direction of imports
 	$(BIN)/ruff format --check .

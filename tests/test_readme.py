@@ -82,7 +82,14 @@ def test_every_line_is_known():
 def dry(*arguments: str) -> list[list[str]]:
     """What make would run."""
     done = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/ready", *arguments],
+        [
+            "make",
+            "--dry-run",
+            "--no-print-directory",
+            "--old-file=.venv/ready",
+            "--old-file=.venv-latest/ready",
+            *arguments,
+        ],
         cwd=paths.CHECKOUT,
         capture_output=True,
         text=True,
@@ -304,3 +311,15 @@ def test_the_benchmark(monkeypatch):
     monkeypatch.setattr(tclap, "evaluate", evaluate, raising=False)
     exec(block_with('suite="full"'), {"tclap": tclap, "model": "a model", "clips": "clips"})
     assert asked == [{"model": "a model", "clips": "clips", "suite": "full"}]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_newest_stack_is_not_set_up_by_a_python_that_does_not_start(tmp_path, works):
+    scripts = {"python3.13": f"exit {0 if works else 127}", "pyenv": "exit 1", "python3": "exit 0"}
+    for name, line in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "--no-print-directory", "--eval", "chosen: ; @echo $(LATEST_PYTHON)", "chosen"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=paths.CHECKOUT, capture_output=True, text=True, env=environment)
+    assert done.stdout == ("python3.13\n" if works else "python3\n"), done.stderr
