@@ -124,7 +124,7 @@ def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = No
     )
     heads = ("audio_head.", "text_head.", "log_scale")
     found = {f"gradient.{n}": p.grad for n, p in model.named_parameters() if n.startswith(heads)}
-    found |= {f"history.{name}": torch.from_numpy(history[name].to_numpy()) for name in history}
+    found |= {f"history.{name}": torch.from_numpy(history[name].to_numpy(copy=True)) for name in history}
     return found | model.own_state()
 
 

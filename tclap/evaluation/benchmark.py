@@ -106,7 +106,8 @@ def evaluate(
         parts.append(controls.control_rows(embeddings, items["controls"], asked))
     if "retrieval" in suites:
         parts.append(hit_rows(retrieval_rows(embeddings, test, manifest)))
-    rows = pd.concat(parts, ignore_index=True).reindex(columns=ROW_COLUMNS).assign(model=name, seed=seed)
+    rows = pd.concat(parts, ignore_index=True).infer_objects()  # pandas 3: strings, whatever the suites
+    rows = rows.reindex(columns=ROW_COLUMNS).assign(model=name, seed=seed)
     # Retrieval's rows have neither ties nor margins, and average precisions are no booleans.
     return rows.astype({"correct": float, "tied": "boolean"}) if "retrieval" in suites else rows
 

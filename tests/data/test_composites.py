@@ -133,7 +133,9 @@ def test_drawn_pairs(monkeypatch, enumerable, stage, split):
     for end in ("i", "j"):
         chosen = by_id.loc[pairs[f"clip_{end}"]]
         assert set(chosen["split"]) == {split}
-        assert (chosen[["label", "source"]].to_numpy() == pairs[[f"label_{end}", f"source_{end}"]]).all(None)
+        assert (chosen[["label", "source"]].to_numpy() == pairs[[f"label_{end}", f"source_{end}"]]).all(
+            axis=None
+        )
     # 250 of the 320 ordered pairs: all 20 orders of labels occur.
     assert len(pairs.groupby(["label_i", "label_j"])) == 20
     pd.testing.assert_frame_equal(pairs, draw_pairs(clips, stage, 250, seed=3))

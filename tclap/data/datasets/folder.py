@@ -104,4 +104,4 @@ def _draw_splits(clips: pd.DataFrame, fractions: dict[str, float], seed: int, cs
         raise ValueError(f"{csv} has too few clips to split: {found}; expected more, or a column split")
     if fractions and scarce:
         log.warning("%s: too few sources to hold any out, in training only: %s", csv, listing(scarce))
-    return clips["source"].map(drawn).fillna("train")
+    return clips["source"].map(lambda source: drawn.get(source, "train"))
