@@ -153,8 +153,9 @@ class Reader(nn.Module):
         means = torch.stack([logs[tokens].mean(0) for _, _, tokens in events])
         # The logit of "some event is not plain", averaged over the events.
         logit = float((means[:, 1:].logsumexp(1) - means[:, PLAIN]).mean())
-        chosen = (means[:, 1:].argmax(1) + 1).tolist()
-        spans = [Span(start, end, role) for (start, end, _), role in zip(events, chosen, strict=True)]
+        spans = [
+            Span(start, end, role) for (start, end, _), role in zip(events, roles_of(means), strict=True)
+        ]
         return spans, 1 / (1 + math.exp(-logit / self.config["temperature"]))
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
@@ -227,6 +228,24 @@ def events_of(
             first, _, tokens = events[-1]
             events[-1] = (first, end, [*tokens, n])
     return events
+
+
+def roles_of(logs: Tensor) -> list[int]:
+    """The likeliest roles that make sense together, from log-probabilities of each event's roles ``[n, 5]``.
+
+    Of several events all sound together, or one is first and another last; one alone is first or last.
+    """
+    count, best = len(logs), logs[:, 1:].max(1)
+    if count == 1:
+        return [FIRST if logs[0, FIRST] >= logs[0, LAST] else LAST]
+    # What it costs that event i is first, and that event j is last.
+    cost = (best.values - logs[:, FIRST])[:, None] + (best.values - logs[:, LAST])
+    cost.fill_diagonal_(math.inf)
+    if (best.values - logs[:, TOGETHER]).sum() <= cost.min():
+        return [TOGETHER] * count
+    roles, (first, last) = (best.indices + 1).tolist(), divmod(int(cost.argmin()), count)
+    roles[first], roles[last] = FIRST, LAST
+    return roles
 
 
 def reading(caption: str, spans: Sequence[Span], confidence: float = 1.0) -> Reading:

@@ -21,6 +21,7 @@ from tclap.slots.reader import (
     Span,
     events_of,
     reading,
+    roles_of,
 )
 
 
@@ -69,6 +70,27 @@ def test_readings_are_in_the_order_of_time(roles, expected):
     assert found._replace(confidence=0.0) == expected
 
 
+@pytest.mark.parametrize(
+    ("likely", "expected"),
+    [
+        # Likeliest roles of each event, and what makes sense of them.
+        ([{FIRST: 0.9}, {LAST: 0.9}], [FIRST, LAST]),
+        ([{TOGETHER: 0.9}, {TOGETHER: 0.6, FIRST: 0.4}], [TOGETHER, TOGETHER]),
+        ([{FIRST: 0.6, LAST: 0.4}, {FIRST: 0.9}], [LAST, FIRST]),
+        ([{TOGETHER: 0.9}, {FIRST: 0.9}, {LAST: 0.9}], [TOGETHER, FIRST, LAST]),
+        ([{FIRST: 0.9}, {MIDDLE: 0.9}, {MIDDLE: 0.6, LAST: 0.4}], [FIRST, MIDDLE, LAST]),
+        ([{TOGETHER: 0.9}, {TOGETHER: 0.4, LAST: 0.6}], [TOGETHER, TOGETHER]),
+        ([{TOGETHER: 0.5, LAST: 0.4}], [LAST]),
+    ],
+)
+def test_roles_make_sense_together(likely, expected):
+    probabilities = torch.full((len(likely), 5), 0.01)
+    for n, row in enumerate(likely):
+        for role, probability in row.items():
+            probabilities[n, role] = probability
+    assert roles_of(probabilities.log()) == expected
+
+
 def test_a_doubtful_caption_is_plain(reader, monkeypatch):
     caption = "hail before thunder"
     count = len(reader.tokenize([caption])[1][0])
@@ -82,7 +104,7 @@ def test_a_doubtful_caption_is_plain(reader, monkeypatch):
         monkeypatch.setitem(reader.config, "temperature", temperature)
         ((_, confidence),) = reader.spans([caption])
         assert confidence == pytest.approx(torch.sigmoid(logit / temperature).item(), abs=1e-5)
-    for threshold, relation in ((confidence - 0.01, "start"), (confidence + 0.01, "plain")):
+    for threshold, relation in ((confidence - 0.01, "forward"), (confidence + 0.01, "plain")):
         monkeypatch.setitem(reader.config, "threshold", threshold)
         assert reader.read([caption])[0].relation == relation
 
