@@ -23,9 +23,9 @@ from tclap.slots.reader import FIRST, LAST, MIDDLE, PLAIN, ROLES, TOGETHER, Span
 
 PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}": PLAIN}
 # How often made-up captions say what about time.
-FREQUENCIES = {"plain": 0.15, "ordered": 0.57, "together": 0.18, "edge": 0.1}
-REAL = 3000  # labelled real captions would be half of those that are drawn
-UNLABELLED = 0.15  # of the captions are real ones that no word can make timed
+FREQUENCIES = {"plain": 0.2, "ordered": 0.55, "together": 0.16, "edge": 0.09}
+REAL = 2500  # labelled real captions would be half of those that are drawn
+UNLABELLED = 0.2  # of the captions are real ones that no word can make timed
 SWAPPED = 0.5  # of the real timed ones get other events
 # What parts one clause of a real caption from the next.
 PARTED = re.compile(

@@ -34,7 +34,7 @@ from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE, PLAIN, Reader
 
 READER = 50  # RNG stream
 IGNORED = -100
-STEPS, BATCH, LR = 800, 48, 1e-3
+STEPS, BATCH, LR = 1000, 48, 1.5e-3
 # The evaluation's unseen wordings (tclap.data.captions.UNSEEN_ORDERED), wherever they stand in a text.
 UNSEEN = re.compile(
     r"(,|\band) then\b|\b(precedes|follows|preceded by|prior to)\b"

@@ -54,7 +54,7 @@ def test_labels_of_real_captions_by_hand():
 def test_spans_stand_where_their_words_do(seed):
     """Each event is drawn as one of two words, so that the spans must hold exactly those."""
     labelled = LabelledCaption("a river roars before a lamp.", (Span(0, 13, FIRST), Span(21, 27, LAST)))
-    captions, generator = Captions(WORDS, [labelled] * 4000), np.random.default_rng(seed)
+    captions, generator = Captions(WORDS, [labelled] * 2500), np.random.default_rng(seed)
     captions.event = lambda generator, fits="": WORDS[generator.integers(2)]
     real = 0
     for _ in range(300):
