@@ -41,7 +41,7 @@ help: ## explain the targets
 	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
-reproduce: .venv/ready ## run notebooks 01 to 06 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
+reproduce: .venv/ready ## run notebooks 01 to 07 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
 	@$(SNAKEMAKE) $(LOCKED)
 	@$(BIN)/python -m artifact report $(RUN)
 

@@ -261,6 +261,13 @@ class SeedParameters(ReportParameters):
     seed: NonNegativeInt = 0
 
 
+class RecordingsParameters(SeedParameters):
+    """Parameters of notebook 07: a folder of recordings ("": some are made), and a published model."""
+
+    recordings: str = ""
+    published: str = "laion/clap-htsat-fused"
+
+
 class VariantParameters(SeedParameters):
     """Parameters of notebooks 03 and 04; ``variants`` None: all of the profile."""
 

@@ -31,10 +31,15 @@ NOTEBOOKS = {
     "evaluation": "04_evaluation",
     "order_from_text": "05_order_from_text",
     "figures_and_tables": "06_figures_and_tables",
+    "your_recordings": "07_your_recordings",
 }
 COMMON = ("artifact/config.py", "artifact/experiment.py", "artifact/model_folder.py")
 EVALUATED_BY = (
     "artifact/embeddings.py", "artifact/evaluation.py", "artifact/captioned.py", "tclap/evaluation",
+)  # fmt: skip
+SEARCHED_BY = (
+    *TRAINING_CODE, "tclap/slots", "tclap/slots/reader.safetensors", "artifact/notebook",
+    "artifact/order_from_text.py", "figures/marks.py", "figures/style.py",
 )  # fmt: skip
 CODE = {
     "data_construction": ("artifact/preparation.py", "tclap/audio.py", "tclap/data", "tclap/evaluation"),
@@ -47,6 +52,7 @@ CODE = {
     "summary": ("artifact/summary.py", "tclap/evaluation"),
     "tables_and_numbers": ("paper", "figures"),
     "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
+    "your_recordings": SEARCHED_BY,
 }
 
 
@@ -115,6 +121,9 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
         )
     found["tables_and_numbers"] = step("tables_and_numbers", summary)
     found["figures_and_tables"] = step("figures_and_tables", summary)
+    if config.base_training:  # a published model takes minutes to embed the recordings on a CPU
+        first = config.seeds[0]
+        found["your_recordings"] = step("your_recordings", found[f"base_model-seed{first}"], seed=first)
     return found
 
 

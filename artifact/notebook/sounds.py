@@ -7,6 +7,7 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from matplotlib.patheffects import withStroke
 from artifact.evaluation import decibels
 from artifact.experiment import Experiment
 from figures.style import styled
+from tclap import audio
 from tclap.data.composites import POLICIES, place, render, render_single
 
 DEPTH = 60.0  # dB below the loudest of a sound that its spectrogram shows
@@ -58,6 +60,11 @@ def single(run: Experiment, clip: Mapping, title: str = "label") -> Sound:
     """A clip as the window policy ``fit`` plays it; ``title`` names its column."""
     waveform = render_single(run.audio(clip["clip_id"]), run.reference.window, run.reference.sample_rate)
     return _sound(run, waveform, clip[title])
+
+
+def recording(run: Experiment, path: str | Path, title: str) -> Sound:
+    """A file of any length, whole."""
+    return _sound(run, audio.read(path, run.reference.sample_rate), title)
 
 
 def composite(run: Experiment, pair: Mapping, view: str) -> Sound:

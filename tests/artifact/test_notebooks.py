@@ -109,9 +109,9 @@ def test_the_graph_makes_everything(smoke, folder):
 def test_the_terminal_gets_a_line_a_step_and_the_logs_plain_text(smoke, folder):
     said = (smoke / "said.txt").read_text()
     assert len(said.splitlines()) < 50 and len(said) < 5000 and "\n\n" not in said
-    assert re.search(r"^base model, seed 1 +(\d+ min )?\d+ s +\d+ of 31$", said, re.M)
+    assert re.search(r"^base model, seed 1 +(\d+ min )?\d+ s +\d+ of 32$", said, re.M)
     logs = {path.stem: path.read_text() for path in (folder / "logs").iterdir()}
-    assert len(logs) == 31 and "20 sounds" not in said
+    assert len(logs) == 32 and "20 sounds" not in said
     for name, text in logs.items():
         assert "base64" not in text and "<div" not in text and "\n\n\n" not in text, name
     assert "7 sounds: church bells" in logs["data_construction"]
@@ -126,6 +126,7 @@ def test_the_terminal_gets_a_line_a_step_and_the_logs_plain_text(smoke, folder):
         ("04_evaluation-seed1", 1),
         ("05_order_from_text-seed1", 3),
         ("06_figures_and_tables", 0),
+        ("07_your_recordings", 3 + 3),
     ],
 )
 def test_the_kept_pages_can_be_heard_without_a_kernel(folder, stem, players):

@@ -93,9 +93,11 @@ def test_fingerprints_follow_the_configuration_and_only_what_depends_on_it():
     content = steps.data_content(config, None)
     first = steps.fingerprints(config, "compact", content)
     assert {"data_construction", "evaluation-seed1", "summary", "figure-tasks"} <= first.keys()
-    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 17 + 2
+    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 17 + 3
     without = steps.fingerprints(config.model_copy(update={"slots": None}), "compact", content)
     assert first.keys() - without.keys() == {"order_from_text-seed0", "order_from_text-seed1"}
+    published = steps.fingerprints(config.model_copy(update={"base_training": None}), "compact", content)
+    assert "your_recordings" in first and "your_recordings" not in published
     changed = config.model_copy(update={"test_pairs": config.test_pairs + 1})
     second = steps.fingerprints(changed, "compact", content)
     same = {name for name in first if first[name] == second[name]}
