@@ -24,6 +24,7 @@ from tclap.slots.reader import FIRST, LAST, MIDDLE, PLAIN, ROLES, TOGETHER, Span
 PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}": PLAIN}
 # How often made-up captions say what about time.
 FREQUENCIES = {"plain": 0.2, "ordered": 0.55, "together": 0.16, "edge": 0.09}
+COMMON = 0.25  # of the timed ones have a usual wording
 REAL = 2500  # labelled real captions would be half of those that are drawn
 UNLABELLED = 0.2  # of the captions are real ones that no word can make timed
 SWAPPED = 0.5  # of the real timed ones get other events
@@ -68,6 +69,12 @@ def _data() -> dict:
 def wordings() -> list[Wording]:
     """All wordings."""
     return [_wording(text, family) for family, known in _data()["wordings"].items() for text in known]
+
+
+@lru_cache(maxsize=1)
+def _words_of_wordings() -> frozenset[str]:
+    texts = (text for known in _data()["wordings"].values() for text in known)
+    return frozenset(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
 
 
 def class_words() -> frozenset[str]:
@@ -154,7 +161,8 @@ class Captions:
     Args:
         words: that events are made of, so that a reader learns what is no event rather than which words are.
         labelled: real captions, drawn the more often the more there are.
-        real: captions without labels: their clauses are events, and those without any word of time are plain.
+        real: captions without labels: their words and clauses are events, and those without any word of time
+            are plain.
         families: of wordings that are left out.
         allowed: says of a text whether it may be learned from; the others are drawn again.
     """
@@ -169,10 +177,16 @@ class Captions:
     ) -> None:
         self.words, self.allowed = [word for word in words if allowed(word)], allowed
         self.clauses = [clause for clause in clauses_of(real) if allowed(clause)]
+        # As often as they are there: what sounds in real captions must not tell them from made-up ones.
+        named = (word for text in real for word in re.findall(r"[a-z]{3,}", text.lower()))
+        self.named = [word for word in named if word not in _words_of_wordings() and allowed(word)]
         self.plain = [LabelledCaption(text, ()) for text in real if allowed(text) and not TIMED.search(text)]
         self.labelled = [caption for caption in labelled if allowed(caption.text)]
         kept = [wording for wording in wordings() if wording.family not in families]
         self.by_kind = {kind: [w for w in kept if w.kind == kind] for kind in FREQUENCIES}
+        self.common = {
+            kind: [w for w in known if w.text in _data()["common"]] for kind, known in self.by_kind.items()
+        }
         self.by_family = {
             kind: list({w.family: [v for v in known if v.family == w.family] for w in known}.values())
             for kind, known in self.by_kind.items()
@@ -208,8 +222,10 @@ class Captions:
         """A wording filled with events, mostly drawn by family, so that a rare one is not lost."""
         kind = list(FREQUENCIES)[generator.choice(len(FREQUENCIES), p=list(FREQUENCIES.values()))]
         known = self.by_kind[kind]
+        if self.common[kind] and generator.random() < COMMON:
+            known = self.common[kind]
         # A plain family has what sounds timed and is not, which is rare.
-        if kind != "plain" and generator.random() < 0.7:
+        elif kind != "plain" and generator.random() < 0.7:
             known = _one_of(self.by_family[kind], generator)
         wording = _one_of(known, generator)
         caption = filled(wording.text, lambda: self.event(generator, wording.fits))
@@ -224,7 +240,10 @@ class Captions:
         if not fits:
             fits = "n" if generator.random() < 0.6 else "c"
         if fits == "n":
-            if generator.random() < 0.5:
+            source = generator.random()
+            if self.named and source < 0.35:
+                noun = _one_of(self.named, generator)
+            elif source < 0.65:
                 noun = " ".join(
                     _one_of(self.words, generator) for _ in range(generator.choice(3, p=(0.6, 0.3, 0.1)) + 1)
                 )

@@ -233,11 +233,12 @@ def events_of(
 def roles_of(logs: Tensor) -> list[int]:
     """The likeliest roles that make sense together, from log-probabilities of each event's roles ``[n, 5]``.
 
-    Of several events all sound together, or one is first and another last; one alone is first or last.
+    Of several events all sound together, or one is first and another last. One alone is first, last, or
+    together with nothing that is named.
     """
     count, best = len(logs), logs[:, 1:].max(1)
     if count == 1:
-        return [FIRST if logs[0, FIRST] >= logs[0, LAST] else LAST]
+        return [max((FIRST, LAST, TOGETHER), key=lambda role: float(logs[0, role]))]
     # What it costs that event i is first, and that event j is last.
     cost = (best.values - logs[:, FIRST])[:, None] + (best.values - logs[:, LAST])
     cost.fill_diagonal_(math.inf)

@@ -61,7 +61,7 @@ class Spectrum(torch.nn.Module):
 class Oracle:
     """Knows pitches, and takes a caption by its first word."""
 
-    name, sample_rate, window, batch_size = "oracle", RATE, 0.5, 2
+    name, sample_rate, window, batch_size, padding = "oracle", RATE, 0.5, 2, "repeat"
 
     def __init__(self) -> None:
         self.audio_trunk, self.log_scale, self.asked = Spectrum(), torch.zeros(()), []

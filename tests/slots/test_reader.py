@@ -80,7 +80,8 @@ def test_readings_are_in_the_order_of_time(roles, expected):
         ([{TOGETHER: 0.9}, {FIRST: 0.9}, {LAST: 0.9}], [TOGETHER, FIRST, LAST]),
         ([{FIRST: 0.9}, {MIDDLE: 0.9}, {MIDDLE: 0.6, LAST: 0.4}], [FIRST, MIDDLE, LAST]),
         ([{TOGETHER: 0.9}, {TOGETHER: 0.4, LAST: 0.6}], [TOGETHER, TOGETHER]),
-        ([{TOGETHER: 0.5, LAST: 0.4}], [LAST]),
+        ([{MIDDLE: 0.5, LAST: 0.4}], [LAST]),
+        ([{TOGETHER: 0.5, LAST: 0.4}], [TOGETHER]),
     ],
 )
 def test_roles_make_sense_together(likely, expected):
