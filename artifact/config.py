@@ -87,7 +87,7 @@ class PostPretraining(Phase):
 class Slots(Settings):
     """Order from text alone: fractions of the time that make a slot, and what is cut."""
 
-    parts: Unique[list[Annotated[float, Field(gt=0, le=1)]]] = [0.25, 0.5]
+    parts: Unique[list[Annotated[float, Field(gt=0, le=1)]]] = [0.35, 0.5]
     source: Literal["waveform", "trunk"] = "waveform"
     ablation: bool = False  # of the first seed's slots
 

@@ -75,7 +75,7 @@ def controls(models: tuple[str, ...]) -> dict:
 def slot_ablation() -> list[dict]:
     """One row as it is, and changes that each cost another number of points."""
     changes = {
-        "as it is": [""], "parts": ["25 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
+        "as it is": [""], "parts": ["35 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
         "source": ["trunk"],
         "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention", "clap-attention, trunk"],
     }  # fmt: skip

@@ -40,7 +40,7 @@ from tclap.models.wrapped import wrap
 from tclap.slots.reader import Reader, Reading, load_reader
 
 # Fractions of the time at either end whose embeddings make one of two slots: 5 embeddings a recording.
-PARTS = (0.25, 0.5)
+PARTS = (0.35, 0.5)
 SOURCES = ("waveform", "trunk")
 SETTINGS = ("parts", "slots", "whole", "prompt", "source", "hop")  # that a file holds
 

@@ -114,7 +114,7 @@ def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
     rows = pd.read_parquet(kept)
     assert rows.groupby("group", sort=False)["change"].unique().map(list).to_dict() == {
         "as it is": [""],
-        "parts": ["25 % alone", "50 % alone"],
+        "parts": ["35 % alone", "50 % alone"],
         "slots": ["three"],
         "whole": ["a third"],
         "source": ["trunk"],
@@ -127,11 +127,11 @@ def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
     assert (asked == asked.iloc[0]).all(axis=None)
     # Of single sounds all is as before, unless the base model is another one or √(slots + 1) is.
     unchanged = margins["as it is", ""]
-    for group, change in (("parts", "25 % alone"), ("source", "trunk"), ("whole", "a third")):
+    for group, change in (("parts", "35 % alone"), ("source", "trunk"), ("whole", "a third")):
         np.testing.assert_allclose(margins[group, change]["1"], unchanged["1"], atol=1e-6)
     np.testing.assert_allclose(2 * margins["slots", "three"]["1"], 3**0.5 * unchanged["1"], atol=1e-5)
     assert not np.allclose(margins["base", "clap-no-sequences"]["1"], unchanged["1"], atol=1e-3)
-    for change in ("25 % alone", "50 % alone"):
+    for change in ("35 % alone", "50 % alone"):
         assert not np.allclose(margins["parts", change]["2way_before"], unchanged["2way_before"], atol=1e-4)
     accuracy = rows.query("group == 'slots' and task == '5'")["correct"].mean()
     (row,) = [row for row in slot_ablation_summary(rows) if row["group"] == "slots"]

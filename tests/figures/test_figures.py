@@ -78,7 +78,7 @@ def test_places_are_labelled(summary):
     assert of("prompts") == list(made_up.TEMPLATES)
     assert of("wordings") == [w.format(a="A", b="B") for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
     assert of("hold_out")[0] == "both\n(n = 200)"
-    assert of("slot_ablation")[:2] == ["as it is", "parts: 25 % alone"]
+    assert of("slot_ablation")[:2] == ["as it is", "parts: 35 % alone"]
     assert "base model: no sequences" in of("slot_ablation")
     legend = [text.get_text() for text in figures.draw("readouts", summary).legends[0].get_texts()]
     assert legend == ["mean over time", "segment means", "end states", "chance"]

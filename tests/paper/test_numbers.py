@@ -21,7 +21,7 @@ from paper import latex, numbers
         "windows/msclap/t-clap/3": "59.4",
         "readouts/mean/2way_before": "51.0",
         "slots/as it is/2way_before": "95.0",
-        "slots/parts: 25 alone/boundary: 15": "92.0",
+        "slots/parts: 35 alone/boundary: 15": "92.0",
         "run/number of seeds": "2 seeds",
         "run/classes": "20",
         "clips/post": "800",

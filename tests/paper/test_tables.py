@@ -137,7 +137,7 @@ def test_tables_4_and_5_have_a_row_per_control_and_change(summary):
     texts = [rf"\score{{{s['accuracy']:.1f}}}{{[{s['ci95'][0]:.1f}, {s['ci95'][1]:.1f}]}}" for s in scores]
     assert row[1:] == [*texts, "50.0", "200"]
     text = build("5", summary)
-    assert cells(text, r"parts: 25 \% alone")[1:] == [r"\score{92.0}{[90.5, 93.5]}"] * len(
+    assert cells(text, r"parts: 35 \% alone")[1:] == [r"\score{92.0}{[90.5, 93.5]}"] * len(
         LABELS["slot_columns"]
     )
     assert text.count("base model: ") == 4 and cells(text, "$n$")[1] == "400"

@@ -88,14 +88,15 @@ def test_nothing_of_a_long_recording_is_left_out():
 
 def test_three_slots_are_spread_over_the_time():
     model = SlotModel(Sums(), Told(), slots=3)
-    thirds = [(0, 1), (0, 1 / 6), (0, 1 / 3), (5 / 12, 7 / 12), (1 / 3, 2 / 3), (5 / 6, 1), (2 / 3, 1)]
+    a, b = 0.7 / 3, 1 / 3
+    thirds = [(0, 1), (0, a), (0, b), (0.5 - a / 2, 0.5 + a / 2), (b, 2 * b), (1 - a, 1), (1 - b, 1)]
     np.testing.assert_allclose(model.spans, thirds)
     assert model.dim == 13 and model.encode_audio([noise(8)]).shape == (1, 13)
     close(model.logit_scale, torch.tensor(10.0))
 
 
 def test_the_trunks_frames_are_cut_where_it_is_the_source(tiny_model):
-    model, waveform = SlotModel(tiny_model, Told(), source="trunk"), noise(4000)
+    model, waveform = SlotModel(tiny_model, Told(), [0.25, 0.5], source="trunk"), noise(4000)
     frames = tiny_model.audio_trunk(torch.from_numpy(waveform)[None])[0]
     count = len(frames)
 
