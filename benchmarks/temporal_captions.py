@@ -3,9 +3,9 @@
 A caption reader (:mod:`tclap.slots.reader`) decides whether a caption says what comes when, and how.
 ``time_labels.csv`` has the same of captions drawn at random (:func:`draw`): one annotator's reading, by the
 rules at its head. The captions themselves come from the official csv files. There are two samples. Readers
-were calibrated with the ``first`` (AudioCaps' test, Clotho's evaluation part). Of the ``second`` no text was
-read; but its Clotho part is of the captions whose plain ones are learned from, so that only its AudioCaps
-part (validation) is held out, and its measures were seen while settings were chosen. Beside the given readers
+were calibrated with the ``first`` (AudioCaps' test, Clotho's evaluation part). Of the ``second`` (AudioCaps'
+validation, Clotho's development part) no text was read and no clip's caption is learned from; but its
+measures were seen while settings were chosen. Beside the given readers
 (none: the package's) stands a parser of regular expressions (:func:`by_rules`). ``--seeds 0 1 2`` trains
 readers (ten minutes each), measures each and prints their mean and least; ``--held-out`` those of the
 experiment, with the wordings that they never saw; ``--families`` leaves a fifth of the families of wordings

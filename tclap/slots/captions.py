@@ -116,14 +116,30 @@ def labelled_captions(
         ValueError: when a labelled caption is not among the data sets' captions.
     """
     real = real_captions(audiocaps_root, clotho_root)
-    text = resources.files("tclap.slots").joinpath("caption_roles.csv").read_text(encoding="utf-8")
     found = []
-    for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
+    for row in _roles():
         key = row["id"], row["caption"]
         if key not in real:
             raise ValueError(f"the labelled caption {' '.join(key)} of {row['set']} is missing there.")
         found.append(LabelledCaption(real[key], _spans(real[key], row["roles"])))
     return found
+
+
+def unlabelled_captions(
+    audiocaps_root: str | Path | None = None, clotho_root: str | Path | None = None
+) -> list[str]:
+    """AudioCaps' training captions, and Clotho's of the clips that ``caption_roles.csv`` names.
+
+    The other clips of Clotho's development part are left to measure with.
+    """
+    labelled = {row["id"] for row in _roles() if row["caption"]}
+    real = real_captions(audiocaps_root, clotho_root)
+    return [text for (clip, number), text in real.items() if not number or clip in labelled]
+
+
+def _roles() -> list[dict[str, str]]:
+    text = resources.files("tclap.slots").joinpath("caption_roles.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 def real_captions(

@@ -28,7 +28,7 @@ from tclap.slots.captions import (
     LabelledCaption,
     class_words,
     labelled_captions,
-    real_captions,
+    unlabelled_captions,
 )
 from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE, PLAIN, Reader
 
@@ -158,7 +158,7 @@ def captions_for(
         return not (held_out and is_held_out(text))
 
     labelled = labelled_captions(audiocaps_root, clotho_root) if real else []
-    unlabelled = list(real_captions(audiocaps_root, clotho_root).values()) if real else []
+    unlabelled = unlabelled_captions(audiocaps_root, clotho_root) if real else []
     return Captions(any_words(), labelled, unlabelled, families, allowed)
 
 

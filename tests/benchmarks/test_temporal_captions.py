@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import temporal_captions as detection
 from tclap.slots import Reading
+from tclap.slots import captions as learned
 from tclap.slots.captions import Captions, LabelledCaption
 
 # Set, text, label and its events, what the stub reads and its events, doubtful.
@@ -86,6 +87,11 @@ def test_labels_and_official_captions_belong_together(sample, counts, audiocaps_
     assert items[detection.KEYS].to_numpy().tolist() == drawn[detection.KEYS].to_numpy().tolist()
     # Labels sit beside the captions that they were given to: no order without a word for it.
     texts = items["text"].str.lower()
+    # Nothing of the clips is learned from, so that the measures are of captions that no reader has met.
+    named = {row["id"] for row in learned._roles()}
+    learnable = learned.unlabelled_captions(audiocaps_root, clotho_root)
+    assert named.isdisjoint(items["id"])
+    assert set(learnable).isdisjoint(items["text"][items["set"].str.startswith("clotho")])
     order = texts[items["label"].isin(["forward", "backward"])]
     assert order.str.contains(r"\b(?:then|follow(?:ed|ing)|before|after|until|when|preceded)\b").all()
 
