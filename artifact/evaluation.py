@@ -15,7 +15,7 @@ from artifact.captioned import captioned_sets, load_captioned
 from artifact.embeddings import RunEmbeddings, TestAudio, device_of
 from artifact.experiment import Experiment, content_of
 from artifact.preparation import hashed
-from artifact.training import variant_names
+from artifact.training import BASES, starts, variant_names
 from tclap import files
 from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS, Phrase, place, render
@@ -26,11 +26,11 @@ from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
 from tclap.progress import log_reused, progress
-from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
+from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX, variant
 
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
 POLICY_MODELS = (BASE, "t-clap")
-CONTROL_MODELS = (BASE, "clap-continued", "t-clap", "t-clap-half")
+CONTROL_MODELS = (BASE, "clap-continued", "clap-ordered", "t-clap")
 SIMILARITY_PAIRS = 6
 TABLES = ("results.parquet", "retrieval.parquet", "similarity.parquet", "example.npz", "example.json")
 
@@ -46,36 +46,45 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     config = experiment.config
     everything = variant_names(config, seed)
     readouts = [name for name in everything if name.startswith(READOUT_PREFIX)]
-    models = list(dict.fromkeys([BASE, *(everything if names is None else [*names, *readouts])]))
+    chosen = everything if names is None else [*names, *readouts]
+    models = list(dict.fromkeys([*starts(config), *chosen]))
     folder = experiment.folder / f"seed{seed}"
     stamp, made_of = folder / "evaluated.json", evaluated_from(experiment, seed, models)
     if made.is_current(stamp, files.hash_json(made_of)):
         log_reused(f"evaluation, seed {seed}")
         return
-    base = experiment.load(seed)
-    test, items = TestAudio(experiment, base), experiment.table("data/items.parquet")
-    policies = policy_features(test, items)
+    items = experiment.table("data/items.parquet")
     results, queries, similarities, examples = [], [], [], {}
-    searched = captioned_sets(experiment)
-    trunk = files.hash_state(base.audio_trunk.state_dict())
-    for name in progress(models, "evaluation"):
+    searched, start = captioned_sets(experiment), None
+    # Models that share a trunk one after the other: the test audio goes through each trunk once.
+    for name in progress(sorted(models, key=start_of), "evaluation"):
         model = experiment.load(seed, name)
+        if start != start_of(name):
+            start = start_of(name)
+            base = experiment.load(seed, start)
+            trunk, test = files.hash_state(base.audio_trunk.state_dict()), TestAudio(experiment, base)
+            policies = policy_features(test, items) if start == BASE else {}
         if files.hash_state(model.audio_trunk.state_dict()) != trunk:
-            raise ValueError(f"{name}, seed {seed}: its audio trunk is not the base model's; train it again.")
+            raise ValueError(
+                f"{name}, seed {seed}: its audio trunk is not the one of {start}; train it again."
+            )
         embeddings = test.embeddings(model)
         results.append(score_items(items, embeddings).assign(model=name))
-        if name not in readouts:
-            queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name))
-            queries += [found.query_rows(model).assign(model=name) for found in searched]
+        if name in readouts or start != BASE:
+            continue
+        queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name))
+        queries += [found.query_rows(model).assign(model=name) for found in searched]
         if name in CONTROL_MODELS and len(test.control_pairs):
-            results.append(all_control_rows(embeddings, test, results[-1]).assign(model=name))
+            results.append(control_rows_of(embeddings, test).assign(model=name))
         if name in POLICY_MODELS:
             similarities.append(similarity_rows(embeddings, test.pairs).assign(model=name))
             examples[name] = example_cosines(embeddings, test.pairs)
             results += policy_rows(embeddings, policies, items, name)
+        if name == BASE:
+            shown = base, test
     for name, parts in (("results", results), ("retrieval", queries), ("similarity", similarities)):
         files.write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True).assign(seed=seed))
-    write_example(folder, base, test, examples)
+    write_example(folder, *shown, examples)
     made.write(stamp, files.hash_json(made_of), [folder / name for name in TABLES], inputs=made_of)
 
 
@@ -111,16 +120,20 @@ def quick_evaluate(
     return pd.concat(answers, ignore_index=True), pd.concat(similarities, ignore_index=True)
 
 
-def all_control_rows(embeddings: RunEmbeddings, test: TestAudio, answers: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the controls, and those of the class hold-out, from the answers to the tasks."""
+def start_of(name: str) -> str:
+    """The base model whose trunk a model has."""
+    return name if name in BASES else variant(name).base
+
+
+def control_rows_of(embeddings: RunEmbeddings, test: TestAudio) -> pd.DataFrame:
+    """Rows of the controls and of the order-blind baseline."""
     experiment = test.experiment
-    items = experiment.table("data/controls.parquet")
+    items, asked = (experiment.table(f"data/{name}.parquet") for name in ("items", "controls"))
     experiment.learn_control_captions()
     sounds, features = test.controls
     embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
-    rows = controls.control_rows(embeddings, items, test.control_pairs)
-    held_out = controls.hold_out_rows(answers[list(rows.columns)], test.pairs, experiment.seen_labels)
-    return pd.concat([rows, held_out], ignore_index=True)
+    blind = controls.order_blind_rows(embeddings, items, experiment.labels)
+    return pd.concat([controls.control_rows(embeddings, asked, test.control_pairs), blind], ignore_index=True)
 
 
 def policy_features(test: TestAudio, items: pd.DataFrame) -> dict[str, dict[str, Tensor]]:

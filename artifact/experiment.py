@@ -30,7 +30,7 @@ from artifact.model_folder import STAMP, ModelFolder
 from tclap import files
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
-from tclap.data.clips import STAGES, for_stage, half_of_labels
+from tclap.data.clips import STAGES, for_stage
 from tclap.data.composites import ClipAudio
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
@@ -206,11 +206,6 @@ class Experiment:
             mel, energy = model.audio_trunk.mel, self.config.crop_energy
             self._banks[stage] = SegmentBank(clips, self.audio, mel, model.window, energy)
         return self._banks[stage]
-
-    @property
-    def seen_labels(self) -> list[str]:
-        """The classes whose composites the variant ``t-clap-half`` is trained on, in every seed."""
-        return half_of_labels(self.labels, self.config.data_seed)
 
     @property
     def description(self) -> str:

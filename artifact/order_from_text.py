@@ -16,7 +16,7 @@ import torch
 
 from artifact import made, provenance
 from artifact.embeddings import RunEmbeddings, TestAudio
-from artifact.evaluation import all_control_rows, evaluated_from
+from artifact.evaluation import control_rows_of, evaluated_from
 from artifact.experiment import READER, SLOTS, Experiment
 from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
@@ -59,7 +59,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
         rows = [score_items(items, embeddings)]
         queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name, seed=seed))
         if len(test.control_pairs):
-            rows.append(all_control_rows(embeddings, test, rows[0]))
+            rows.append(control_rows_of(embeddings, test))
         rows.append(_swapped(embeddings, items))
         answers += [part.assign(model=name, seed=seed) for part in rows]
     found = pd.concat(answers, ignore_index=True)

@@ -8,7 +8,7 @@ group          what is changed
 ``whole``      the fraction of a timed caption's weight that stays with the model's own embedding
 ``source``     where a part is cut: from the waveform, or from the trunk's outputs
 ``base``       what sounds the base model was trained on, and whether a frame of its audio trunk
-               attends to the whole sound (:data:`artifact.training.BASE_VARIANTS`)
+               attends to the whole sound (:data:`artifact.training.BASES`)
 =============  =============================================================================
 
 The first row of the result is the base model with slots as it is everywhere else.
@@ -28,14 +28,14 @@ from artifact.evaluation import evaluated_from
 from artifact.experiment import READER, Experiment
 from artifact.order_from_text import CODE
 from artifact.summary import SLOT_ABLATION
-from artifact.training import BASE_VARIANTS, train_base_models
+from artifact.training import BASES, train_base_models
 from tclap import files
 from tclap.data.captions import UNSEEN_ORDERED
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
 from tclap.progress import log_reused
 from tclap.slots.model import SlotModel
-from tclap.training.variants import BASE
+from tclap.training.variants import BASE, NO_TEXT
 
 log = logging.getLogger(__name__)
 UNCHANGED = "as it is"
@@ -130,4 +130,4 @@ def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
 def base_model_names(experiment: Experiment) -> list[str]:
     """The other variants of the base model, which are trained for this; none of a published one."""
     published = experiment.reference.is_published
-    return [] if published else [name for name in BASE_VARIANTS if name != BASE]
+    return [] if published else [name for name in BASES if name not in (BASE, NO_TEXT)]

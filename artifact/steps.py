@@ -18,11 +18,11 @@ from artifact.captioned import load_captioned
 from artifact.config import Config
 from artifact.experiment import READER, TRAINING_CODE, content_of
 from artifact.preparation import hashed
-from artifact.training import BASE_VARIANTS, variant_names
+from artifact.training import BASES, variant_names
 from figures import registry
 from tclap import files
 from tclap.data.clips import load_clips
-from tclap.training.variants import BASE, VARIANTS
+from tclap.training.variants import BASE, NO_TEXT, VARIANTS
 
 NOTEBOOKS = {
     "data_construction": "01_data_construction",
@@ -61,14 +61,14 @@ def parts(config: Config, seed: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in variant_names(config, seed):
         settings = VARIANTS.get(name)
-        own_pool = settings is None or settings.distinct or settings.half
-        found.setdefault("distinct" if own_pool else "variants", []).append(name)
+        usual = settings is not None and settings.base == BASE and not settings.distinct
+        found.setdefault("variants" if usual else "others", []).append(name)
     return found
 
 
 def other_bases(config: Config) -> list[str]:
     """The base models that only the ablation of slots needs; none where the base is published."""
-    return [name for name in BASE_VARIANTS if name != BASE] if config.base_training else []
+    return [name for name in BASES if name not in (BASE, NO_TEXT)] if config.base_training else []
 
 
 def ablates(config: Config) -> bool:

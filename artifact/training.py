@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -25,7 +26,7 @@ from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss
-from tclap.training.variants import BASE, READOUT_PREFIX, Variant, variant
+from tclap.training.variants import BASE, NO_TEXT, READOUT_PREFIX, VARIANTS, variant
 
 HISTORY = (
     "step", "loss", "loss_contrast", "loss_slots", "validation_accuracy", "validation_loss",
@@ -33,17 +34,30 @@ HISTORY = (
 )  # fmt: skip
 
 
-# Base models that are trained from scratch: the mix of what they are trained on, and options of the model.
-BASE_VARIANTS: dict[str, tuple[dict[str, float], dict[str, str]]] = {
-    BASE: (BASE_MIX, {}),
-    "clap-no-sequences": ({"single": 0.5, "overlap": 0.5}, {}),
-    "clap-single-sounds": ({"single": 1.0}, {}),
-    "clap-attention": (BASE_MIX, {"context": "attention"}),
+class BaseTraining(NamedTuple):
+    """How a base model from scratch is trained: on which mix of items, and whether after a warm-up."""
+
+    mix: dict[str, float] = BASE_MIX
+    options: dict[str, str] = {}  # of the model
+    warm_up: bool = True
+
+
+BASES = {
+    BASE: BaseTraining(),
+    NO_TEXT: BaseTraining(warm_up=False),
+    "clap-no-sequences": BaseTraining({"single": 0.5, "overlap": 0.5}),
+    "clap-single-sounds": BaseTraining({"single": 1.0}),
+    "clap-attention": BaseTraining(options={"context": "attention"}),
 }
 
 
-def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] = (BASE,)) -> None:
-    """Train a seed's base model, or others of :data:`BASE_VARIANTS`, from the same words.
+def starts(config: Config) -> list[str]:
+    """The base models that a profile's variants start from."""
+    return sorted({BASE, *(VARIANTS[name].base for name in config.variants)})
+
+
+def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
+    """Train a seed's base models, those of :data:`BASES` that its variants start from or others.
 
     A published base model is not trained: its heads are saved as the others' are.
     """
@@ -55,22 +69,23 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] = 
         return
     config, words = experiment.config, None
     phase = config.base_training
-    for name in names:
-        mix, options = BASE_VARIANTS[name]
+    for name in starts(config) if names is None else names:
+        how = BASES[name]
         inputs = {
-            "warm_up": config.warm_up.model_dump(),
+            "warm_up": config.warm_up.model_dump() if how.warm_up else None,
             "base_training": phase.model_dump(),
             "crop_energy": config.crop_energy,
-            "options": config.model_options(experiment.base) | options,
-            "mix": mix,
+            "options": config.model_options(experiment.base) | how.options,
+            "mix": how.mix,
         }
         folder = experiment.model_dir(seed, name, inputs)
         if folder.is_up_to_date():
             continue
-        if words is None:
-            words, warm_up = _learn_words(experiment, seed, folder)
-        model = _fresh(experiment, seed, inputs["options"])
-        model.text_head.load_state_dict(words)
+        model, parts = _fresh(experiment, seed, inputs["options"]), []
+        if how.warm_up:
+            words = words or _learn_words(experiment, seed, folder)
+            model.text_head.load_state_dict(words[0])
+            parts.append(words[1].assign(model="warm-up"))
         history = train_base(
             model,
             experiment.text,
@@ -80,12 +95,11 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] = 
             phase.schedule(),
             batch=phase.batch,
             seed=seed,
-            mix=mix,
+            mix=how.mix,
             embedding=BatchEmbedder(experiment.processes, precision=phase.precision),
             checkpoints=folder.checkpoints("base"),
         )
-        parts = [warm_up.assign(model="warm-up"), history.assign(model=name)]
-        folder.save(model, pd.concat(parts, ignore_index=True))
+        folder.save(model, pd.concat([*parts, history.assign(model=name)], ignore_index=True))
 
 
 def _fresh(experiment: Experiment, seed: int, options: dict) -> AudioTextModel:
@@ -116,35 +130,37 @@ def variant_names(config: Config, seed: int) -> list[str]:
 
 
 def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
-    """Post-pretrain variants of a seed's base model; None: all of the profile.
+    """Post-pretrain variants of a seed's base models; None: all of the profile.
 
     Raises:
         ValueError: on an unknown variant.
-        FileNotFoundError: when the base model has not been trained.
+        FileNotFoundError: when a base model has not been trained.
     """
     names = variant_names(experiment.config, seed) if names is None else names
-    base, post = experiment.load(seed), experiment.config.post_pretraining
-    inputs = {
-        "post_pretraining": post.model_dump(),
-        "crop_energy": experiment.config.crop_energy,
-        "features": experiment.config.features if base.is_published else None,
-        "base_weights": files.hash_state(base.own_state()),
-    }
     chosen = {name: variant(name) for name in names}
-    pools: dict[tuple[bool, bool], tuple[Pool, Pool]] = {}
-    for name, settings in chosen.items():
-        folder = experiment.model_dir(seed, name, inputs | {"variant": asdict(settings)})
+    pools: dict[tuple[str, bool], tuple[Pool, Pool]] = {}
+    # Those that share a pool one after the other, since one is in memory at a time.
+    for name in sorted(chosen, key=lambda name: (chosen[name].base, chosen[name].distinct)):
+        settings = chosen[name]
+        base, post = experiment.load(seed, settings.base), experiment.config.post_pretraining
+        inputs = {
+            "post_pretraining": post.model_dump(),
+            "crop_energy": experiment.config.crop_energy,
+            "features": experiment.config.features if base.is_published else None,
+            "base_weights": files.hash_state(base.own_state()),
+            "variant": asdict(settings),
+        }
+        folder = experiment.model_dir(seed, name, inputs)
         if folder.is_up_to_date():
             continue
-        kind = (settings.distinct, settings.half)
+        kind = (settings.base, settings.distinct)
         if kind not in pools:
-            others = next(iter(pools.values()), None)
-            pools = {kind: _pools(experiment, base, seed, settings, others)}  # one kind in memory at a time
+            others = next((pool for (start, _), pool in pools.items() if start == settings.base), None)
+            pools = {kind: _pools(experiment, base, seed, settings.distinct, others)}
         pool, validation = pools[kind]
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
-        model = experiment.load(seed) if settings.readout is None else base.with_readout(settings.readout)
-        text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, seed)
+        model = base if settings.readout is None else base.with_readout(settings.readout)
         history = post_pretrain(
             model,
             settings,
@@ -154,7 +170,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             post.schedule(epoch=pool.steps_per_epoch(post.batch)),
             batch=post.batch,
             replay_batch=post.replay_batch,
-            text_loss=text_loss if post.text_loss_batch else None,
+            text_loss=TextOnlyLoss(model, experiment.text, experiment.labels, seed),
             text_loss_batch=post.text_loss_batch,
             seed=seed,
             chunk_size=post.chunk_size,
@@ -169,16 +185,11 @@ def _pools(
     experiment: Experiment,
     model: AudioTextModel,
     seed: int,
-    settings: Variant,
+    distinct: bool,
     others: tuple[Pool, Pool] | None,
 ) -> tuple[Pool, Pool]:
-    """Trunk outputs of the items that a variant is trained and validated on; ``others``: another kind's."""
+    """Trunk outputs of what variants are trained and validated on; ``others``: those of another sampler."""
     config, post = experiment.config, experiment.config.post_pretraining
-    shared = {
-        "distinct": settings.distinct,
-        "largest": post.batch,
-        "labels": experiment.seen_labels if settings.half else None,
-    }
     sizes = {
         "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": seed},
         "validation": {
@@ -196,7 +207,7 @@ def _pools(
     with experiment.processes.main_first():  # the others find in the store what it has made
         known = [None, None] if others is None else [pool.base for pool in others]
         pools = [
-            make_pool(source(stage), stage=stage, base=base, **size, **shared)
+            make_pool(source(stage), stage=stage, base=base, distinct=distinct, largest=post.batch, **size)
             for (stage, size), base in zip(sizes.items(), known, strict=True)
         ]
         experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))

@@ -1,10 +1,10 @@
 """Training batches composed from cached mel power.
 
 Mel power of every clip is computed once (:class:`SegmentBank`); a composite's is two segments one after the
-other, an overlap's their sum. Embeddings agree with those of composed waveforms (cosine ≥ 0.99, tested);
-evaluation always composes waveforms. Augmentation is drawn from a generator that the caller seeds by (seed,
-step): each segment is cut from another part of its clip, rolled in time and changed in level, and bands
-of the log-mel are blanked (SpecAugment, Park et al., arXiv 1904.08779).
+other, an overlap's the sum of two whole windows. Embeddings agree with those of composed waveforms (cosine ≥
+0.99, tested); evaluation always composes waveforms. Augmentation is drawn from a generator that the caller
+seeds by (seed, step): each segment is cut from another part of its clip, rolled in time and changed in
+level, and bands of the log-mel are blanked (SpecAugment, Park et al., arXiv 1904.08779).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from tclap import audio
 from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
-from tclap.data.composites import VIEWS, ClipAudio, clip_text, cut_event, render_single
+from tclap.data.composites import BOUNDARY, ClipAudio, clip_text, cut_event, render_single
 from tclap.progress import progress
 
 Mel = Callable[[Tensor], Tensor]
 GAIN_DB = 6.0
-LONGEST = 4  # segments of a clip that are kept, around its most energetic part
+LONGEST = 2  # windows of a clip that are kept, around its most energetic part
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest fraction of the axis that SpecAugment blanks
 BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
 # Proportions of the kinds of items that a base model is trained on: one sound, two at once, two in any order.
@@ -32,68 +32,94 @@ BASE_MIX = {"single": 0.30, "overlap": 0.35, "sequence": 0.35}
 
 
 class SegmentBank:
-    """Mel power of every clip, from which training cuts segments of half a ``window`` (seconds), at one RMS.
+    """Mel power of every clip, from which training cuts segments of up to a ``window`` (seconds), at one RMS.
 
-    ``mel`` turns waveforms ``[N, samples]`` into mel power ``[N, frames, mels]``. ``power [clips, frames,
-    mels]`` are the segments that the evaluation plays (the most energetic). With augmentation a segment may
-    lie anywhere in the clip where it has at least ``crop_energy`` (in (0, 1]) times that one's energy.
+    ``mel`` turns waveforms ``[N, samples]`` into mel power ``[N, frames, mels]``; ``frames`` is a window's
+    number of them. Without augmentation a segment is the most energetic one of its length, as the evaluation
+    plays it; with it, it may lie wherever it has at least ``crop_energy`` (in (0, 1]) times that energy.
     """
 
     def __init__(
         self, clips: pd.DataFrame, clip_audio: ClipAudio, mel: Mel, window: float, crop_energy: float = 1.0
     ) -> None:
-        self.clips = clips.reset_index(drop=True)
+        self.clips, self.crop_energy = clips.reset_index(drop=True), crop_energy
         self._row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
-        half = round(window * clip_audio.sample_rate) // 2
-        wholes, segments = [], []
+        samples = round(window * clip_audio.sample_rate)
+        powers, levels = [], []
         with torch.inference_mode():
             for clip_id in progress(self.clips["clip_id"], "mel power of clips", quiet=len(clips) < 512):
                 clip = clip_audio(clip_id)
-                segment = render_single(clip, window, clip_audio.sample_rate)[:half]
-                longest = min(max(len(clip), half), LONGEST * half)
-                whole = cut_event(clip, audio.most_energetic_start(clip, longest), longest)
-                for waveform, kept in ((segment, segments), (whole, wholes)):
-                    kept.append(mel(torch.from_numpy(waveform)[None])[0])
-        self.power = torch.stack(segments).clone()
-        frames = self.power.shape[1]
-        self._starts = [_loud_starts(whole.sum(1).double().numpy(), frames, crop_energy) for whole in wholes]
-        self._whole = torch.nn.utils.rnn.pad_sequence(wholes, batch_first=True).clone()
+                longest = min(len(clip), LONGEST * samples)
+                clip = cut_event(clip, audio.most_energetic_start(clip, longest), longest)
+                single = torch.from_numpy(render_single(clip, window, clip_audio.sample_rate))
+                power, reference = mel(torch.from_numpy(clip)[None])[0], mel(single[None])[0]
+                self.frames = len(reference)
+                powers.append(power)
+                levels.append(reference.sum(1).mean())
+        self._level = torch.stack(levels).clone()
+        self._sizes = np.array([len(power) for power in powers])
+        self._energy = [np.concatenate([[0.0], power.sum(1).double().cumsum(0).numpy()]) for power in powers]
+        self._power = torch.nn.utils.rnn.pad_sequence(powers, batch_first=True).clone()
 
-    def rows(self, clip_ids: Sequence[str]) -> Tensor:
+    def rows(self, clip_ids: Sequence[str]) -> np.ndarray:
         """Positions of clips in the bank."""
-        return torch.tensor([self._row[clip_id] for clip_id in clip_ids])
+        return np.array([self._row[clip_id] for clip_id in clip_ids])
 
-    def segments(self, rows: Tensor, generator: np.random.Generator | None) -> Tensor:
-        """Mel power ``[N, frames, mels]`` of segments; with a generator cut, rolled and scaled at random."""
-        reference = self.power[rows]
-        if generator is None:
-            return reference
-        size, frames, mels = reference.shape
-        draws = generator.random(size)
-        starts = [self._starts[row] for row in rows]
-        start = [found[int(draw * len(found))] for found, draw in zip(starts, draws, strict=True)]
-        shift = torch.from_numpy(generator.integers(frames, size=size))
-        order = torch.tensor(start)[:, None] + (torch.arange(frames) + shift[:, None]) % frames
-        power = self._whole[rows].gather(1, order[..., None].expand(-1, -1, mels))
-        gain = 10 ** (generator.uniform(-GAIN_DB, GAIN_DB, size=size) / 10)
-        # Silence has no level to restore.
-        level = reference.sum((1, 2)) / power.sum((1, 2)).clamp_min(1e-30)
-        return power * (level * torch.from_numpy(gain).float())[:, None, None]
+    def segments(
+        self, rows: np.ndarray, lengths: np.ndarray, generator: np.random.Generator | None
+    ) -> Tensor:
+        """Mel power ``[N, frames, mels]`` of segments of ``lengths`` frames, repeated to the whole window.
+
+        With a generator they are cut, rolled and scaled at random.
+        """
+        size, at = len(rows), np.arange(self.frames) % lengths[:, None]
+        draws = [None] * size if generator is None else generator.random(size)
+        start = np.array([self._start(*drawn) for drawn in zip(rows, lengths, draws, strict=True)])
+        if generator is not None:
+            at = (at + generator.integers(lengths)[:, None]) % lengths[:, None]
+        position = torch.from_numpy((start[:, None] + at) % self._sizes[rows][:, None])
+        rows, kept = torch.from_numpy(rows), torch.arange(self.frames) < torch.from_numpy(lengths)[:, None]
+        power = self._power[rows[:, None], position]
+        level = (power.sum(2) * kept).sum(1) / kept.sum(1)
+        gain = self._level[rows] / level.clamp_min(1e-30)  # silence has no level to restore
+        if generator is not None:
+            gain *= torch.from_numpy(10 ** (generator.uniform(-GAIN_DB, GAIN_DB, size=size) / 10)).float()
+        return power * gain[:, None, None]
+
+    def _start(self, row: int, length: int, draw: float | None) -> int:
+        """Where the loudest segment starts, or a drawn one that is loud enough; 0 in a shorter clip."""
+        total = self._energy[row]
+        if len(total) - 1 <= length:
+            return 0
+        energy = total[length:] - total[:-length]
+        if draw is None:
+            return int(np.argmax(energy))
+        loud = np.flatnonzero(energy >= self.crop_energy * energy.max())
+        return int(loud[int(draw * len(loud))])
 
 
-def _loud_starts(energy: np.ndarray, frames: int, fraction: float) -> np.ndarray:
-    """Starts of the segments of ``frames`` with at least ``fraction`` of the loudest one's energy."""
-    sums = np.concatenate([[0.0], np.cumsum(energy)])
-    window = sums[frames:] - sums[:-frames]
-    return np.flatnonzero(window >= fraction * window.max())
+def compose_power(first: Tensor, second: Tensor, view: str, boundary: np.ndarray) -> Tensor:
+    """Mel power of a view of two events' segments ``[N, frames, mels]``.
+
+    A view is one of ``VIEWS`` or "first". Of an ordered one, the first segment has the first ``boundary [N]``
+    frames, and the second the others.
+    """
+    if view == "first":
+        return first
+    if view == "overlap":
+        # The sum of two independent signals has the sum of their powers; half of it has one event's RMS.
+        return (first + second) / 2
+    at, boundary = torch.arange(first.shape[1]), torch.from_numpy(boundary)[:, None]
+    position = (at - boundary).clamp_min(0)[..., None].expand_as(second)
+    return torch.where((at < boundary)[..., None], first, second.gather(1, position))
 
 
-def compose_power(first: Tensor, second: Tensor, view: str) -> Tensor:
-    """Mel power of a view (one of ``VIEWS``, or "first") of two events' segments ``[N, frames, mels]``."""
-    # The sum of two independent signals has the sum of their powers; half of it has one event's RMS.
-    mixed = (first + second) / 2
-    halves = {"forward": (first, second), "reversed": (second, first), "overlap": (mixed, mixed)}
-    return torch.cat((halves | {"first": (first, first)})[view], dim=1)
+def draw_boundaries(size: int, frames: int, generator: np.random.Generator | None) -> np.ndarray:
+    """The first event's frames in ``size`` composites, within ``BOUNDARY``, drawn or evenly spread."""
+    low, high = (round(part * frames) for part in BOUNDARY)
+    if generator is None:
+        return np.linspace(low, high, size).round().astype(int)
+    return generator.integers(low, high, size=size, endpoint=True)
 
 
 def mask_bands(log_mel: Tensor, generator: np.random.Generator) -> Tensor:
@@ -174,11 +200,16 @@ def base_batch(
     """
     kinds, first, second = draw_base_items(bank.clips, size, generator, mix)
     noise = generator if augment else None
-    segments = [bank.segments(torch.from_numpy(rows), noise) for rows in (first, second)]
-    power = torch.empty(size, 2 * bank.power.shape[1], bank.power.shape[2])
+    boundary = draw_boundaries(size, bank.frames, noise)
+    is_sequence, frames = kinds == "sequence", np.full(size, bank.frames)
+    segments = [
+        bank.segments(rows, np.where(is_sequence, part, frames), noise)
+        for rows, part in ((first, boundary), (second, frames - boundary))
+    ]
+    power = torch.empty_like(segments[0])
     for kind, view in BASE_VIEWS.items():
-        chosen = torch.from_numpy(kinds == kind)
-        power[chosen] = compose_power(segments[0][chosen], segments[1][chosen], view)
+        of = kinds == kind
+        power[of] = compose_power(segments[0][of], segments[1][of], view, boundary[of])
     captions, events = base_captions(bank.clips, kinds, first, second, generator)
     log_mel = log(power)
     return Batch(mask_bands(log_mel, generator) if augment else log_mel, captions, events)
@@ -188,8 +219,18 @@ def composite_batch(
     bank: SegmentBank, pairs: pd.DataFrame, log: Mel, generator: np.random.Generator | None
 ) -> Batch:
     """N pairs as 3 N items: all forward, all reversed, all overlap; augmented where there is a generator."""
-    first, second = (bank.segments(bank.rows(pairs[c]), generator) for c in ("clip_i", "clip_j"))
-    log_mel = log(torch.cat([compose_power(first, second, view) for view in VIEWS]))
+    rows, frames = [bank.rows(pairs[column]) for column in ("clip_i", "clip_j")], bank.frames
+    boundary, whole = draw_boundaries(len(pairs), frames, generator), np.full(len(pairs), frames)
+    parts, wholes = (
+        [bank.segments(row, length, generator) for row, length in zip(rows, lengths, strict=True)]
+        for lengths in ((boundary, frames - boundary), (whole, whole))
+    )
+    power = [
+        compose_power(*parts, "forward", boundary),
+        compose_power(*parts[::-1], "forward", frames - boundary),
+        compose_power(*wholes, "overlap", boundary),
+    ]
+    log_mel = log(torch.cat(power))
     if generator is not None:
         log_mel = mask_bands(log_mel, generator)
     return Batch(log_mel, sum(view_captions(pairs, generator), []), sum(view_events(pairs), []))

@@ -22,7 +22,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pandas as pd
 
 from tclap import audio, files
@@ -30,7 +29,6 @@ from tclap import audio, files
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
-HALF = 40  # RNG stream id
 DATASETS = ("synthetic", "esc50", "clotho", "audiocaps", "folder")
 
 
@@ -131,10 +129,3 @@ def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
 def has_labels(clips: pd.DataFrame) -> bool:
     """Whether the clips have labels; a data set without them names each clip's event after the clip."""
     return not set(clips["label"]) <= set(clips["clip_id"])
-
-
-def half_of_labels(labels: Iterable[str], seed: int) -> list[str]:
-    """Half of the labels (at least two), drawn from the seed: the classes that a hold-out trains on."""
-    ordered = sorted(set(labels))
-    drawn = np.random.default_rng([seed, HALF]).permutation(len(ordered))[: max(len(ordered) // 2, 2)]
-    return [ordered[n] for n in sorted(drawn)]

@@ -20,15 +20,16 @@ evaluation plays it, the gap (negative: a cross-fade), each clip's crop and gain
 positions are samples at the row's ``sample_rate``. :func:`render` rebuilds the audio sample for sample.
 
 **Window policy.** A model takes a window of fixed length. ``fit`` crops each clip around its
-most energetic part so that the composite fills the window exactly; a single clip and an overlap
-repeat the same crop to the whole window, so that length gives nothing away. ``full`` keeps whole
-clips. ``msclap`` is what the msclap package's wrapper does: whole clips, of which a random
+most energetic part so that the composite fills the window exactly; where the boundary lies is drawn.
+A single clip and an overlap are crops of the whole window's length, taken the same way: neither length
+nor a repetition tells the views apart. Only a clip that is shorter than its part repeats. ``full`` keeps
+whole clips. ``msclap`` is what the msclap package's wrapper does: whole clips, of which a random
 window is cut (drawn from the seed here), or which are repeated when they are shorter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -43,6 +44,7 @@ SIGMAS = {"preceding": "before", "succeeding": "after"}
 VIEWS = ("forward", "reversed", "overlap")
 POLICIES = ("fit", "full", "msclap")
 TARGET_RMS = 0.05  # 26 dB below full scale: two mixed events stay far from clipping
+BOUNDARY = (0.25, 0.75)  # fractions of the events' time between which the boundary is drawn
 TEXTS = 20  # RNG stream id
 ENUMERABLE = 4_000_000  # up to here all clip pairs are listed, above they are drawn one by one
 
@@ -196,42 +198,48 @@ def place(
     window: float,
     *,
     policy: str = "fit",
+    boundary: tuple[float, float] = BOUNDARY,
     gap_ms: tuple[float, float] = (0.0, 0.0),
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> pd.DataFrame:
     """Decide crops, gains and gaps of drawn pairs (or of a manifest, anew): the complete manifest.
 
-    ``window`` is the model's, in seconds. ``gap_ms`` is the range from which each pair's silence between the
-    events is drawn, in whole milliseconds; negative for an equal-power cross-fade. Gaps and the ``msclap``
-    cut are drawn from ``seed`` and the row's position alone.
+    ``window`` is the model's, in seconds. Under the policy ``fit`` the clip *i* takes a fraction of the events'
+    time that is drawn evenly from ``boundary``, within (0, 1). ``gap_ms`` is the range from which each pair's
+    silence between the events is drawn, in whole milliseconds; negative for an equal-power cross-fade.
+    All is drawn from ``seed`` and the row's position alone.
 
     Raises:
-        ValueError: on an unknown policy, or a gap that leaves no room for the events.
+        ValueError: on an unknown policy, a boundary out of range, or a gap that leaves no room for the events.
     """
     if policy not in POLICIES:
         raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {policy!r}.")
+    if not 0 < boundary[0] <= boundary[1] < 1:
+        raise ValueError(f"boundary={boundary}, expected two ascending fractions between 0 and 1.")
     rate = clip_audio.sample_rate
     samples = round(window * rate)
     rows = []
     for index, pair in enumerate(pairs.to_dict("records")):
-        generator = np.random.default_rng([seed, index])
+        generator = np.random.default_rng([*np.atleast_1d(seed), index])
         gap = round(int(generator.integers(*map(round, gap_ms), endpoint=True)) * rate / 1000)
         clips = {end: clip_audio(pair[f"clip_{end}"]) for end in ("i", "j")}
-        half = (samples - gap) // 2
-        lengths = {end: half if policy == "fit" else len(clip) for end, clip in clips.items()}
+        lengths = {end: len(clip) for end, clip in clips.items()}
+        part = generator.uniform(*boundary)
+        if policy == "fit":
+            lengths["i"] = round(part * (samples - gap))
+            lengths["j"] = samples - gap - lengths["i"]
         if min(lengths.values()) <= max(0, -gap):
             raise ValueError(f"gap_ms={gap_ms} leaves no room for two events in {window:g} s.")
-        if policy == "fit":
-            gap = samples - 2 * half
         row = dict(pair, gap=gap, policy=policy, window=samples, sample_rate=rate, cut=-1)
+        total = sum(lengths.values()) + gap
         for end, clip in clips.items():
-            start = audio.most_energetic_start(clip, lengths[end])
-            level = audio.rms(cut_event(clip, start, lengths[end]))
-            row |= {f"start_{end}": start, f"length_{end}": lengths[end]}
-            row[f"gain_{end}"] = TARGET_RMS / level if level > 0 else 1.0
-        spare = sum(lengths.values()) + gap - samples
-        if policy == "msclap" and spare > 0:
-            row["cut"] = int(generator.integers(spare, endpoint=True))
+            for name, length in ((end, lengths[end]), (f"whole_{end}", total)):
+                start = audio.most_energetic_start(clip, length)
+                level = audio.rms(cut_event(clip, start, length))
+                row |= {f"start_{name}": start, f"gain_{name}": TARGET_RMS / level if level > 0 else 1.0}
+            row[f"length_{end}"] = lengths[end]
+        if policy == "msclap" and total > samples:
+            row["cut"] = int(generator.integers(total - samples, endpoint=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -244,32 +252,36 @@ def cut_event(clip: np.ndarray, start: int, length: int) -> np.ndarray:
 def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> np.ndarray:
     """The waveform of one view of a manifest row: float32 ``[samples]`` at the row's sample rate.
 
-    Beside ``VIEWS`` there are ``first`` and ``second``, the single events *i* and *j*. All are scaled to
+    Beside ``VIEWS`` there are ``first`` and ``second``, the single events *i* and *j*, and ``periodic``: half
+    a window of the overlap, played twice, which a model can tell by its repetition. All are scaled to
     :data:`TARGET_RMS`, so that level gives nothing away; silence stays silence.
     """
-    events = [
-        cut_event(clip_audio(row[f"clip_{end}"]), row[f"start_{end}"], row[f"length_{end}"])
-        * np.float32(row[f"gain_{end}"])
-        for end in ("i", "j")
-    ]
-    gap = row["gap"]
-    total = row["window"] if row["policy"] == "fit" else len(events[0]) + len(events[1]) + gap
+    clips, gap = [clip_audio(row[f"clip_{end}"]) for end in ("i", "j")], row["gap"]
+    total = row["length_i"] + row["length_j"] + gap
+
+    def events(names: Sequence[str], lengths: Sequence[int]) -> list[np.ndarray]:
+        return [
+            cut_event(clip, row[f"start_{name}"], length) * np.float32(row[f"gain_{name}"])
+            for clip, name, length in zip(clips, names, lengths, strict=True)
+        ]
+
     if view in ("forward", "reversed"):
-        ordered = events if view == "forward" else events[::-1]
-        waveform = audio.concatenate(*ordered, gap)
-    elif view == "overlap":
-        longest = max(len(event) for event in events)
-        mixed = audio.repeat_to(events[0], longest) + audio.repeat_to(events[1], longest)
-        waveform = audio.repeat_to(mixed, total)
+        parts = events("ij", (row["length_i"], row["length_j"]))
+        waveform = audio.concatenate(*(parts if view == "forward" else parts[::-1]), gap)
+    elif view == "periodic":
+        waveform = audio.repeat_to(sum(_loudest(clip, total // 2) for clip in clips), total)
     else:
-        waveform = audio.repeat_to(events[("first", "second").index(view)], total)
+        first, second = events(("whole_i", "whole_j"), (total, total))
+        waveform = {"overlap": first + second, "first": first, "second": second}[view]
     if row["policy"] == "msclap":
         waveform = cut_event(waveform, max(row["cut"], 0), row["window"])
     return audio.scale_to_rms(waveform, TARGET_RMS)
 
 
+def _loudest(clip: np.ndarray, length: int) -> np.ndarray:
+    return audio.scale_to_rms(cut_event(clip, audio.most_energetic_start(clip, length), length), TARGET_RMS)
+
+
 def render_single(clip: np.ndarray, window: float, sample_rate: int) -> np.ndarray:
-    """A single clip as the ``fit`` policy plays it: half a window of it, repeated to the whole."""
-    samples = round(window * sample_rate)
-    segment = cut_event(clip, audio.most_energetic_start(clip, samples // 2), samples // 2)
-    return audio.scale_to_rms(audio.repeat_to(segment, samples), TARGET_RMS)
+    """A single clip as the ``fit`` policy plays it: the most energetic window of it."""
+    return _loudest(clip, round(window * sample_rate))

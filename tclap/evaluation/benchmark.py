@@ -78,7 +78,7 @@ def evaluate(
             f"the {len(test)} test clip(s) make no pair of different labels, expected two labels."
         )
     audio = ClipAudio(test, rate)
-    manifest = place(draw_pairs(test, "test", min(pairs, available), seed=seed), audio, seconds)
+    manifest = place(draw_pairs(test, "test", min(pairs, available), seed=seed), audio, seconds, seed=seed)
     asked = manifest.head(control_pairs)
     singles = dict(zip(test["clip_id"], test["clip_id"], strict=True))
     composites: dict[str, Sound] = dict(views_of(manifest, VIEWS))

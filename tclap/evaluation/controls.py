@@ -10,12 +10,14 @@ Every control is a task named ``<group>: <condition>``. Unless stated otherwise,
                 swapped (*before* becomes *after*: a model that reads it is wrong), or that are
                 stripped of all but the names in their order
 ``baseline``    answers that cannot know the order: ``audio only`` says that the sound it names
-                better comes first; ``captions only`` compares the captions with the mean of all
-                sounds; ``label prior`` takes first the label that comes first more often in the
-                items of other clips; ``always the first`` takes the first candidate
+                better comes first; ``captions only`` compares the captions with the mean of the
+                sounds of other clips; ``label prior`` takes first the label that comes first more
+                often in the items of other clips; ``always the first`` takes the first candidate;
+                ``order-blind`` answers task 4 by the names of the events alone
 ``plain``       the composite as it is, for comparison with the conditions below
 ``gap``         silence between the events, of the window; a negative gap is a cross-fade
-``boundary``    the first event's fraction of the time
+``boundary``    the first event's fraction of the time; in the following conditions a half
+``periodic``    half a window of the overlap played twice, asked as overlaps are (chance 1/3)
 ``level``       of the first event over the second, in dB
 ``noise``       pink noise at a signal-to-noise ratio in dB
 ``near``        which events lie at the boundary, where each lasts a quarter of the window
@@ -27,8 +29,6 @@ Every control is a task named ``<group>: <condition>``. Unless stated otherwise,
 ``three``       three events, all six orders (chance 1/6), worded "A before B before C" or
                 "first A, then B, then C"
 ``slots``       of a model with slots: the first and the last slot of every sound exchanged
-``hold-out``    both wordings of the 2-way task, by how many of the pair's classes occurred in
-                the composites of a post-pretraining on half of the classes
 ==============  ===========================================================================
 """
 
@@ -43,11 +43,12 @@ import pandas as pd
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.data.clips import has_labels
 from tclap.data.composites import PROMPT, ClipAudio, Phrase
-from tclap.data.conditions import Arrangement, Condition, arrange, sequence
+from tclap.data.conditions import Condition, Sound, arrange, sequence
 from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.tasks import (
     ITEM_COLUMNS,
     ROW_COLUMNS,
+    TIE_TOLERANCE,
     answered,
     item_of,
     names_of,
@@ -56,12 +57,11 @@ from tclap.evaluation.tasks import (
     two_way,
 )
 
-HOLD_OUT = "hold-out"
 GROUPS = ("plain", "wording", "words", "baseline", "gap", "boundary", "level", "noise", "near", "backwards")
-GROUPS += ("single", "same", "three", HOLD_OUT, "slots")
+GROUPS += ("periodic", "single", "same", "three", "slots")
 CONDITIONS = {
     **{f"gap: {gap:.0%}": Condition(gap=gap) for gap in (-0.25, -0.05, 0.05, 0.25)},
-    **{f"boundary: {part:.0%}": Condition(boundary=part) for part in (0.1, 0.15, 0.25, 0.75, 0.85, 0.9)},
+    **{f"boundary: {part:.0%}": Condition(boundary=part) for part in (0.1, 0.15, 0.25, 0.5, 0.75, 0.85, 0.9)},
     **{f"level: {db:+g}": Condition(first_db=db) for db in (-20, -10, -3, 3, 10, 20)},
     **{f"noise: {db:g}": Condition(snr_db=db) for db in (20, 10, 0)},
     "near: both": Condition(near=(True, True)),
@@ -117,7 +117,9 @@ def _order_items(pair: Mapping, generator: np.random.Generator) -> list[dict]:
         "words: names only": [f"{a} {b}", f"{b} {a}"],
     }
     questions = [(task, pair["order"], candidates, correct) for task, candidates in asked.items()]
-    return pair_items(pair, questions + [(c, c, before, correct) for c in CONDITIONS])
+    questions += [(c, c, before, correct) for c in CONDITIONS]
+    periodic = ("periodic: overlap", "periodic", [*before, Phrase(a, "while", b).text()], [2])
+    return pair_items(pair, [*questions, periodic])
 
 
 def _third(pair: Mapping, clips: pd.DataFrame, seed: int, index: int) -> tuple[dict, tuple[int, ...]] | None:
@@ -161,12 +163,13 @@ def _one_class_items(group: str, name: str, label: str, other: str, sources: tup
 
 def arrangements(
     clips: pd.DataFrame, pairs: pd.DataFrame, clip_audio: ClipAudio, window: float, *, seed: int
-) -> dict[str, Arrangement]:
+) -> dict[str, Sound]:
     """The sounds of the items that no other task plays, by name; arguments as in :func:`build_items`."""
-    sounds = {}
+    sounds: dict[str, Sound] = {}
     for index, pair in enumerate(pairs.to_dict("records")):
         ends = (pair["clip_i"], pair["clip_j"])
         played = ends if pair["order"] == "forward" else ends[::-1]
+        sounds[f"{pair['pair_id']}/periodic"] = (pair, "periodic")
         for task, condition in CONDITIONS.items():
             drawn = (seed, NOISE, index)
             sounds[f"{pair['pair_id']}/{task}"] = arrange(*played, condition, clip_audio, window, drawn)
@@ -199,9 +202,10 @@ def baseline_rows(embeddings: Embeddings, pairs: pd.DataFrame) -> pd.DataFrame:
     """Answers to the 2-way task (before) that cannot know the order: the tasks ``baseline: ...``."""
     records = pairs.to_dict("records")
     sounds = embeddings.sounds([f"{pair['pair_id']}/{pair['order']}" for pair in records]).double()
-    mean = sounds.mean(dim=0)
+    others = torch.from_numpy(_of_other_clips(pairs)).double()
+    means = others @ sounds / others.sum(1, keepdim=True).clamp_min(1)
     rows = []
-    for pair, sound, prior in zip(records, sounds, _label_prior(pairs), strict=True):
+    for pair, sound, mean, prior in zip(records, sounds, means, _label_prior(pairs), strict=True):
         candidates, correct = two_way(pair)
         names = embeddings.captions([PROMPT.format(name) for name in names_of(pair)]).double()
         scores = {
@@ -223,22 +227,43 @@ def _label_prior(pairs: pd.DataFrame) -> np.ndarray:
     forward = (pairs["order"] == "forward").to_numpy()
     ends = [pairs[f"label_{end}"].to_numpy(dtype=object) for end in "ij"]
     first, second = np.where(forward, *ends), np.where(forward, *ends[::-1])
-    sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
     fractions = np.empty((len(pairs), 2))
-    for n in range(len(pairs)):
-        others = ~np.isin(sources, sources[n]).any(axis=1)
+    for n, others in enumerate(_of_other_clips(pairs)):
         for k, label in enumerate((ends[0][n], ends[1][n])):
             led, followed = (first[others] == label).sum(), (second[others] == label).sum()
             fractions[n, k] = (led + 1) / (led + followed + 2)
     return fractions
 
 
-def hold_out_rows(rows: pd.DataFrame, pairs: pd.DataFrame, seen: Sequence[str]) -> pd.DataFrame:
-    """The 2-way rows of both wordings again, by how many of the pair's labels are among ``seen``."""
-    chosen = rows[rows["task"].isin(("2way_before", "2way_after"))]
-    labels = pairs.set_index("pair_id").loc[chosen["item"], ["label_i", "label_j"]]
-    count = labels.isin(list(seen)).sum(axis=1).to_numpy()
-    kinds = np.array(["none seen", "one seen", "both seen"])[count]
-    return chosen.assign(
-        task=[f"{HOLD_OUT}: {kind}" for kind in kinds], item=chosen["item"] + " " + chosen["task"]
-    )
+def _of_other_clips(pairs: pd.DataFrame) -> np.ndarray:
+    """Whether two pairs share no source: ``[pairs, pairs]``."""
+    sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
+    return np.array([~np.isin(sources, own).any(axis=1) for own in sources])
+
+
+def order_blind_rows(embeddings: Embeddings, items: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Task 4 by the names of each candidate's events, order and simultaneity ignored: ``baseline: order-blind``.
+
+    A candidate's score is the mean cosine of the sound and its two class prompts. ``correct`` is the chance
+    that a draw among the candidates of the highest score is right.
+
+    Args:
+        embeddings: of the items' sounds among others.
+        items: of all tasks, from :func:`tclap.evaluation.tasks.build_items`.
+        labels: the classes.
+    """
+    events = {
+        Phrase(a, relation, b).text(): [labels.index(a), labels.index(b)]
+        for relation in ("before", "while")
+        for a, b in permutations(labels, 2)
+    }
+    asked = items[items["task"] == "4"]
+    names = embeddings.captions([PROMPT.format(label) for label in labels]).double()
+    cosines = (embeddings.sounds(asked["audio"]).double() @ names.T).numpy()
+    rows = []
+    for item, cosine in zip(asked.to_dict("records"), cosines, strict=True):
+        scores = np.array([cosine[events[caption]].mean() for caption in item["candidates"]])
+        best = np.flatnonzero(scores >= scores.max() - TIE_TOLERANCE)
+        found = answered(item | {"task": "baseline: order-blind"}, scores)
+        rows.append(found | {"correct": float(np.isin(item["answers"], best).all()) / len(best)})
+    return pd.DataFrame(rows, columns=list(ROW_COLUMNS))

@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MODULES = ("composites", "conditions", "synthesis")  # of data, by which waveforms are rendered
 PLACEMENT = ("policy", "window", "sample_rate", "gap", "cut")
-ENDS = tuple(f"{name}_{end}" for name in ("start", "length", "gain") for end in ("i", "j"))
+ENDS = tuple(
+    f"{name}_{end}" for name in ("start", "length", "gain", "start_whole", "gain_whole") for end in "ij"
+)
 
 
 class FeatureStore:

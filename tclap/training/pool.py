@@ -112,7 +112,7 @@ class WaveformSource:
 
     def composites(self, pairs: pd.DataFrame, seed: list[int]) -> Items:
         """Drawn pairs in their three views."""
-        manifest = place(pairs, self._audio, self._window)
+        manifest = place(pairs, self._audio, self._window, seed=seed)
         views = [(row, view) for row in manifest.to_dict("records") for view in VIEWS]
         outputs = self._features.outputs(views, "composites through the trunk")
         captions = view_captions(manifest, np.random.default_rng(seed))
@@ -125,7 +125,7 @@ class WaveformSource:
         kinds, first, second = batches.draw_base_items(clips, count, rng)
         ids = clips["clip_id"].to_numpy()
         pairs = pd.DataFrame({"clip_i": ids[first], "clip_j": ids[second]})
-        rows = place(pairs, self._audio, self._window).to_dict("records")
+        rows = place(pairs, self._audio, self._window, seed=seed).to_dict("records")
         views = [(row, batches.BASE_VIEWS[kind]) for row, kind in zip(rows, kinds, strict=True)]
         outputs = self._features.outputs(views, "base items through the trunk")
         texts = batches.base_captions(clips, kinds, first, second, rng)

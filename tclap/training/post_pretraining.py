@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tclap import files
 from tclap.arguments import at_least
 from tclap.data.captions import event_ids
-from tclap.data.clips import content_hash, for_stage, half_of_labels, listing
+from tclap.data.clips import content_hash, for_stage, listing
 from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
@@ -74,7 +74,7 @@ def post_pretrain(
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
 
     A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and ``text_loss_batch``
-    pairs of captions, of all processes together. The control (``loss="clip"``) takes as many items per
+    pairs of captions, of all processes together; some variants take more pairs, in one view. The control (``loss="clip"``) takes as many items per
     step, all of them base-type, with CLAP's own loss, and the same captions. The model ends with the
     weights of the lowest validation loss.
 
@@ -89,8 +89,7 @@ def post_pretrain(
         what: shown beside the progress.
 
     Returns:
-        The history, see :func:`tclap.training.loop.optimise`; ``cosine_batch_audio`` and
-        ``cosine_batch_text`` are cosine(forward, reversed) in the main process's part of the batch.
+        The history, see :func:`tclap.training.loop.optimise`.
 
     Raises:
         FloatingPointError: on a loss or gradient that is not finite.
@@ -104,7 +103,7 @@ def post_pretrain(
     if variant.loss == "clip":
         terms["loss_clip"] = _Term("base", 3 * batch + replay_batch, REPLAY_DROPOUT)
     else:
-        terms["loss_temporal"] = _Term("composites", pool.batch_size(batch), DROPOUT)
+        terms["loss_temporal"] = _Term("composites", variant.pairs * pool.batch_size(batch), DROPOUT)
         if variant.replay:
             terms["loss_replay"] = _Term("base", replay_batch, REPLAY_DROPOUT, variant.replay)
 
@@ -120,38 +119,35 @@ def post_pretrain(
         whole = term.items == "composites" and pool.group is not None
         return items, batch_rows(len(items), term.size, step, seed, whole)
 
-    def embed(items: Items) -> Embed:
+    def embed(items: Items, views: int = 3) -> Embed:
         def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            tokens = text(by_view(items.captions, rows))
-            features = items.features[rows].transpose(0, 1).flatten(0, 1)
+            tokens = text(by_view(items.captions, rows, views))
+            features = items.features[rows, :views].transpose(0, 1).flatten(0, 1)
             audio, words = model.embed_audio(features), model.embed_text(tokens)
             return audio.unflatten(0, (-1, len(rows))), words.unflatten(0, (-1, len(rows)))
 
         return of
 
-    def ids_of(items: Items, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(event_ids(by_view(items.events, rows))).to(device).reshape(-1, len(rows))
+    def ids_of(items: Items, rows: np.ndarray, views: int = 3) -> Tensor:
+        events = by_view(items.events, rows, views)
+        return torch.from_numpy(event_ids(events)).to(device).reshape(-1, len(rows))
 
     def total(found: dict[str, Tensor]) -> Tensor:
         return sum((terms[name].weight if name in terms else 1.0) * term for name, term in found.items())
 
     def losses(step: int) -> dict[str, Tensor]:
         model.train()
-        found, metrics = {}, {}
+        found = {}
         for name, term in terms.items():
             items, rows = drawn(term, step)
-            audio, words = embedding.embed_local(embed(items), rows, device, (seed, term.dropout, step))
-            ids = ids_of(items, rows)[:, processes.local_slice(len(rows))]
+            seeds = (seed, term.dropout, step)
+            audio, words = embedding.embed_local(embed(items, variant.views), rows, device, seeds)
+            ids = ids_of(items, rows, variant.views)[:, processes.local_slice(len(rows))]
             found[name] = loss(audio, words, ids, processes)
-            if term.items == "composites":
-                metrics = {
-                    "cosine_batch_audio": (audio[0] * audio[1]).sum(-1).mean(),
-                    "cosine_batch_text": (words[0] * words[1]).sum(-1).mean(),
-                }
-        if text_loss_batch and processes.is_main:
+        if text_loss_batch and variant.text_loss and processes.is_main:
             with ItemDropout((seed, TEXT_LOSS_DROPOUT, step)):
                 found["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values())
-        return {"loss": total(found)} | found | {"logit_scale": model.logit_scale} | metrics
+        return {"loss": total(found)} | found | {"logit_scale": model.logit_scale}
 
     def validate() -> dict[str, float]:
         model.eval()
@@ -164,9 +160,10 @@ def post_pretrain(
             if term.items == "base":
                 rows = np.arange(size)
                 audio, words = embedding.embed_all(embed(items), rows, device)
-            ids = ids_of(items, rows)
+            ids = ids_of(items, rows, variant.views)
+            sides = (audio[: variant.views], words[: variant.views], ids)
             starts = range(0, len(rows) - size + 1, size)
-            blocks = [loss(*(x[:, n : n + size] for x in (audio, words, ids))) for n in starts]
+            blocks = [loss(*(x[:, n : n + size] for x in sides)) for n in starts]
             found[name] = torch.stack(blocks).mean()
         return {"validation_loss": float(total(found))} | metrics
 
@@ -176,8 +173,8 @@ def post_pretrain(
         captions, bad = [], []
         for term in terms.values():
             items, rows = drawn(term, step)
-            named = [repr(caption) for caption in by_view(items.captions, rows)]
-            embedded = embedding.embed_all(embed(items), rows, device)
+            named = [repr(caption) for caption in by_view(items.captions, rows, variant.views)]
+            embedded = embedding.embed_all(embed(items, variant.views), rows, device)
             finite = zip(*(side.flatten(0, 1).isfinite().all(1).tolist() for side in embedded), strict=True)
             sides = [" and ".join(compress(("audio", "text"), (not a, not t))) for a, t in finite]
             bad += [f"{caption} ({side})" for caption, side in zip(named, sides, strict=True) if side]
@@ -196,7 +193,9 @@ def post_pretrain(
         module=heads,
         validate=validate,
         after_step=model.clamp_scale,
-        items=sum(term.size * (3 if term.items == "composites" else 1) for term in terms.values()),
+        items=sum(
+            term.size * (variant.views if term.items == "composites" else 1) for term in terms.values()
+        ),
         items_of=items_of,
         checkpoints=checkpoints,
         processes=processes,
@@ -205,9 +204,9 @@ def post_pretrain(
     return history
 
 
-def by_view(texts: Sequence[Sequence[str]], rows: np.ndarray) -> list[str]:
-    """Texts of items, all of the first view, then all of the second and so on."""
-    return [text for view in zip(*(texts[row] for row in rows), strict=True) for text in view]
+def by_view(texts: Sequence[Sequence[str]], rows: np.ndarray, views: int) -> list[str]:
+    """Texts of items in their first ``views``, all of the first view, then all of the second and so on."""
+    return [text for view in zip(*(texts[row][:views] for row in rows), strict=True) for text in view]
 
 
 def fine_tune(
@@ -276,12 +275,10 @@ def fine_tune(
     processes = current()
     embedding = BatchEmbedder(processes, micro_batch, precision)
     stages = {stage: for_stage(clips, stage) for stage in ("post", "validation")}
-    labels = half_of_labels(stages["post"]["label"], seed) if settings.half else None
     counts = {}
     for stage, wanted in (("post", pairs), ("validation", VALIDATION_PAIRS)):
-        chosen = stages[stage] if labels is None else stages[stage][stages[stage]["label"].isin(labels)]
-        most = possible_pairs(chosen)
-        counts[stage] = min(wanted or min(PAIRS_PER_CLIP * len(chosen), MOST_PAIRS), most)
+        most = possible_pairs(stages[stage])
+        counts[stage] = min(wanted or min(PAIRS_PER_CLIP * len(stages[stage]), MOST_PAIRS), most)
         if most == 0:
             raise ValueError(f"the {stage} clips have one label only, and pairs need two.")
     batch = min(batch, counts["post"])
@@ -303,7 +300,6 @@ def fine_tune(
                 seed=seed,
                 distinct=settings.distinct,
                 largest=batch,
-                labels=labels,
                 stage=stage,
             )
             for stage, count in counts.items()

@@ -26,22 +26,47 @@ class Variant:
     alpha_same_overlap: float = 1.0
     alpha_cross_overlap: float = 1.0
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pairs: int = 1  # times the usual number of pairs in a step
     replay: float = 1.0  # weight of CLAP's own loss on base-type items
+    text_loss: bool = True  # whether the text-only auxiliary loss goes on beside the others
+    base: str = BASE  # the model that is post-pretrained
     distinct: bool = False  # every class at most once in a batch
-    half: bool = False  # composites of half of the classes only; replay is of all
     readout: str | None = None  # a fresh audio head with this readout instead of the base's own
 
+    @property
+    def views(self) -> int:
+        """How many of the views the loss takes: the forward one alone, or all three."""
+        alphas = (self.alpha_same, self.alpha_cross, self.alpha_same_overlap, self.alpha_cross_overlap)
+        return 3 if any((*self.view_weights[1:], *alphas)) else 1
 
+
+NO_TEXT = "clap-no-text-loss"  # a base model whose text head was not warmed up on captions
+_NO_INVERSION = {"alpha_same": 0.0, "alpha_cross": 0.0}
 _NO_OVERLAP = {"alpha_same_overlap": 0.0, "alpha_cross_overlap": 0.0}
-_NO_TIME = {"alpha_same": 0.0, "alpha_cross": 0.0} | _NO_OVERLAP
-
+# The factors: inversion and overlap view, each with the α that belong to it.
+_VIEWS: dict[str, dict] = {
+    "": {},
+    "-no-inversion": _NO_INVERSION | {"view_weights": (1.0, 0.0, 1.0)},
+    "-no-overlap": _NO_OVERLAP | {"view_weights": (1.0, 1.0, 0.0)},
+    "-no-temporal-negatives": _NO_INVERSION | _NO_OVERLAP | {"view_weights": (1.0, 0.0, 0.0)},
+}
+# The third factor: where the text-only loss is used; without a suffix in the warm-up and beside the others.
+_TEXT: dict[str, dict] = {
+    "": {},
+    "-text-warm-up": {"text_loss": False},
+    "-text-none": {"text_loss": False, "base": NO_TEXT},
+}
+FACTORIAL = {
+    f"t-clap{views}{text}": Variant(**of_views, **of_text)
+    for text, of_text in _TEXT.items()
+    for views, of_views in _VIEWS.items()
+}
 VARIANTS: dict[str, Variant] = {
     "clap-continued": Variant(loss="clip"),
-    "t-clap": Variant(),
+    # As many items as T-CLAP's three views, all of them in order and captioned so: fine-tuning on order.
+    "clap-ordered": Variant(**_VIEWS["-no-temporal-negatives"], pairs=3),
+    **FACTORIAL,
     "t-clap-no-replay": Variant(replay=0.0),
-    "t-clap-no-overlap": Variant(view_weights=(1.0, 1.0, 0.0), **_NO_OVERLAP),
-    "t-clap-no-time": Variant(view_weights=(1.0, 0.0, 0.0), **_NO_TIME),
-    "t-clap-half": Variant(half=True),
     "t-clap-distinct": Variant(distinct=True),
     "t-clap-alpha-same-0": Variant(distinct=True, alpha_same=0.0),
     "t-clap-alpha-cross-0": Variant(distinct=True, alpha_cross=0.0),
