@@ -204,13 +204,14 @@ def place(
 ) -> pd.DataFrame:
     """Decide crops, gains and gaps of drawn pairs (or of a manifest, anew): the complete manifest.
 
-    ``window`` is the model's, in seconds. Under the policy ``fit`` the clip *i* takes a fraction of the events'
-    time that is drawn evenly from ``boundary``, within (0, 1). ``gap_ms`` is the range from which each pair's
-    silence between the events is drawn, in whole milliseconds; negative for an equal-power cross-fade.
+    ``window`` is the model's, in seconds. Under the policy ``fit`` the clip *i* takes a fraction of the
+    events' time that is drawn evenly from ``boundary``, within (0, 1). ``gap_ms`` is the range from which
+    each pair's silence between the events is drawn, in whole milliseconds; negative for an equal-power
+    cross-fade.
     All is drawn from ``seed`` and the row's position alone.
 
     Raises:
-        ValueError: on an unknown policy, a boundary out of range, or a gap that leaves no room for the events.
+        ValueError: on an unknown policy, a boundary out of range, or a gap that leaves no room for events.
     """
     if policy not in POLICIES:
         raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {policy!r}.")

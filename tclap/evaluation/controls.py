@@ -39,6 +39,7 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
+import torch
 
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.data.clips import has_labels
@@ -242,7 +243,7 @@ def _of_other_clips(pairs: pd.DataFrame) -> np.ndarray:
 
 
 def order_blind_rows(embeddings: Embeddings, items: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Task 4 by the names of each candidate's events, order and simultaneity ignored: ``baseline: order-blind``.
+    """Task 4 by the names of each candidate's events, without their order: ``baseline: order-blind``.
 
     A candidate's score is the mean cosine of the sound and its two class prompts. ``correct`` is the chance
     that a draw among the candidates of the highest score is right.

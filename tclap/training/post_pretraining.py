@@ -74,7 +74,7 @@ def post_pretrain(
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
 
     A step takes ``batch`` pairs in three views, ``replay_batch`` base-type items and ``text_loss_batch``
-    pairs of captions, of all processes together; some variants take more pairs, in one view. The control (``loss="clip"``) takes as many items per
+    pairs of captions, of all processes together. The control (``loss="clip"``) takes as many items per
     step, all of them base-type, with CLAP's own loss, and the same captions. The model ends with the
     weights of the lowest validation loss.
 
