@@ -25,6 +25,7 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 # FFmpeg's names of the containers left to PyAV: their headers promise a length, unlike raw streams, and they
 # refer to no other files, unlike playlists.
 _CONTAINERS = "mov,matroska,asf"
+PADDING = 1e-4  # of the peak
 _CODEC_DELAY = 0.25  # seconds that a header may promise beyond what is decoded
 
 
@@ -130,6 +131,17 @@ def crop(x: np.ndarray, start: int, n: int) -> np.ndarray:
     if start < 0 or n < 1 or start + n > len(x):
         raise ValueError(f"samples {start} to {start + n} are not all within a waveform of {len(x)} samples.")
     return x[start : start + n].copy()
+
+
+def without_padding(x: np.ndarray) -> np.ndarray:
+    """``x`` ``[samples]`` without the silence at its ends, which data sets pad short clips with.
+
+    Silent is what lies 80 dB or more below the peak, since a lossy codec leaves no zeros. Silence as a whole
+    stays as it is.
+    """
+    x = _waveform(x)
+    loud = np.flatnonzero(np.abs(x) > PADDING * np.abs(x).max())
+    return x[loud[0] : loud[-1] + 1] if len(loud) else x
 
 
 def most_energetic_start(x: np.ndarray, n: int) -> int:

@@ -362,3 +362,12 @@ def test_waveforms_are_one_dimensional_and_not_empty(shape):
     for function in (audio.rms, lambda x: audio.concatenate(x, x), lambda x: audio.repeat_to(x, 3)):
         with pytest.raises(ValueError, match="one-dimensional"):
             function(np.zeros(shape))
+
+
+def test_padding_is_left_out_and_silence_within_stays():
+    event = np.array([0.5, 0, 0, -0.2], np.float32)
+    noise = np.full(30, 4e-5, np.float32)  # what a lossy codec makes of zeros
+    padded = np.concatenate([noise, event, noise])
+    np.testing.assert_array_equal(audio.without_padding(padded), event)
+    np.testing.assert_array_equal(audio.without_padding(event), event)
+    np.testing.assert_array_equal(audio.without_padding(np.zeros(7)), np.zeros(7))

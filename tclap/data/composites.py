@@ -176,7 +176,10 @@ def _distinct_pairs(label: np.ndarray, count: int, group: int | None, generator:
 
 
 class ClipAudio:
-    """Reads the clips of a clips table at ``sample_rate`` in Hz, and keeps up to ``keep`` in memory."""
+    """Reads the clips of a clips table at ``sample_rate`` in Hz, and keeps up to ``keep`` in memory.
+
+    The silence that a clip was padded with at its ends is left out.
+    """
 
     def __init__(self, clips: pd.DataFrame, sample_rate: int, keep: int = 1000) -> None:
         self.sample_rate = sample_rate
@@ -189,7 +192,7 @@ class ClipAudio:
 
     def load(self, clip_id: str) -> np.ndarray:
         """Read a clip's waveform from its file."""
-        return audio.read(self.paths[clip_id], self.sample_rate)
+        return audio.without_padding(audio.read(self.paths[clip_id], self.sample_rate))
 
 
 def place(
