@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
@@ -98,6 +98,7 @@ class Config(Settings):
     profile: str
     dataset: Literal[*DATASETS]
     seeds: Unique[list[NonNegativeInt]]
+    rotate: Annotated[list[PositiveInt], AfterValidator(_unique)] = []  # test folds, a seed each in turn
     bases: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     test_pairs: PositiveInt
     validation_pairs: PositiveInt
@@ -126,6 +127,21 @@ class Config(Settings):
             expected = f"expected among {', '.join(sorted(accepted))}"
             raise ValueError(f"the data set {self.dataset} has no option {unknown[0]!r}, {expected}.")
         return self
+
+    def test_fold(self, seed: int) -> int | None:
+        """The fold that a seed is tested on; None: that of the data set's options."""
+        return self.rotate[seed % len(self.rotate)] if self.rotate else None
+
+    def splits(self, fold: int) -> dict[int, str]:
+        """The splits of the other folds than training's where ``fold`` is the test fold."""
+        following = self.rotate[(self.rotate.index(fold) + 1) % len(self.rotate)]
+        return {fold: "test", following: "validation"}
+
+    def with_folds(self, present: Iterable[int]) -> Config:
+        """These settings with the test folds there are, each with as many seeds as are given."""
+        rotate = sorted(set(self.rotate) & set(present))
+        seeds = list(range(len(self.seeds) * len(rotate)))
+        return self.model_copy(update={"rotate": rotate, "seeds": seeds}) if rotate else self
 
     def model_options(self, base: str) -> dict[str, Any]:
         """Options of a base model; ValueError when the profile does not have it."""

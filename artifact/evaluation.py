@@ -43,6 +43,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
         seed: which.
         names: the variants; None: all of the profile. The base model is always among them.
     """
+    experiment = experiment.at(seed)
     config = experiment.config
     everything = variant_names(config, seed)
     readouts = [name for name in everything if name.startswith(READOUT_PREFIX)]
@@ -110,6 +111,7 @@ def quick_evaluate(
     experiment: Experiment, seed: int, names: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Answers and small similarity matrices of a few models of a seed; nothing is written."""
+    experiment = experiment.at(seed)
     test = TestAudio(experiment, experiment.load(seed))
     items = experiment.table("data/items.parquet")
     answers, similarities = [], []

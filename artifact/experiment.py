@@ -12,6 +12,7 @@ The steps that write them are modules: ``preparation``, ``training``, ``evaluati
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,7 +116,17 @@ class Experiment:
         self.profile, self.base, self.processes = profile, base, current()
         self.folder = paths.run(profile, base)
         self.config = config or self._config()
+        self.fold = self.config.test_fold(0)
         self._banks: dict[str, SegmentBank] = {}
+
+    def at(self, seed: int) -> Experiment:
+        """The run as a seed sees it: its clips, pairs and items are those of the seed's test fold."""
+        if not self.config.rotate:
+            return self
+        other = copy.copy(self)
+        other.fold, other._banks = self.config.test_fold(seed), {}
+        other.__dict__.pop("clips", None)
+        return other
 
     def _config(self) -> Config:
         path = self.path("data/config.json")
@@ -136,10 +147,13 @@ class Experiment:
         raise without_traceback(FileNotFoundError(sentence))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's parquet tables."""
+        """One of the run's parquet tables; where test folds rotate, the rows of one fold."""
         path = self.path(name)
         with _readable(path):
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
+        if "test_fold" not in table:
+            return table
+        return table[table["test_fold"] == self.fold].drop(columns="test_fold").reset_index(drop=True)
 
     def made(self, seed: int, name: str) -> dict[str, Any]:
         """The stamp of a trained model: the ``inputs`` that made it, ``products``, ``provenance``."""
@@ -152,7 +166,13 @@ class Experiment:
     @cached_property
     def clips(self) -> pd.DataFrame:
         """The clips table."""
-        return self.table("data/clips.parquet")
+        return self.split(self.table("data/clips.parquet"))
+
+    def split(self, clips: pd.DataFrame) -> pd.DataFrame:
+        """A clips table with the splits of the test fold, where that rotates."""
+        if self.fold is None:
+            return clips
+        return clips.assign(split=clips["fold"].map(self.config.splits(self.fold)).fillna("train"))
 
     @cached_property
     def labels(self) -> list[str]:

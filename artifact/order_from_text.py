@@ -43,6 +43,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     Returns the item rows; existing ones of the same models are reused. In the tasks ``slots: swapped, ...``
     the sounds' first and last slots have changed places: a control that has to reverse the 2-way answers.
     """
+    experiment = experiment.at(seed)
     models, folder = slot_models(experiment, seed), experiment.folder / f"seed{seed}"
     made_of = evaluated_from(experiment, seed, [SLOTS[name][0] for name in models])
     made_of |= {"slots": provenance.hash_code("artifact/order_from_text.py", *CODE)}

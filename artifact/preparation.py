@@ -46,23 +46,37 @@ def prepare(
     config = load_config(profile, dataset_options)
     weights = None if weights is None else str(Path(weights).resolve())
     config = config.model_copy(update={"weights": weights})
-    run, seed = Experiment(profile, base, config), config.data_seed
-    window = run.reference.window
-    run.clips = hashed(load_clips(config.dataset, root, **config.dataset_options))
-    tables = {"clips": run.clips}
-    for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
-        pairs = draw_pairs(run.clips, stage, count, seed=seed)
-        tables[f"pairs-{stage}"] = place(pairs, run.audio, window, gap_ms=config.gap_ms, seed=seed)
-    test, pairs = for_stage(run.clips, "test"), tables["pairs-test"]
-    items = [tasks.build_items(test, pairs, run.labels, seed=seed), tasks.prompt_items(test, run.labels)]
-    tables["items"] = pd.concat(items, ignore_index=True)
-    asked = pairs.head(config.control_pairs)
-    tables["controls"] = controls.build_items(test if len(asked) else test.head(0), asked, seed=seed)
-    for name, table in tables.items():
-        files.write_table(run.folder / "data" / f"{name}.parquet", table)
+    clips = hashed(load_clips(config.dataset, root, **config.dataset_options))
+    run = Experiment(profile, base, config.with_folds(clips["fold"]))
+    config, _ = run.config, run.audio  # read once, for all folds
+    files.write_table(run.folder / "data" / "clips.parquet", clips)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for index in range(len(config.rotate) or 1):
+        for name, table in _tables(run.at(index)).items():
+            fold = {"test_fold": config.rotate[index]} if config.rotate else {}
+            parts.setdefault(name, []).append(table.assign(**fold))
+    for name, tables in parts.items():
+        files.write_table(run.folder / "data" / f"{name}.parquet", pd.concat(tables, ignore_index=True))
     files.write_json(run.folder / "data" / "config.json", config.model_dump())
     # A data set that is broken shall say so before hours of training, not after.
     for name, captioned in load_captioned(config.retrieval_sets).items():
         log.info("retrieval on %s: n = %d clips", name, len(captioned))
     run.text.add(())  # the vocabulary, which every step needs
     return run
+
+
+def _tables(run: Experiment) -> dict[str, pd.DataFrame]:
+    """Pairs, items and controls of the run's test fold; pairs of different folds have different ids."""
+    config, seed, tables = run.config, run.config.data_seed, {}
+    for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
+        pairs = draw_pairs(run.clips, stage, count, seed=seed)
+        if run.fold is not None:
+            pairs["pair_id"] = f"fold{run.fold}-" + pairs["pair_id"]
+        placed = place(pairs, run.audio, run.reference.window, gap_ms=config.gap_ms, seed=seed)
+        tables[f"pairs-{stage}"] = placed
+    test, pairs = for_stage(run.clips, "test"), tables["pairs-test"]
+    items = [tasks.build_items(test, pairs, run.labels, seed=seed), tasks.prompt_items(test, run.labels)]
+    asked = pairs.head(config.control_pairs)
+    tables["items"] = pd.concat(items, ignore_index=True)
+    tables["controls"] = controls.build_items(test if len(asked) else test.head(0), asked, seed=seed)
+    return tables

@@ -61,6 +61,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     Returns the item rows, with ``group`` and ``change``, and keeps them as ``slots-ablation.parquet``.
     Where the base model is trained here, three others are.
     """
+    experiment = experiment.at(seed)
     names = [BASE, *base_model_names(experiment)]
     train_base_models(experiment, seed, base_model_names(experiment))
     folder = experiment.folder / f"seed{seed}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,17 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     trained = [found for found in evaluated if not any(part in found.model for part in NOT_TRAINED)]
     histories = [run.history(seed, model) for seed, model in sorted(trained, key=lambda found: found.seed)]
     tables["history"] = pd.concat(histories, ignore_index=True)
+    tables |= {name: by_fold(table, config.rotate) for name, table in tables.items() if "seed" in table}
+    seeds = sorted(tables["results"]["seed"].unique().tolist())
     summary = build_summary(tables["results"], tables["retrieval"])
+    if config.rotate:
+        summary["rotations"] = rotations(tables["results"])
     if config.slots and config.slots.ablation:
         summary["slot_ablation"] = slot_ablation(run.table(f"{first}/{SLOT_ABLATION}"))
     model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
-    identity = {"profile": profile, "base": base, "seeds": config.seeds, "origin": model.pop("origin", None)}
+    identity = {"profile": profile, "base": base, "seeds": seeds, "origin": model.pop("origin", None)}
     summary |= identity | {
         "model": model,
         "weights": _weights(folder / first),
@@ -105,6 +110,26 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         files.write_json(path, summary)
     made.write(stamp, files.hash_json(inputs), [folder / name for name in PRODUCTS], inputs=inputs)
     return summary
+
+
+def by_fold(rows: pd.DataFrame, folds: Sequence[int]) -> pd.DataFrame:
+    """Rows of seeds that are tested on ``folds`` in turn: ``seed`` counts the turns, ``fold`` is the seed's.
+
+    Queries, unlike items, are called alike in every fold.
+    """
+    if not folds:
+        return rows
+    fold, turn = rows["seed"].map(lambda seed: folds[seed % len(folds)]), rows["seed"] // len(folds)
+    if "query" in rows:
+        rows = rows.assign(query="fold" + fold.astype(str) + " " + rows["query"])
+    return rows.assign(fold=fold, seed=turn)
+
+
+def rotations(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Accuracies in percent of each model on the tasks, one row per fold and turn."""
+    asked = results[results["task"].isin(TASKS)].assign(correct=lambda rows: 100.0 * rows["correct"])
+    means = asked.groupby(["fold", "seed", "model", "task"], sort=False)["correct"].mean()
+    return means.unstack("task").reset_index().to_dict("records")
 
 
 def slot_ablation(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -61,6 +61,7 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | 
 
     A published base model is not trained: its heads are saved as the others' are.
     """
+    experiment = experiment.at(seed)
     if experiment.reference.is_published:
         folder = experiment.model_dir(seed, BASE, {"origin": experiment.reference.origin})
         if not folder.is_up_to_date():
@@ -136,6 +137,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         ValueError: on an unknown variant.
         FileNotFoundError: when a base model has not been trained.
     """
+    experiment = experiment.at(seed)
     names = variant_names(experiment.config, seed) if names is None else names
     chosen = {name: variant(name) for name in names}
     pools: dict[tuple[str, bool], tuple[Pool, Pool]] = {}
