@@ -4,7 +4,7 @@
 $(if $(filter-out Makefile,$(firstword $(MAKEFILE_LIST))),$(error run make in the folder of its Makefile: make -C FOLDER))
 
 PROFILE ?= synthetic
-BASE ?= $(if $(filter paper%,$(PROFILE)),msclap-2022,compact)
+BASE ?= $(if $(filter paper%,$(PROFILE)),msclap-2022,$(if $(filter esc50%,$(PROFILE)),sfx,compact))
 CORES ?= 2
 DATA ?= synthetic
 SUITE ?= full

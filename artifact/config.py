@@ -200,6 +200,8 @@ def profiles() -> list[str]:
 def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) -> Config:
     """Read a profile; ``dataset_options`` that are not None replace the profile's own.
 
+    A test fold that is given is the only one.
+
     Raises:
         ValueError: on an unknown profile or key, or a value that is not as expected.
     """
@@ -215,6 +217,8 @@ def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) 
     config = validate(Config, values, where)
     given = {key: value for key, value in (dataset_options or {}).items() if value is not None}
     options = {"dataset_options": config.dataset_options | given}
+    if "test_fold" in given:
+        options["rotate"] = []
     return validate(Config, config.model_dump() | options, f"{where} with {given}" if given else where)
 
 

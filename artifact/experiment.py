@@ -208,6 +208,8 @@ class Experiment:
             store = FeatureStore(self.folder / "data", torch.float32)
             return TextFeatures(trunk, vocabulary(self.labels), store, device=device)
         asked = {c for candidates in self.table("data/items.parquet")["candidates"] for c in candidates}
+        if self.config.warm_up is not None:
+            asked |= set(vocabulary(self.labels))
         return TextFeatures(trunk, asked, self.store, device=device)
 
     def learn_control_captions(self) -> None:

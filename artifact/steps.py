@@ -22,6 +22,7 @@ from artifact.training import BASES, variant_names
 from figures import registry
 from tclap import files
 from tclap.data.clips import load_clips
+from tclap.data.datasets import esc50
 from tclap.training.variants import BASE, NO_TEXT, VARIANTS
 
 NOTEBOOKS = {
@@ -74,6 +75,13 @@ def other_bases(config: Config) -> list[str]:
 def ablates(config: Config) -> bool:
     """Whether slots are ablated in this run, which is done in its first seed."""
     return config.slots is not None and config.slots.ablation
+
+
+def with_folds(config: Config, root: str | None) -> Config:
+    """A profile's settings with the test folds there are; errors as of :func:`tclap.load_clips`."""
+    if not config.rotate:
+        return config
+    return config.with_folds(esc50.folds(root, download=config.dataset_options.get("download", False)))
 
 
 def data_content(config: Config, root: str | None) -> Any:

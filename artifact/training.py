@@ -26,7 +26,7 @@ from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss
-from tclap.training.variants import BASE, NO_TEXT, READOUT_PREFIX, VARIANTS, variant
+from tclap.training.variants import BASE, NO_TEXT, READOUT_PREFIX, VARIANTS, Variant, variant
 
 HISTORY = (
     "step", "loss", "loss_contrast", "loss_slots", "validation_accuracy", "validation_loss",
@@ -87,20 +87,44 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | 
             words = words or _learn_words(experiment, seed, folder)
             model.text_head.load_state_dict(words[0])
             parts.append(words[1].assign(model="warm-up"))
-        history = train_base(
-            model,
-            experiment.text,
-            experiment.bank("base"),
-            experiment.bank("validation"),
-            experiment.table("data/pairs-validation.parquet"),
-            phase.schedule(),
-            batch=phase.batch,
-            seed=seed,
-            mix=how.mix,
-            embedding=BatchEmbedder(experiment.processes, precision=phase.precision),
-            checkpoints=folder.checkpoints("base"),
-        )
+        history = _train(experiment, seed, model, how, folder)
         folder.save(model, pd.concat([*parts, history.assign(model=name)], ignore_index=True))
+
+
+def _train(
+    experiment: Experiment, seed: int, model: AudioTextModel, how: BaseTraining, folder: ModelFolder
+) -> pd.DataFrame:
+    """Train a model with CLAP's own loss on base-type items: all of it, or its heads on a frozen trunk."""
+    phase = experiment.config.base_training
+    shared = {
+        "seed": seed,
+        "embedding": BatchEmbedder(experiment.processes, precision=phase.precision),
+        "checkpoints": folder.checkpoints("base"),
+    }
+    if model.has_pretrained_trunk:
+        pools = _pools(experiment, model, seed)
+        return post_pretrain(
+            model,
+            Variant(loss="clip"),
+            experiment.text,
+            *pools,
+            phase.schedule(),
+            batch=0,
+            replay_batch=phase.batch,
+            what="base training",
+            **shared,
+        )
+    return train_base(
+        model,
+        experiment.text,
+        experiment.bank("base"),
+        experiment.bank("validation"),
+        experiment.table("data/pairs-validation.parquet"),
+        phase.schedule(),
+        batch=phase.batch,
+        mix=how.mix,
+        **shared,
+    )
 
 
 def _fresh(experiment: Experiment, seed: int, options: dict) -> AudioTextModel:
@@ -158,7 +182,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         kind = (settings.base, settings.distinct)
         if kind not in pools:
             others = next((pool for (start, _), pool in pools.items() if start == settings.base), None)
-            pools = {kind: _pools(experiment, base, seed, settings.distinct, others)}
+            pools = {kind: _pools(experiment, base, seed, distinct=settings.distinct, others=others)}
         pool, validation = pools[kind]
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
@@ -187,13 +211,18 @@ def _pools(
     experiment: Experiment,
     model: AudioTextModel,
     seed: int,
-    distinct: bool,
-    others: tuple[Pool, Pool] | None,
+    *,
+    distinct: bool = False,
+    others: tuple[Pool, Pool] | None = None,
 ) -> tuple[Pool, Pool]:
-    """Trunk outputs of what variants are trained and validated on; ``others``: those of another sampler."""
+    """Trunk outputs of what variants are trained and validated on; ``others``: those of another sampler.
+
+    What went through a pretrained trunk is kept and the same for all seeds.
+    """
     config, post = experiment.config, experiment.config.post_pretraining
+    drawn = config.data_seed if model.has_pretrained_trunk else seed
     sizes = {
-        "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": seed},
+        "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": drawn},
         "validation": {
             "pairs": config.validation_pairs,
             "base_items": 3 * post.batch + post.replay_batch,

@@ -72,6 +72,11 @@ def load(
     )
 
 
+def folds(root: str | Path | None = None, *, download: bool = False) -> list[int]:
+    """The folds that are there; arguments and errors as of :func:`load`."""
+    return sorted(set(_read_csv(find_csv(root, download=download))["fold"]))
+
+
 def find_csv(root: str | Path | None, *, download: bool = False) -> Path:
     """The path of the csv, with ``download`` fetched together with the audio; errors as :func:`load`."""
     root = tables.locate(root, "esc50")
