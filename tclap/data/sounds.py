@@ -2,8 +2,8 @@
 
 ``SOUNDS`` maps a label of ESC-50 (underscores as spaces) to a function ``(s, n) -> float64 [n]``: a dry
 sound of arbitrary level, made with a :class:`~tclap.data.synthesis.Synth`. Each draws its own pitch, tempo,
-number of events, envelopes and timbre, in ranges that are plausible for its source. The sounds named in
-``CONTINUOUS`` fill the ``n`` samples, the others put one or a few events somewhere within them.
+number of events, envelopes and timbre, in ranges that are plausible for its source. Sounds that are no
+steady noise recur over the ``n`` samples, so that two of them overlap where both are played at once.
 """
 
 from __future__ import annotations
@@ -42,12 +42,17 @@ def rooster(s, n):
         (0.3, [0.95, 1.25, 1.3, 1.2]),
         (s.uniform(0.6, 1.0), [1.1, 1.2, 1.15, 1.0, 0.7]),
     ]
-    events = []
-    for length, pitches in syllables[s.integers(0, 2) :]:
-        f0 = pitch * s.uniform(0.95, 1.05) * contour(pitches, int(s.rate * length * tempo))
-        y = s.voiced(f0, rolloff, formants, bandwidth=0.3, breath=breath)
-        events.append(y * arch(len(f0), 0.15, 0.35) * s.uniform(0.7, 1))
-    return s.sequence(n, events, s.uniform(0.01, 0.06, len(events)))
+    syllables = syllables[s.integers(0, 2) :]
+
+    def crow():
+        events = []
+        for length, pitches in syllables:
+            f0 = pitch * s.uniform(0.95, 1.05) * contour(pitches, int(s.rate * length * tempo))
+            y = s.voiced(f0, rolloff, formants, bandwidth=0.3, breath=breath)
+            events.append(y * arch(len(f0), 0.15, 0.35) * s.uniform(0.7, 1))
+        return s.phrase(events, s.uniform(0.01, 0.06, len(events)))
+
+    return s.repeated(n, 1, (0.2, 1.0), crow)
 
 
 def crying_baby(s, n):
@@ -104,21 +109,26 @@ def crow(s, n):
 
 def sneezing(s, n):
     """Air drawn in, a voiced onset, and an explosive hiss."""
-    inhale = int(s.rate * s.uniform(0.2, 0.6))
-    breath = s.band_pass(s.normal(inhale), 600, 3000) * contour([0, 0.3, 1, 0.2], inhale)
-    onset = int(s.rate * s.uniform(0.04, 0.12))
-    f0 = s.log_uniform(150, 400) * contour([1.2, 0.9], onset)
-    formants = [s.log_uniform(500, 900), s.log_uniform(1200, 2000)]
-    voiced = s.voiced(f0, 0.7, formants, bandwidth=0.3, breath=0.5)
-    hiss = int(s.rate * s.uniform(0.15, 0.45))
-    burst = s.band_pass(s.normal(hiss), s.log_uniform(700, 2000), s.log_uniform(3500, 7000))
-    burst *= np.minimum(1, np.arange(hiss) / (0.01 * s.rate)) * np.exp(-4 * np.arange(hiss) / hiss)
-    parts = [
-        s.uniform(0.05, 0.3) * breath,
-        s.uniform(0.3, 1.0) * voiced / np.std(voiced) * arch(onset, 0.2, 0.2),
-        s.uniform(1.5, 3.0) * burst / np.std(burst),
-    ]
-    return s.sequence(n, parts, [s.uniform(0, 0.1), -0.02, 0])
+    pitch, formants = s.log_uniform(150, 400), [s.log_uniform(500, 900), s.log_uniform(1200, 2000)]
+    low, high = s.log_uniform(700, 2000), s.log_uniform(3500, 7000)
+    levels = s.uniform(0.05, 0.3), s.uniform(0.3, 1.0), s.uniform(1.5, 3.0)
+
+    def sneeze():
+        inhale = int(s.rate * s.uniform(0.2, 0.6))
+        breath = s.band_pass(s.normal(inhale), 600, 3000) * contour([0, 0.3, 1, 0.2], inhale)
+        onset = int(s.rate * s.uniform(0.04, 0.12))
+        voiced = s.voiced(pitch * contour([1.2, 0.9], onset), 0.7, formants, bandwidth=0.3, breath=0.5)
+        hiss = int(s.rate * s.uniform(0.15, 0.45))
+        burst = s.band_pass(s.normal(hiss), low, high)
+        burst *= np.minimum(1, np.arange(hiss) / (0.01 * s.rate)) * np.exp(-4 * np.arange(hiss) / hiss)
+        parts = [
+            levels[0] * breath,
+            levels[1] * voiced / np.std(voiced) * arch(onset, 0.2, 0.2),
+            levels[2] * burst / np.std(burst),
+        ]
+        return s.phrase(parts, [s.uniform(0, 0.1), -0.02, 0])
+
+    return s.repeated(n, s.integers(1, 3), (0.1, 0.8), sneeze)
 
 
 def clock_tick(s, n):
@@ -154,10 +164,15 @@ def door_wood_knock(s, n):
     modes = s.log_uniform(90, 220) * np.array([1, *np.sort(s.uniform(1.6, 7, 4))])
     decays = s.log_uniform(0.015, 0.05) * modes[0] / modes**0.7 * modes[0] ** -0.3
     weights, attack, period = s.uniform(0.2, 1, 5), s.uniform(0.3, 1.5), s.uniform(0.13, 0.35)
-    count = s.integers(2, 7)
-    knocks = [s.uniform(0.6, 1) * s.struck(modes, decays, weights, attack=attack) for _ in range(count)]
-    gaps = [period * s.uniform(0.9, 1.1) - len(knock) / s.rate for knock in knocks]
-    return s.sequence(n, knocks, gaps)
+
+    def knocking():
+        knocks = [
+            s.uniform(0.6, 1) * s.struck(modes, decays, weights, attack=attack)
+            for _ in range(s.integers(2, 7))
+        ]
+        return s.phrase(knocks, [period * s.uniform(0.9, 1.1) - len(knock) / s.rate for knock in knocks])
+
+    return s.repeated(n, 1, (0.2, 0.8), knocking)
 
 
 def church_bells(s, n):
@@ -300,6 +315,3 @@ _FUNCTIONS = (
 SOUNDS: dict[str, Callable[[Synth, int], np.ndarray]] = {
     function.__name__.replace("_", " "): function for function in _FUNCTIONS
 }
-CONTINUOUS = frozenset(SOUNDS) - {
-    "dog", "rooster", "crying baby", "sneezing", "car horn", "door wood knock", "mouse click", "crow", "cat",
-}  # fmt: skip

@@ -143,5 +143,13 @@ class Synth:
         return y
 
     def repeated(self, n: int, count: int, gap: tuple[float, float], make: Callable) -> np.ndarray:
-        """``count`` events from ``make()`` with gaps drawn from the range ``gap`` in seconds."""
+        """``count`` events from ``make()`` in two seconds, with gaps drawn from ``gap`` in seconds."""
+        count = max(1, round(count * n / (2 * self.rate)))
         return self.sequence(n, [make() for _ in range(count)], self.uniform(*gap, count))
+
+    def phrase(self, events: Sequence[np.ndarray], gaps: Sequence[float]) -> np.ndarray:
+        """Events one after another, as :meth:`sequence`, in as many samples as they take."""
+        taken = sum(
+            len(event) + max(0, int(gap * self.rate)) for event, gap in zip(events, gaps, strict=True)
+        )
+        return self.sequence(taken, events, gaps)

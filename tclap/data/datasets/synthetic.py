@@ -31,7 +31,7 @@ from scipy import signal
 from tclap import audio, files
 from tclap.arguments import at_least, strings_of
 from tclap.data.clips import STAGES, listing
-from tclap.data.sounds import CONTINUOUS, SOUNDS
+from tclap.data.sounds import SOUNDS
 from tclap.data.synthesis import Synth
 from tclap.progress import log_reused, progress
 
@@ -39,10 +39,7 @@ LABELS: tuple[str, ...] = tuple(SOUNDS)
 CLIPS_PER_CLASS: Mapping[str, int] = {"base": 60, "post": 40, "validation": 10, "test": 20}
 
 # Raise it with every change of the code that changes samples: cached files of another version are left alone.
-VERSION = 3
-# The events of a clip lie within this many seconds.
-EVENT_SECONDS = 2.0
-
+VERSION = 4
 # How recordings differ; each value is drawn evenly from its range for every clip.
 SNR_DB = (0.0, 25.0)
 NOISE_SLOPE = (0.0, 2.0)
@@ -65,11 +62,7 @@ def synthesise(
     if not (duration >= 0.5 and sample_rate >= 8000):
         raise ValueError(f"duration={duration}, sample_rate={sample_rate}; expected at least 0.5 s, 8000 Hz.")
     n = round(duration * sample_rate)
-    span = n if label in CONTINUOUS else min(n, round(EVENT_SECONDS * sample_rate))
-    start = int(generator.integers(0, n - span + 1))
-    dry = np.zeros(n)
-    dry[start : start + span] = SOUNDS[label](Synth(generator, sample_rate), span)
-    return _record(dry, generator, sample_rate)
+    return _record(SOUNDS[label](Synth(generator, sample_rate), n), generator, sample_rate)
 
 
 def load(
@@ -146,7 +139,7 @@ def _render_all(jobs: Sequence[tuple], workers: int | None) -> None:
 
 def _fingerprint(seed: int, duration: float, sample_rate: int) -> str:
     recording = [
-        EVENT_SECONDS, SNR_DB, NOISE_SLOPE, REVERB_SECONDS, REVERB_DB, TILT_DB_PER_OCTAVE, PEAK_DB,
+        SNR_DB, NOISE_SLOPE, REVERB_SECONDS, REVERB_DB, TILT_DB_PER_OCTAVE, PEAK_DB,
         LEVEL_DBFS, PEAK_LIMIT,
     ]  # fmt: skip
     settings = [VERSION, LABELS, STAGES, recording, int(seed), float(duration), int(sample_rate)]
