@@ -25,7 +25,7 @@ from tclap.slots.model import SlotModel
 from tclap.training.features import Part, Whole
 
 BLOCK = 256
-Parts = dict[tuple, Tensor]  # trunk outputs of parts in time, by the sounds' names, start and end
+Parts = dict[tuple, Tensor]  # trunk outputs of parts in time, by the sounds' names and the span
 
 
 class TestAudio:
@@ -98,18 +98,21 @@ class RunEmbeddings(Embeddings):
             return self.embed_audio(features)
         if model.source == "trunk":
             return _by_block(features, model.from_frames, device_of(model.base))
-        by_part = [features, *(self._part(sounds, span) for span in model.spans[1:])]
-        return model.join(torch.stack([self.embed_audio(part) for part in by_part], dim=1))
+        parts = [features, *self._cut(sounds, model.spans[1:])]
+        return model.join(torch.stack([self.embed_audio(part) for part in parts], dim=1))
 
-    def _part(self, sounds: Mapping[str, Sound | Whole], span: tuple[float, float]) -> Tensor:
-        key = (*sounds, *span)
-        if key not in self._parts:
-            items = [Part(sound, *span) for sound in sounds.values()]
-            outputs = self.experiment.audio_features(self.model.base).outputs
-            self._parts[key] = outputs(
-                items, f"{span[0]:.0%} to {span[1]:.0%} of each sound through the trunk"
+    def _cut(self, sounds: Mapping[str, Sound | Whole], spans: Sequence[tuple[float, float]]) -> list[Tensor]:
+        """Trunk outputs of each span of the sounds; a sound is rendered once for all its parts."""
+        names = tuple(sounds)
+        new = [span for span in dict.fromkeys(spans) if (names, span) not in self._parts]
+        if new:
+            items = [Part(sound, *span) for sound in sounds.values() for span in new]
+            outputs = self.experiment.audio_features(self.model.base).outputs(
+                items, "parts through the trunk"
             )
-        return self._parts[key]
+            by_span = outputs.unflatten(0, (-1, len(new))).unbind(1)
+            self._parts |= {(names, span): part for span, part in zip(new, by_span, strict=True)}
+        return [self._parts[names, span] for span in spans]
 
     def embed_audio(self, features: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU by the model, or the one beneath its slots."""

@@ -131,6 +131,7 @@ class AudioFeatures:
         self.model, self.clip_audio, self.store = model, clip_audio, store
         self._code = files.hash_code("audio.py", *(f"data/{m}.py" for m in MODULES), "models")
         self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
+        self._last: tuple[Sound, np.ndarray] | None = None  # the sound that was cut last, and its waveform
         self._file_hash = lru_cache(maxsize=None)(lambda clip_id: files.sha256_file(self._files[clip_id]))
 
     def outputs(self, items: Sequence[Sound | Whole | Part], what: str) -> Tensor:
@@ -171,7 +172,9 @@ class AudioFeatures:
         windows = Windows(model.sample_rate, model.window, padding=model.padding)
         if isinstance(item, Whole):
             return windows.fitted(self.clip_audio(item.clip_id))
-        waveform = self._waveform(item.sound)
+        if self._last is None or self._last[0] is not item.sound:  # parts of one sound follow each other
+            self._last = item.sound, self._waveform(item.sound)
+        waveform = self._last[1]
         start, end = (round(at * len(waveform)) for at in (item.start, item.end))
         return windows.fitted(waveform[start : max(end, start + 1)])
 
