@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 from artifact import made, provenance
 from artifact.experiment import Experiment
+from artifact.slot_ablation import SLOT_ABLATION, error_sources
 from tclap import files
 from tclap.data.clips import STAGES, for_stage
 from tclap.evaluation import statistics
@@ -28,7 +29,6 @@ from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
 NOT_TRAINED = (POLICY_SEPARATOR, "-slots")  # models that are others in other windows, or with slots
-SLOT_ABLATION = "slots-ablation.parquet"
 PRODUCTS = (
     "summary.json", "provenance.json", "results.parquet", "retrieval.parquet", "history.parquet",
     "similarity.parquet", "example.npz", "example.json",
@@ -63,7 +63,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     inputs = {
         "config": config.model_dump(),
         "gathered": [files.sha256_file(path) for path in gathered],
-        "code": provenance.hash_code("artifact/summary.py", "tclap/evaluation"),
+        "code": provenance.hash_code("artifact/summary.py", "artifact/slot_ablation.py", "tclap/evaluation"),
     }
     if made.is_current(stamp, files.hash_json(inputs)):
         log_reused("the summary over all seeds")
@@ -81,7 +81,8 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     tables["history"] = pd.concat(histories, ignore_index=True)
     summary = build_summary(tables["results"], tables["retrieval"])
     if config.slots and config.slots.ablation:
-        summary["slot_ablation"] = slot_ablation(run.table(f"{first}/{SLOT_ABLATION}"))
+        rows = run.table(f"{first}/{SLOT_ABLATION}")
+        summary |= {"slot_ablation": slot_ablation(rows), "slot_errors": error_sources(rows)}
     model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))

@@ -1,8 +1,9 @@
 r"""The numbers of the paper's text, which names each by a key: ``\res{t-clap/2way_before}``.
 
 A key is a path in :func:`tree`: of a model a task, a control ("group: condition") or a gallery, direction
-and measure; of ``slots`` a change ("group: change") and a task; of ``readouts``, ``windows``, ``config`` and
-the like what the summary has there. A score may end with ``ci95``. Percent signs are left out.
+and measure; of ``slots`` a change ("group: change") and a task; of ``errors`` a task of slots and a count; of
+``readouts``, ``windows``, ``config`` and the like what the summary has there. A score may end with ``ci95``.
+Percent signs are left out.
 ``MODEL over MODEL/TASK/clause`` (``verdict``, ``detectable``) and ``MODEL over MODEL/better`` (``worse``) are
 words about a comparison. What a run did not measure is a dash, so that the text compiles for any run.
 """
@@ -65,6 +66,7 @@ def tree(summary: dict) -> dict[str, Any]:
         "readouts": summary.get("readouts"),
         "windows": summary.get("windows"),
         "slots": {": ".join(filter(None, (row["group"], row["change"]))): row["tasks"] for row in rows},
+        "errors": {row["task"]: row for row in summary.get("slot_errors") or []},
         **{name: _of_model(summary, name) for name in summary["models"]},
     }
 

