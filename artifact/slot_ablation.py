@@ -58,7 +58,7 @@ CONTROLS = ("boundary: 15%", "boundary: 85%", "three: before")
 SEEN, UNSEEN = "wording: seen", "wording: unseen"
 POOLED = {f"wording: {wording}": SEEN for wording in SEEN_WORDINGS}  # into one task each
 POOLED |= {f"wording: {wording}": UNSEEN for wording in UNSEEN_ORDERED}
-ABLATION_TASKS = (*TASKS, *CONTROLS, SEEN, UNSEEN)
+ABLATION_TASKS = (*TASKS, *CONTROLS, *POOLED)
 ERROR_SOURCES = ("reading", "order", "recognition")
 ERROR_TASKS = ("2way_before", "2way_after", "3", "4", UNSEEN)
 
@@ -112,9 +112,6 @@ def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.
             embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
         found = score_items(items, embeddings)
         found["named"] = items["audio"].map(both_named(embeddings, test.pairs)).astype("boolean")
-        pooled = found["task"].isin(POOLED)
-        found["item"] = found["item"].mask(pooled, found["item"] + " " + found["task"])
-        found["task"] = found["task"].replace(POOLED)
         rows.append(found.assign(group=change.group, change=change.name, seed=seed))
         log.info("slots with %s %s: evaluated", change.group, change.name)
     return pd.concat(rows, ignore_index=True)
@@ -189,13 +186,13 @@ def error_sources(rows: pd.DataFrame) -> list[dict[str, Any]]:
     Args:
         rows: of :func:`answers`.
     """
-    unchanged = rows[(rows["group"] == UNCHANGED) & rows["task"].isin(ERROR_TASKS)]
+    unchanged = rows[(rows["group"] == UNCHANGED) & rows["task"].replace(POOLED).isin(ERROR_TASKS)]
     by_oracle = rows[(rows["group"] == READERS) & (rows["change"] == ORACLE)].set_index(["task", "item"])
     oracle = by_oracle["correct"].loc[pd.MultiIndex.from_frame(unchanged[["task", "item"]])].to_numpy()
-    known = [unchanged["correct"], oracle, unchanged["named"].astype(bool)]
+    known = [of.astype(bool) for of in (unchanged["correct"], oracle, unchanged["named"])]
     source = np.select(known, ["", *ERROR_SOURCES[:2]], ERROR_SOURCES[2])
     found = []
-    for task, part in pd.Series(source, index=unchanged["task"]).groupby(level=0, sort=False):
+    for task, part in pd.Series(source, index=unchanged["task"].replace(POOLED)).groupby(level=0, sort=False):
         counts = {name: int((part == name).sum()) for name in ERROR_SOURCES}
         found.append({"task": task, "n": len(part), "wrong": sum(counts.values())} | counts)
     return found

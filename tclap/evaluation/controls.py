@@ -5,7 +5,7 @@ Every control is a task named ``<group>: <condition>``. Unless stated otherwise,
 
 ==============  ===========================================================================
 ``wording``     other words for the same order, seen in training or not (bare, as trained);
-                ``seen`` and ``unseen`` hold the rows of all such wordings
+                ``seen`` and ``unseen`` have the mean over all such wordings of each composite
 ``words``       captions whose words are shuffled (each candidate by itself), whose relation is
                 swapped (*before* becomes *after*: a model that reads it is wrong), or that are
                 stripped of all but the names in their order
@@ -27,8 +27,8 @@ Every control is a task named ``<group>: <condition>``. Unless stated otherwise,
 ``three``       three events, all six orders (chance 1/6), worded "A before B before C" or
                 "first A, then B, then C"
 ``slots``       of a model with slots: the first and the last slot of every sound exchanged
-``hold-out``    both wordings of the 2-way task, by how many of the pair's classes occurred in
-                the composites of a post-pretraining on half of the classes
+``hold-out``    the mean over both wordings of the 2-way task, by how many of the pair's classes
+                occurred in the composites of a post-pretraining on half of the classes
 ==============  ===========================================================================
 """
 
@@ -191,8 +191,19 @@ def control_rows(embeddings: Embeddings, items: pd.DataFrame, pairs: pd.DataFram
     parts = [rows, baseline_rows(embeddings, pairs)]
     for name, wordings in (("seen", SEEN_WORDINGS), ("unseen", UNSEEN_ORDERED)):
         of_kind = rows[rows["task"].isin([f"wording: {w}" for w in wordings])]
-        parts.append(of_kind.assign(task=f"wording: {name}", item=of_kind["item"] + " " + of_kind["task"]))
+        parts.append(pooled(of_kind, f"wording: {name}"))
     return pd.concat(parts, ignore_index=True)
+
+
+def pooled(rows: pd.DataFrame, task: str) -> pd.DataFrame:
+    """One model's rows of several tasks that ask the same in other words, as one row per item of ``task``.
+
+    ``correct`` and ``margin`` are means over the wordings, ``tied`` says whether any is; ``answer`` and
+    ``prediction`` list those of all, in the order of the rows.
+    """
+    how = {"correct": "mean", "margin": "mean", "tied": "any", "answer": " | ".join, "prediction": " | ".join}
+    by = {column: how.get(column, "first") for column in rows.columns if column != "item"}
+    return rows.groupby("item", sort=False).agg(by).reset_index().assign(task=task)[rows.columns]
 
 
 def baseline_rows(embeddings: Embeddings, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -234,11 +245,9 @@ def _label_prior(pairs: pd.DataFrame) -> np.ndarray:
 
 
 def hold_out_rows(rows: pd.DataFrame, pairs: pd.DataFrame, seen: Sequence[str]) -> pd.DataFrame:
-    """The 2-way rows of both wordings again, by how many of the pair's labels are among ``seen``."""
-    chosen = rows[rows["task"].isin(("2way_before", "2way_after"))]
+    """The 2-way rows, :func:`pooled`, by how many of the pair's labels are among ``seen``."""
+    chosen = pooled(rows[rows["task"].isin(("2way_before", "2way_after"))], HOLD_OUT)
     labels = pairs.set_index("pair_id").loc[chosen["item"], ["label_i", "label_j"]]
     count = labels.isin(list(seen)).sum(axis=1).to_numpy()
     kinds = np.array(["none seen", "one seen", "both seen"])[count]
-    return chosen.assign(
-        task=[f"{HOLD_OUT}: {kind}" for kind in kinds], item=chosen["item"] + " " + chosen["task"]
-    )
+    return chosen.assign(task=[f"{HOLD_OUT}: {kind}" for kind in kinds])
