@@ -58,7 +58,7 @@ CONTROLS = ("boundary: 15%", "boundary: 85%", "three: before")
 SEEN, UNSEEN = "wording: seen", "wording: unseen"
 POOLED = {f"wording: {wording}": SEEN for wording in SEEN_WORDINGS}  # into one task each
 POOLED |= {f"wording: {wording}": UNSEEN for wording in UNSEEN_ORDERED}
-ABLATION_TASKS = (*TASKS, *CONTROLS, *POOLED)
+ABLATION_TASKS = (*TASKS, *CONTROLS, SEEN, UNSEEN)
 ERROR_SOURCES = ("reading", "order", "recognition")
 ERROR_TASKS = ("2way_before", "2way_after", "3", "4", UNSEEN)
 
@@ -97,7 +97,7 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
 def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.DataFrame:
     """Item rows of changed models on :data:`ABLATION_TASKS`, with ``group``, ``change`` and ``named``.
 
-    ``named`` says of a composite whether :func:`both_named` holds.
+    Wordings have their own names, and are :data:`POOLED` in the summary. ``named`` says of a composite whether :func:`both_named` holds.
     """
     items = questions(experiment)
     experiment.learn_control_captions()

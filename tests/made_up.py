@@ -88,9 +88,11 @@ def slot_ablation() -> list[dict]:
 def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
     """A summary of ``models`` where T-CLAP beats CLAP significantly on all tasks but 1 and 2b."""
     comparisons = [
-        {"models": [first, "t-clap"], "task": task, "mcnemar_p": 0.4 if task in ("1", "2b") else 1e-6,
+        {"models": [first, "t-clap"], "task": task, "equivalent": task == "1",
          "difference": round(right - left, 4),
-         "ci95": [round(right - left - 2, 4), round(right - left + 2, 4)]}
+         **{key: 0.4 if task in ("1", "2b") else 1e-6 for key in ("p", "holm_p", "mcnemar_p")},
+         **{key: [round(right - left - half, 4), round(right - left + half, 4)]
+            for key, half in (("ci95", 2), ("ci90", 1))}}
         for first in ("clap", "clap-continued") if {first, "t-clap"} <= set(models)
         for task, left, right in zip(CHANCE, ACCURACY[first], ACCURACY["t-clap"], strict=True)
     ]  # fmt: skip
