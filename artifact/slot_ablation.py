@@ -97,7 +97,8 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
 def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.DataFrame:
     """Item rows of changed models on :data:`ABLATION_TASKS`, with ``group``, ``change`` and ``named``.
 
-    Wordings have their own names, and are :data:`POOLED` in the summary. ``named`` says of a composite whether :func:`both_named` holds.
+    Wordings have their own names, and are :data:`POOLED` in the summary. ``named`` says of a composite
+    whether :func:`both_named` holds.
     """
     items = questions(experiment)
     experiment.learn_control_captions()

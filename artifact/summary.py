@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import safe_open
+from statsmodels.stats.contingency_tables import mcnemar
 
 from artifact import made, provenance
 from artifact.experiment import Experiment
@@ -223,7 +224,8 @@ def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
             sides = [np.stack([scores[task, pair[n]].values for pair in pairs], axis=1) for n in (0, 1)]
             compared = statistics.compare(*sides, scores[task, pairs[0][0]].sources)
             for n, pair in enumerate(pairs):
-                by_seed = zip(*(side[:, n].T for side in sides), strict=True)
+                by_seed = zip(*(side[:, n].T > 0 for side in sides), strict=True)
+                tables = [[[0, np.sum(a & ~b)], [np.sum(b & ~a), 0]] for a, b in by_seed]
                 found[pair].append(
                     {
                         "models": list(pair),
@@ -233,7 +235,7 @@ def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
                         "ci90": [100 * float(end[n]) for end in compared.ci90],
                         "p": float(compared.p[n]),
                         "equivalent": bool(compared.equivalent[n]),
-                        "mcnemar_p": max(statistics.mcnemar_exact(a, b) for a, b in by_seed),
+                        "mcnemar_p": max(float(mcnemar(table, exact=True).pvalue) for table in tables),
                     }
                 )
     for entries in found.values():

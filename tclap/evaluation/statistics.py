@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 from scipy.stats import t as student
 
 NEEDED = ("model", "seed", "task", "item", "source_a", "correct", "chance")
@@ -203,26 +202,6 @@ def holm(p: ArrayLike) -> np.ndarray:
     order, adjusted = np.argsort(p), np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
     return adjusted
-
-
-def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided p-value of McNemar's exact test that two models are correct equally often.
-
-    It takes items as independent: where they share clips, see :func:`compare`.
-
-    Args:
-        a, b: ``[n]`` booleans or 0/1 on the same items.
-
-    Raises:
-        ValueError: on other lengths or values.
-    """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"paired scores have shapes {a.shape} and {b.shape}; expected [n] twice")
-    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
-        raise ValueError("McNemar's test takes one True or False (1 or 0) per item and model")
-    only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
 
 
 class Scores(NamedTuple):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from math import comb
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tclap.evaluation.statistics import bootstrap_interval, compare, holm, mcnemar_exact, summarise
+from tclap.evaluation.statistics import bootstrap_interval, compare, holm, summarise
 
 
 def two_source_items(rng, n_sources=30, n=200):
@@ -54,14 +53,6 @@ def test_two_sources_against_loops_over_explicit_multisets():
     low, high = np.quantile(multiset_means(scores, sources, 6000), [0.1, 0.9])
     ours = bootstrap_interval(scores, sources, level=0.8, resamples=40000)
     assert ours == pytest.approx((low, high), abs=0.02)
-
-
-def test_several_means_are_resampled_alike():
-    rng = np.random.default_rng(7)
-    sources, scores = two_source_items(rng), rng.random((200, 3))
-    scores[:, 1] = 1
-    each = [bootstrap_interval(column, sources) for column in scores.T]
-    np.testing.assert_allclose(bootstrap_interval(scores, sources), np.transpose(each))
 
 
 @pytest.mark.parametrize("second", ["the same", None, np.nan])
@@ -244,35 +235,6 @@ def test_holm_against_statsmodels():
     p = np.random.default_rng(15).random(20) ** 4
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
     assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06]) and len(holm([])) == 0
-
-
-def discordant(only_a, only_b, both=3, neither=2):
-    a = [1] * only_a + [0] * only_b + [1] * both + [0] * neither
-    b = [0] * only_a + [1] * only_b + [1] * both + [0] * neither
-    return np.array(a, dtype=bool), np.array(b, dtype=bool)
-
-
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "p"),
-    [
-        (0, 0, 1.0),
-        (1, 0, 1.0),
-        (5, 5, 1.0),
-        (0, 5, 2 / 2**5),
-        (6, 0, 2 / 2**6),
-        (2, 10, 2 * (1 + 12 + comb(12, 2)) / 2**12),
-    ],
-)
-def test_mcnemar_by_hand(only_a, only_b, p):
-    a, b = discordant(only_a, only_b)
-    assert mcnemar_exact(a, b) == pytest.approx(p)
-    assert mcnemar_exact(b, a) == pytest.approx(p)
-
-
-def test_mcnemar_refuses_other_lengths_and_values():
-    for a, b in (([1, 0], [1, 0, 1]), ([0.5, 1.0], [0.0, 1.0])):
-        with pytest.raises(ValueError, match="expected|takes"):
-            mcnemar_exact(a, b)
 
 
 def item_rows(correct, model="clap", task="3", chance=1 / 3):
