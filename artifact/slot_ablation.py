@@ -7,11 +7,18 @@ group          what is changed
 ``slots``      their number
 ``whole``      the fraction of a timed caption's weight that stays with the model's own embedding
 ``source``     where a part is cut: from the waveform, or from the trunk's outputs
+``reader``     what parses the captions: the reader that comes with the package, which learned the
+               unseen wordings too; regular expressions; or the oracle parse, the ceiling of reading
+               (:mod:`artifact.parsers`). The oracle parse with halves alone is half-window
+               classification: "A before B" scores the mean of cos(first half, A) and
+               cos(last half, B), "A while B" that of both halves' cosines with "A and B",
+               or (``whole``) the model's own cosine with the whole
 ``base``       what sounds the base model was trained on, and whether a frame of its audio trunk
                attends to the whole sound (:data:`artifact.training.BASES`)
 =============  =============================================================================
 
-The first row of the result is the base model with slots as it is everywhere else.
+The first row of the result is the base model with slots as it is everywhere else, with the experiment's
+reader, which never saw the unseen wordings.
 """
 
 from __future__ import annotations
@@ -20,30 +27,40 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import torch
 
 from artifact import made, provenance
-from artifact.embeddings import TestAudio
+from artifact.embeddings import RunEmbeddings, TestAudio
 from artifact.evaluation import evaluated_from
-from artifact.experiment import READER, Experiment
+from artifact.experiment import READER, Experiment, RememberingReader
 from artifact.order_from_text import CODE
-from artifact.summary import SLOT_ABLATION
+from artifact.parsers import OracleParser, RegexParser
 from artifact.training import BASES, train_base_models
 from tclap import files
-from tclap.data.captions import UNSEEN_ORDERED
+from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
+from tclap.data.composites import PROMPT, VIEWS
+from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
 from tclap.progress import log_reused
 from tclap.slots.model import SlotModel
+from tclap.slots.reader import load_reader
 from tclap.training.variants import BASE, NO_TEXT
 
 log = logging.getLogger(__name__)
-UNCHANGED = "as it is"
+SLOT_ABLATION = "slots-ablation.parquet"
+UNCHANGED, READERS, ORACLE = "as it is", "reader", "oracle"
 ATTENDING = "clap-attention"  # whose trunk has heard everything in every frame
 TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 CONTROLS = ("boundary: 15%", "boundary: 85%", "three: before")
-UNSEEN, UNSEEN_TASKS = "wording: unseen", [f"wording: {wording}" for wording in UNSEEN_ORDERED]
-ABLATION_TASKS = (*TASKS, *CONTROLS, UNSEEN)
+SEEN, UNSEEN = "wording: seen", "wording: unseen"
+POOLED = {f"wording: {wording}": SEEN for wording in SEEN_WORDINGS}  # into one task each
+POOLED |= {f"wording: {wording}": UNSEEN for wording in UNSEEN_ORDERED}
+ABLATION_TASKS = (*TASKS, *CONTROLS, SEEN, UNSEEN)
+ERROR_SOURCES = ("reading", "order", "recognition")
+ERROR_TASKS = ("2way_before", "2way_after", "3", "4", UNSEEN)
 
 
 class Change(NamedTuple):
@@ -58,15 +75,16 @@ class Change(NamedTuple):
 def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """Evaluate a seed's model with slots on :data:`ABLATION_TASKS` with one thing changed at a time.
 
-    Returns the item rows, with ``group`` and ``change``, and keeps them as ``slots-ablation.parquet``.
-    Where the base model is trained here, three others are.
+    Returns the rows of :func:`answers`, and keeps them as ``slots-ablation.parquet``. Where the base model is
+    trained here, three others are.
     """
     experiment = experiment.at(seed)
     names = [BASE, *base_model_names(experiment)]
     train_base_models(experiment, seed, base_model_names(experiment))
     folder = experiment.folder / f"seed{seed}"
     stamp, made_of = folder / "slots-ablated.json", evaluated_from(experiment, seed, names)
-    made_of |= {"slots": provenance.hash_code("artifact/slot_ablation.py", *CODE)}
+    code = ("artifact/slot_ablation.py", "artifact/parsers.py", *CODE)
+    made_of |= {"slots": provenance.hash_code(*code, "tclap/slots/reader.safetensors")}
     made_of |= {"reader": files.sha256_file(READER)}
     if made.is_current(stamp, files.hash_json(made_of)):
         log_reused(f"ablation of slots, seed {seed}")
@@ -78,7 +96,11 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
 
 
 def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.DataFrame:
-    """Item rows of changed models on :data:`ABLATION_TASKS`, with ``group`` and ``change``."""
+    """Item rows of changed models on :data:`ABLATION_TASKS`, with ``group``, ``change`` and ``named``.
+
+    Wordings have their own names, and are :data:`POOLED` in the summary. ``named`` says of a composite
+    whether :func:`both_named` holds.
+    """
     items = questions(experiment)
     experiment.learn_control_captions()
     arranged = set(items["task"]) & set(CONTROLS)
@@ -91,36 +113,58 @@ def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.
         if arranged:
             embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
         found = score_items(items, embeddings)
-        # The wordings that the reader never saw are one task.
-        unseen = found["task"].isin(UNSEEN_TASKS)
-        found["item"] = found["item"].mask(unseen, found["item"] + " " + found["task"])
-        found["task"] = found["task"].mask(unseen, UNSEEN)
+        found["named"] = items["audio"].map(both_named(embeddings, test.pairs)).astype("boolean")
         rows.append(found.assign(group=change.group, change=change.name, seed=seed))
         log.info("slots with %s %s: evaluated", change.group, change.name)
     return pd.concat(rows, ignore_index=True)
 
 
+def both_named(embeddings: RunEmbeddings, pairs: pd.DataFrame) -> dict[str, bool]:
+    """Whether the first and the last slot, each classified as a clip is in task 1, name a composite's events.
+
+    In either order, and by the composite's name, ``<pair_id>/<view>``.
+    """
+    experiment, base = embeddings.experiment, embeddings.model.base
+    composites = views_of(pairs, VIEWS)
+    slots = embeddings.sounds(composites)[:, base.dim : -1].unflatten(1, (-1, base.dim))
+    with torch.inference_mode():
+        prompts = [PROMPT.format(label) for label in experiment.labels]
+        classes = base.embed_captions(prompts, experiment.text).cpu()
+    named = (slots[:, [0, -1]] @ classes.T).argmax(-1).tolist()
+    return {
+        name: {experiment.labels[k] for k in found} == {pair["label_i"], pair["label_j"]}
+        for (name, (pair, _)), found in zip(composites.items(), named, strict=True)
+    }
+
+
 def questions(experiment: Experiment) -> pd.DataFrame:
-    """The items of the ablation's tasks, those of unseen wordings under their own names."""
+    """The items of the ablation's tasks, those of the wordings under their own names."""
     names = ["items", "controls"] if experiment.config.control_pairs else ["items"]
     items = pd.concat([experiment.table(f"data/{name}.parquet") for name in names], ignore_index=True)
-    return items[items["task"].isin([*TASKS, *CONTROLS, *UNSEEN_TASKS])].reset_index(drop=True)
+    return items[items["task"].isin([*TASKS, *CONTROLS, *POOLED])].reset_index(drop=True)
 
 
 def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
     """The changes, one after the other; those on one base model stand together."""
     slots = experiment.load_slots(seed, f"{BASE}-slots")
-    options = {"parts": slots.parts, "source": slots.source}
+    options = {"reader": slots.reader, "parts": slots.parts, "source": slots.source}
     yield Change(UNCHANGED, "", slots, slots.base)
 
     def change(group: str, name: str, base: AudioTextModel = slots.base, **other: Any) -> Change:
-        return Change(group, name, SlotModel(base, slots.reader, **(options | other)), base)
+        return Change(group, name, SlotModel(base, **(options | other)), base)
 
     for part in slots.parts:
         yield change("parts", f"{100 * part:g} % alone", parts=[part])
     yield change("slots", "three", slots=3, parts=None)
     yield change("whole", "a third", whole=1 / 3)
     yield change("source", "trunk", source="trunk")
+    yield change(READERS, "shipped", reader=RememberingReader(load_reader().to(experiment.processes.device)))
+    yield change(READERS, "regular expressions", reader=RegexParser())
+    oracle = OracleParser(experiment.labels)
+    yield change(READERS, ORACLE, reader=oracle)
+    yield change(READERS, f"{ORACLE}, halves", reader=oracle, parts=[0.5])
+    oracle = OracleParser(experiment.labels, simultaneous=False)
+    yield change(READERS, f"{ORACLE}, halves, whole", reader=oracle, parts=[0.5])
     for name in base_model_names(experiment):
         base = experiment.load(seed, name)
         yield change("base", name, base)
@@ -132,3 +176,25 @@ def base_model_names(experiment: Experiment) -> list[str]:
     """The other variants of the base model, which are trained for this; none of a published one."""
     published = experiment.reference.is_published
     return [] if published else [name for name in BASES if name not in (BASE, NO_TEXT)]
+
+
+def error_sources(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Where the errors of slots come from, by task: ``task, n, wrong, reading, order, recognition``, counts.
+
+    Of the unchanged slots' wrong answers, those that the oracle parse corrects are errors of reading. The
+    others are errors of order where both events are named (:func:`both_named`), and of recognition where they
+    are not.
+
+    Args:
+        rows: of :func:`answers`.
+    """
+    unchanged = rows[(rows["group"] == UNCHANGED) & rows["task"].replace(POOLED).isin(ERROR_TASKS)]
+    by_oracle = rows[(rows["group"] == READERS) & (rows["change"] == ORACLE)].set_index(["task", "item"])
+    oracle = by_oracle["correct"].loc[pd.MultiIndex.from_frame(unchanged[["task", "item"]])].to_numpy()
+    known = [of.astype(bool) for of in (unchanged["correct"], oracle, unchanged["named"])]
+    source = np.select(known, ["", *ERROR_SOURCES[:2]], ERROR_SOURCES[2])
+    found = []
+    for task, part in pd.Series(source, index=unchanged["task"].replace(POOLED)).groupby(level=0, sort=False):
+        counts = {name: int((part == name).sum()) for name in ERROR_SOURCES}
+        found.append({"task": task, "n": len(part), "wrong": sum(counts.values())} | counts)
+    return found

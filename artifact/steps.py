@@ -49,8 +49,12 @@ CODE = {
     "post_pretraining": TRAINING_CODE,
     "evaluation": EVALUATED_BY,
     "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
-    "slot_ablation": ("artifact/slot_ablation.py",),
-    "summary": ("artifact/summary.py", "tclap/evaluation"),
+    "slot_ablation": (
+        "artifact/slot_ablation.py",
+        "artifact/parsers.py",
+        "tclap/slots/reader.safetensors",
+    ),  # fmt: skip
+    "summary": ("artifact/summary.py", "artifact/slot_ablation.py", "tclap/evaluation"),
     "tables_and_numbers": ("paper", "figures"),
     "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
     "your_recordings": SEARCHED_BY,

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors import safe_open
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.contingency_tables import mcnemar
 
 from artifact import made, provenance
 from artifact.experiment import Experiment
+from artifact.slot_ablation import POOLED, SLOT_ABLATION, error_sources
 from tclap import files
 from tclap.data.clips import STAGES, for_stage
 from tclap.evaluation import statistics
-from tclap.evaluation.controls import group_of
+from tclap.evaluation.controls import group_of, pooled
 from tclap.evaluation.retrieval import measures
 from tclap.evaluation.tasks import PROMPT_PREFIX, TASKS
 from tclap.models.weights import read_checkpoint
@@ -29,7 +30,6 @@ from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
 NOT_TRAINED = (POLICY_SEPARATOR, "-slots")  # models that are others in other windows, or with slots
-SLOT_ABLATION = "slots-ablation.parquet"
 PRODUCTS = (
     "summary.json", "provenance.json", "results.parquet", "retrieval.parquet", "history.parquet",
     "similarity.parquet", "example.npz", "example.json",
@@ -41,7 +41,10 @@ COMPARISONS = (
     (BASE, "t-clap-slots"), (CONTROL, "clap-slots"), (CONTROL, "t-clap-slots"),
     ("clap-slots", "t-clap-slots"),
     ("t-clap-distinct", "t-clap-alpha-same-0"), ("t-clap-distinct", "t-clap-alpha-cross-0"),
-    ("t-clap", "t-clap-no-replay"), ("t-clap", "t-clap-no-overlap"), ("t-clap", "t-clap-no-time"),
+    ("t-clap", "t-clap-no-replay"), ("t-clap", "t-clap-no-overlap"), ("t-clap", "t-clap-no-inversion"),
+    ("t-clap", "t-clap-no-temporal-negatives"), ("clap-ordered", "t-clap"), ("clap-ordered", "clap-slots"),
+    ("t-clap-text-none", "t-clap-no-inversion-text-none"), ("t-clap", "t-clap-text-none"),
+    ("t-clap", "t-clap-text-warm-up"), ("t-clap-text-warm-up", "t-clap-no-inversion-text-warm-up"),
 )  # fmt: skip
 
 
@@ -64,7 +67,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     inputs = {
         "config": config.model_dump(),
         "gathered": [files.sha256_file(path) for path in gathered],
-        "code": provenance.hash_code("artifact/summary.py", "tclap/evaluation"),
+        "code": provenance.hash_code("artifact/summary.py", "artifact/slot_ablation.py", "tclap/evaluation"),
     }
     if made.is_current(stamp, files.hash_json(inputs)):
         log_reused("the summary over all seeds")
@@ -86,7 +89,8 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     if config.rotate:
         summary["rotations"] = rotations(tables["results"])
     if config.slots and config.slots.ablation:
-        summary["slot_ablation"] = slot_ablation(run.table(f"{first}/{SLOT_ABLATION}"))
+        rows = run.table(f"{first}/{SLOT_ABLATION}")
+        summary |= {"slot_ablation": slot_ablation(rows), "slot_errors": error_sources(rows)}
     model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
@@ -136,6 +140,8 @@ def slot_ablation(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """What slots rest on: ``group``, ``change`` and the ``tasks``' accuracies, n, chance and intervals."""
     found = []
     for (group, change), part in rows.groupby(["group", "change"], sort=False):
+        wordings = part.groupby(part["task"].map(POOLED))  # of which the other tasks have none
+        part = pd.concat([part[~part["task"].isin(POOLED)], *(pooled(of, task) for task, of in wordings)])
         scores = statistics.summarise(part.assign(model="slots")).to_dict("records")
         found.append(
             {"group": group, "change": change, "tasks": {row["task"]: _score(row) for row in scores}}
@@ -175,6 +181,7 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
         score = _score(row) | {"tied": float(tied[row["model"], row["task"]])}
         numbers.setdefault(row["model"], {})[row["task"]] = score
     summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}, "controls": {}}
+    retrieval = _retrieval(queries)
     for model, tasks in numbers.items():
         name, _, policy = model.partition(POLICY_SEPARATOR)
         if policy:
@@ -187,7 +194,7 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
             summary["models"][name] = {
                 "zste": {task: tasks.get(task) for task in TASKS},
                 "prompts": {t.removeprefix(PROMPT_PREFIX).format("{label}"): s for t, s in prompts.items()},
-                "retrieval": _retrieval(queries[queries["model"] == name]),
+                "retrieval": retrieval.get(name, {}),
             }
             for task, score in tasks.items():
                 if group := group_of(task):
@@ -201,67 +208,65 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
     return summary
 
 
-def _retrieval(queries: pd.DataFrame) -> dict[str, Any]:
-    """R@k, mAP and median rank by gallery and direction: the mean over seeds, chance, an interval."""
-    out: dict[str, Any] = {}
+def _retrieval(queries: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By model, gallery and direction: R@k, mAP and median rank over seeds, with chance and intervals."""
+    out: dict[str, Any] = {model: {} for model in queries["model"].unique()}
     for (gallery, direction), group in queries.groupby(["gallery", "direction"], sort=False):
-        one_seed = group.drop_duplicates("query")
+        models, one_seed = list(group["model"].unique()), group.drop_duplicates("query")
         # A text query comes from no clip: it is its own source.
         own = one_seed["source_a"].isna().all()
         sources = (one_seed["query"] if own else one_seed[["source_a", "source_b"]]).to_numpy(dtype=object)
-        values: dict[str, Any] = {"ci95": {}, "chance": {}}
+        medians = group.groupby("model")["rank"].median()
+        values = {
+            model: {"ci95": {}, "chance": {}, "median_rank": float(medians[model]), "n": len(one_seed)}
+            for model in models
+        }
         for name, (score, chances) in measures(group).items():
-            by_query = group.assign(score=score).pivot(index="query", columns="seed", values="score")
-            means = by_query.mean(axis=1).loc[one_seed["query"]].to_numpy()
-            low, high = statistics.bootstrap_interval(means, sources)
-            values[name] = 100 * float(by_query.to_numpy().mean())
-            values["ci95"][name] = [100 * low, 100 * high]
-            values["chance"][name] = 100 * float(np.mean(chances[one_seed.index]))
-        values |= {"median_rank": float(group["rank"].median()), "n": len(one_seed)}
-        out.setdefault(gallery, {})[direction] = values
+            by_query = group.assign(score=score).pivot(
+                index="query", columns=["model", "seed"], values="score"
+            )
+            means = [by_query[model].mean(axis=1).loc[one_seed["query"]] for model in models]
+            chance = 100 * float(np.mean(chances[one_seed.index]))
+            ends = statistics.bootstrap_interval(np.stack(means, axis=1), sources)
+            for model, low, high in zip(models, *ends, strict=True):
+                values[model][name] = 100 * float(by_query[model].to_numpy().mean())
+                values[model]["ci95"][name] = [100 * low, 100 * high]
+                values[model]["chance"][name] = chance
+        for model in models:
+            out[model].setdefault(gallery, {})[direction] = values[model]
     return out
 
 
 def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """Item-by-item comparisons of two models; ``holm_p`` is adjusted for the tasks of the two."""
-    rows = []
-    for pair in COMPARISONS:
-        both = results[results["model"].isin(pair)]
-        if both["model"].nunique() < 2:
-            continue
-        asked = [(task, both[both["task"] == task]) for task in TASKS]
-        found = [{"task": task} | _comparison(part, *pair) for task, part in asked if len(part)]
-        adjusted = multipletests([row["mcnemar_p"] for row in found], method="holm")[1] if found else ()
-        rows += [row | {"holm_p": float(p)} for row, p in zip(found, adjusted, strict=True)]
-    return rows
+    """Comparisons of two models by task; ``holm_p`` is ``p`` adjusted for the tasks of the two.
 
-
-def _comparison(rows: pd.DataFrame, first: str, second: str) -> dict[str, Any]:
-    """One task's ``difference`` with its interval; ``mcnemar_p``, the largest of the seeds; ``detectable``.
-
-    The last is the smallest difference that so many items, of which so many are right for one model alone (in
-    the first seed), show with a power of 80 %, None where there is none.
+    All but ``mcnemar_p``, the largest of the seeds' own, are of ``statistics.compare``.
     """
-    scores = rows.assign(correct=rows["correct"].astype(float)).pivot(
-        index=["item", "source_a"], columns=["model", "seed"], values="correct"
-    )
-    sources = rows.drop_duplicates("item").set_index("item")[["source_a", "source_b"]]
-    sources = sources.loc[scores.index.get_level_values("item")].to_numpy(dtype=object)
-    one, other = (scores[model].to_numpy() for model in (first, second))
-    difference, low, high = statistics.paired_difference(one.mean(axis=1), other.mean(axis=1), sources)
-    return {
-        "models": [first, second],
-        "mcnemar_p": max(statistics.mcnemar_exact(a, b) for a, b in zip(one.T, other.T, strict=True)),
-        "difference": 100 * difference,
-        "ci95": [100 * low, 100 * high],
-        "detectable": _detectable(other[:, 0] - one[:, 0], sources),
-    }
-
-
-def _detectable(difference: np.ndarray, sources: np.ndarray) -> float | None:
-    if not difference.any():
-        return None
-    effect = statistics.design_effect(difference, sources) if np.ptp(difference) else 1.0
-    discordance, effect = float(np.mean(difference != 0)), min(effect, len(difference))
-    found = statistics.detectable_difference(len(difference), discordance, design_effect=effect)
-    return None if np.isnan(found) else 100 * found
+    wanted = results["model"].isin({name for pair in COMPARISONS for name in pair})
+    rows = results[wanted & results["task"].isin(TASKS)]
+    scores = {(s.task, s.model): s for s in statistics.scores_by_seed(rows)} if len(rows) else {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {pair: [] for pair in COMPARISONS}
+    for task in TASKS:
+        pairs = [pair for pair in COMPARISONS if all((task, model) in scores for model in pair)]
+        if pairs:
+            sides = [np.stack([scores[task, pair[n]].values for pair in pairs], axis=1) for n in (0, 1)]
+            compared = statistics.compare(*sides, scores[task, pairs[0][0]].sources)
+            for n, pair in enumerate(pairs):
+                by_seed = zip(*(side[:, n].T > 0 for side in sides), strict=True)
+                tables = [[[0, np.sum(a & ~b)], [np.sum(b & ~a), 0]] for a, b in by_seed]
+                found[pair].append(
+                    {
+                        "models": list(pair),
+                        "task": task,
+                        "difference": 100 * float(compared.difference[n]),
+                        "ci95": [100 * float(end[n]) for end in compared.ci95],
+                        "ci90": [100 * float(end[n]) for end in compared.ci90],
+                        "p": float(compared.p[n]),
+                        "equivalent": bool(compared.equivalent[n]),
+                        "mcnemar_p": max(float(mcnemar(table, exact=True).pvalue) for table in tables),
+                    }
+                )
+    for entries in found.values():
+        for entry, p in zip(entries, statistics.holm([entry["p"] for entry in entries]), strict=True):
+            entry["holm_p"] = float(p)
+    return [entry for entries in found.values() for entry in entries]

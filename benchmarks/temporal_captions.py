@@ -6,8 +6,8 @@ rules at its head. The captions themselves come from the official csv files. The
 were calibrated with the ``first`` (AudioCaps' test, Clotho's evaluation part). Of the ``second`` (AudioCaps'
 validation, Clotho's development part) no text was read and no clip's caption is learned from; but its
 measures were seen while settings were chosen. Beside the given readers
-(none: the package's) stands a parser of regular expressions (:func:`by_rules`). ``--seeds 0 1 2`` trains
-readers (ten minutes each), measures each and prints their mean and least; ``--held-out`` those of the
+(none: the package's) stands a parser of regular expressions (:mod:`artifact.parsers`). ``--seeds 0 1 2``
+trains readers (ten minutes each), measures each and prints their mean and least; ``--held-out`` those of the
 experiment, with the wordings that they never saw; ``--families`` leaves a fifth of the families of wordings
 out of each and asks for these. "Timed" is any relation but ``plain``:
 
@@ -28,7 +28,6 @@ measure           fraction
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import permutations
@@ -38,6 +37,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
+from artifact.parsers import RegexParser
 from tclap.data.captions import UNSEEN_ORDERED
 from tclap.data.clips import listing
 from tclap.data.datasets import audiocaps, clotho
@@ -187,32 +187,6 @@ def table(found: pd.DataFrame) -> str:
     return shown.rename_axis(index=None, columns="%").to_string()
 
 
-# First match wins; the groups are the events in the order of naming.
-RULES = (
-    ("backward", r"(?:before|prior to)\b(.+?),(.+)"),
-    ("forward", r"(?:after|following|once)\b(.+?),(.+)"),
-    ("together", r"(?:while|as|during)\b(.+?),(.+)"),
-    ("forward", r"(.+?)\b(?:followed by|before|(?:and )?then|until|prior to|and later|and afterwards)\b(.+)"),
-    ("backward", r"(.+?)\b(?:after|following|preceded by)\b(.+)"),
-    ("together", r"(.+?)\b(?:while|as|during|amid|over)\b(.+)"),
-    ("together", r"(.+?)\b(?:with|and)\b(.+?) in the background.*"),
-)
-
-
-def by_rules(captions: Sequence[str]) -> list[Reading]:
-    """What regular expressions read: the baseline that a trained reader has to beat."""
-    return [_by_rules(caption.strip(" .").lower()) for caption in captions]
-
-
-def _by_rules(caption: str) -> Reading:
-    for relation, rule in RULES:
-        if found := re.fullmatch(rule, caption):
-            events = tuple(part.strip(" ,") for part in found.groups())
-            steps = (0, 0) if relation == "together" else (0, 1)
-            return Reading(relation, events[::-1] if relation == "backward" else events, steps)
-    return Reading("plain")
-
-
 def family_accuracy(reader: Reader, captions: Captions, families: Sequence[str], seed: int = 0) -> pd.Series:
     """The fraction of made-up captions that are read rightly, relation and events, by family of wordings."""
     generator, found = np.random.default_rng([seed, FAMILIES]), {}
@@ -289,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     rows = {}
-    for name, read in ({"regular expressions": by_rules} | readers).items():
+    for name, read in ({"regular expressions": RegexParser().read} | readers).items():
         for sample, asked in items.items():
             sys.stdout.write(f"{name}, {sample} sample\n{table(measures(detect(read, asked)))}\n")
         sys.stdout.write(f"unseen wordings: {100 * wording_accuracy(read).mean():.1f} %\n\n")

@@ -71,10 +71,9 @@ def shared(summary: dict, task: str, key: str, group: str = "zste") -> float | N
 
 
 def comparison(summary: dict, one: str, other: str, task: str) -> dict | None:
-    """How two models compare on a task, ``{models, difference, ci95, mcnemar_p, holm_p, …}``, or None.
+    """How two models compare on a task, ``{models, difference, ci95, holm_p, equivalent, …}``, or None.
 
     The difference is that of the second of ``models`` minus the first, in percentage points.
     """
     entries = (e for e in summary.get("comparisons") or [] if e["task"] == task)
-    found = next((e for e in entries if set(e["models"]) == {one, other}), None)
-    return found and {"holm_p": found["mcnemar_p"]} | found
+    return next((e for e in entries if set(e["models"]) == {one, other}), None)

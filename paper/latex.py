@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from functools import wraps
 
 DASH = "--"
@@ -30,9 +31,13 @@ def _or_dash(show: Callable[..., str]) -> Callable[..., str]:
 
 
 @_or_dash
-def number(value: float, digits: int = 1) -> str:
-    """``value`` with fixed decimals."""
-    return f"{value:.{digits}f}"
+def number(value: float, digits: int = 1, sign: str = "") -> str:
+    """``value`` with fixed decimals, halves away from zero; the ``sign`` "+" shows that of gains too.
+
+    A half is one in decimals: nine of them leave out what arithmetic in binary adds. Zero is never negative.
+    """
+    rounded = Decimal(f"{value:.9f}").quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{rounded + 0:{sign}f}"
 
 
 @_or_dash
@@ -49,14 +54,14 @@ def chance(value: float) -> str:
 
 @_or_dash
 def signed(value: float) -> str:
-    """A difference with its sign, in mathematics so that minus is a minus; zero is never negative."""
-    return rf"\ensuremath{{{round(value, 1) + 0.0:+.1f}}}"
+    """A difference with its sign, in mathematics so that minus is a minus."""
+    return rf"\ensuremath{{{number(value, 1, '+')}}}"
 
 
 @_or_dash
 def p_value(value: float) -> str:
     """``p = 0.012``, never smaller than ``p < 0.001``."""
-    return r"\ensuremath{p < 0.001}" if value < 0.001 else rf"\ensuremath{{p = {value:.3f}}}"
+    return r"\ensuremath{p < 0.001}" if value < 0.001 else rf"\ensuremath{{p = {number(value, 3)}}}"
 
 
 @_or_dash

@@ -1,10 +1,11 @@
 r"""The numbers of the paper's text, which names each by a key: ``\res{t-clap/2way_before}``.
 
 A key is a path in :func:`tree`: of a model a task, a control ("group: condition") or a gallery, direction
-and measure; of ``slots`` a change ("group: change") and a task; of ``readouts``, ``windows``, ``config`` and
-the like what the summary has there. A score may end with ``ci95``. Percent signs are left out.
-``MODEL over MODEL/TASK/clause`` (``verdict``, ``detectable``) and ``MODEL over MODEL/better`` (``worse``) are
-words about a comparison. What a run did not measure is a dash, so that the text compiles for any run.
+and measure; of ``slots`` a change ("group: change") and a task; of ``errors`` a task of slots and a count; of
+``readouts``, ``windows``, ``config`` and the like what the summary has there. A score may end with ``ci95``.
+Percent signs are left out.
+``MODEL over MODEL/TASK/clause`` (``verdict``) and ``MODEL over MODEL/better`` (``worse``) are words about a
+comparison, true of any outcome. What a run did not measure is a dash, so that the text compiles for any run.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def tree(summary: dict) -> dict[str, Any]:
         "readouts": summary.get("readouts"),
         "windows": summary.get("windows"),
         "slots": {": ".join(filter(None, (row["group"], row["change"]))): row["tasks"] for row in rows},
+        "errors": {row["task"]: row for row in summary.get("slot_errors") or []},
         **{name: _of_model(summary, name) for name in summary["models"]},
     }
 
@@ -105,20 +107,25 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
         names = {"2way_before": "two-way before", "2way_after": "two-way after", "overlap": "overlap"}
         return latex.enumeration([names.get(t, f"task {latex.escape(TASKS[t].short)}") for t in won], "none")
     task, what = path
-    if model not in MODELS or task not in TASKS or what not in ("verdict", "clause", "detectable"):
+    if model not in MODELS or task not in TASKS or what not in ("verdict", "clause"):
         raise KeyError(task)
     found = comparison(summary, over, model, task)
     if found and found["models"] != [over, model]:
         raise KeyError(f"{model} over {over}")  # its difference has the other sign
-    if what == "detectable":
-        return latex.number(dig(found, what))
-    verdicts = {model: "significantly above", over: "significantly below"}
-    verdict = verdicts.get(better(summary, task, over, model), "not significantly different from")
-    if what == "verdict" or not found:
-        return verdict if found else "not compared with" + f" {LABELS['called'][over]}" * (what == "clause")
-    gain, ends = latex.signed(found["difference"]), latex.interval(found["ci95"], latex.signed)
-    detail = rf"(difference {gain} points, 95\,\% interval {ends}, {latex.p_value(found['holm_p'])})"
-    return f"{verdict} {LABELS['called'][over]} {detail}"
+    winner, equivalent = better(summary, task, over, model), bool(found and found["equivalent"])
+    by = "significantly by less than 2 points" if equivalent else "significantly"
+    same = "equivalent to" if equivalent else "neither significantly different from nor equivalent to"
+    verdict = {model: f"{by} above", over: f"{by} below"}.get(winner, same) if found else "not compared with"
+    if what == "verdict":
+        return verdict
+    words = f"{verdict} {LABELS['called'][over]}"
+    if not found:
+        return words
+    level = 90 if verdict == "equivalent to" else 95
+    gain, ends = latex.signed(found["difference"]), latex.interval(found[f"ci{level}"], latex.signed)
+    return (
+        rf"{words} (difference {gain} points, {level}\,\% interval {ends}, {latex.p_value(found['holm_p'])})"
+    )
 
 
 def lookup(summary: dict, key: str) -> str:

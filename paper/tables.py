@@ -1,8 +1,8 @@
 """The paper's tables as LaTeX, and the table of results as text for a terminal or a notebook.
 
 Accuracies are percentages with their 95 % interval. Bold marks the best of the compared models and those
-that do not differ from it significantly (McNemar, Holm-adjusted), only where another one does; what is not
-tested has no bold. The draft's numbers stand in columns or rows of their own, as printed and under its name.
+that do not differ from it significantly (Holm-adjusted p), only where another one does; what is not tested
+has no bold. The draft's numbers stand in columns or rows of their own, as printed and under its name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def better(summary: dict, task: str, first: str, second: str) -> str | None:
     """The model of the two that is significantly the more accurate on a task, or None."""
     entry = comparison(summary, first, second, task)
     left, right = (dig(score(summary, model, task), "accuracy") for model in (first, second))
-    if not entry or entry["holm_p"] is None or entry["holm_p"] >= LEVEL or left is None or left == right:
+    if not entry or entry["holm_p"] >= LEVEL or left is None or left == right:
         return None
     return second if right > left else first
 
@@ -65,7 +65,7 @@ def best(summary: dict, task: str, models: Sequence[str]) -> set[str]:
 
 def with_interval(entry: dict | None, bold: bool = False) -> str:
     """A score as "98.8 [97.1, 99.7]", in percent; text has no bold."""
-    return "{:.1f} [{:.1f}, {:.1f}]".format(entry["accuracy"], *entry["ci95"]) if entry else latex.DASH
+    return f"{latex.number(entry['accuracy'])} {latex.interval(entry['ci95'])}" if entry else latex.DASH
 
 
 def results(

@@ -77,6 +77,7 @@ def slot_ablation() -> list[dict]:
     changes = {
         "as it is": [""], "parts": ["35 % alone", "50 % alone"], "slots": ["three"], "whole": ["a third"],
         "source": ["trunk"],
+        "reader": ["shipped", "regular expressions", "oracle", "oracle, halves", "oracle, halves, whole"],
         "base": ["clap-no-sequences", "clap-single-sounds", "clap-attention", "clap-attention, trunk"],
     }  # fmt: skip
     rows = [(group, change) for group, names in changes.items() for change in names]
@@ -87,9 +88,11 @@ def slot_ablation() -> list[dict]:
 def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
     """A summary of ``models`` where T-CLAP beats CLAP significantly on all tasks but 1 and 2b."""
     comparisons = [
-        {"models": [first, "t-clap"], "task": task, "mcnemar_p": 0.4 if task in ("1", "2b") else 1e-6,
+        {"models": [first, "t-clap"], "task": task, "equivalent": task == "1",
          "difference": round(right - left, 4),
-         "ci95": [round(right - left - 2, 4), round(right - left + 2, 4)]}
+         **{key: 0.4 if task in ("1", "2b") else 1e-6 for key in ("p", "holm_p", "mcnemar_p")},
+         **{key: [round(right - left - half, 4), round(right - left + half, 4)]
+            for key, half in (("ci95", 2), ("ci90", 1))}}
         for first in ("clap", "clap-continued") if {first, "t-clap"} <= set(models)
         for task, left, right in zip(CHANCE, ACCURACY[first], ACCURACY["t-clap"], strict=True)
     ]  # fmt: skip
@@ -116,6 +119,10 @@ def summary(models: tuple[str, ...] = tuple(ACCURACY)) -> dict:
         },
         "controls": controls(models),
         "slot_ablation": slot_ablation(),
+        "slot_errors": [
+            {"task": task, "n": 400, "wrong": 9 + n, "reading": 4, "order": 3, "recognition": 2 + n}
+            for n, task in enumerate(("2way_before", "2way_after", "3", "4", "wording: unseen"))
+        ],
         "windows": {
             policy: {m: {t: entry(a, CHANCE[t]) for t, a in zip(("2way_before", "3", "4"), row, strict=True)}
                      for m, row in by_model.items()}

@@ -18,6 +18,7 @@ from figures import controls, read, registry
 from figures.scores import TASKS
 from figures.style import MODELS
 from paper import numbers, tables
+from paper.latex import number
 from paper.tables import with_interval
 from tclap.evaluation.statistics import summarise
 from tclap.training.variants import Variant, variant
@@ -25,17 +26,18 @@ from tclap.training.variants import Variant, variant
 
 def signed(value: float, digits: int = 1) -> str:
     """A number with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return number(value, digits, "+").replace("-", "\N{MINUS SIGN}")
 
 
 def comparisons(summary: dict, first: str, second: str) -> pd.DataFrame:
-    """The second model over the first, task by task: difference in points with its interval, and both p."""
+    """The second model over the first, task by task: difference in points, interval, p, equivalence."""
     rows = {
         f"{entry['task']} ({TASKS[entry['task']].asks})": {
             "difference": signed(entry["difference"]),
             "95 % interval": "[{}, {}]".format(*(signed(end) for end in entry["ci95"])),
-            "McNemar's p": f"{entry['mcnemar_p']:.2g}",
+            "p": f"{entry['p']:.2g}",
             "Holm's p": f"{entry['holm_p']:.2g}",
+            "within 2 points": "yes" if entry["equivalent"] else "not shown",
         }
         for entry in summary["comparisons"]
         if entry["models"] == [first, second]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ def evaluate(
 
     Returns:
         One tidy row per item, with the columns of :func:`tclap.evaluation.tasks.score_items`, ``model``
-        and ``seed``. With ``retrieval``, whose rows lack some, ``correct`` is a number, since an average
-        precision lies between 0 and 1.
+        and ``seed``; retrieval's rows lack some. ``correct`` is a number from 0 to 1: a mean over wordings
+        or an average precision lies between.
 
     Raises:
         ValueError: on an unknown suite, numbers below 1, when the test clips make no pair of different
@@ -108,8 +109,8 @@ def evaluate(
         parts.append(hit_rows(retrieval_rows(embeddings, test, manifest)))
     rows = pd.concat(parts, ignore_index=True).infer_objects()  # pandas 3: strings, whatever the suites
     rows = rows.reindex(columns=ROW_COLUMNS).assign(model=name, seed=seed)
-    # Retrieval's rows have neither ties nor margins, and average precisions are no booleans.
-    return rows.astype({"correct": float, "tied": "boolean"}) if "retrieval" in suites else rows
+    # Retrieval's rows have neither ties nor margins.
+    return rows.astype({"tied": "boolean"}) if "retrieval" in suites else rows
 
 
 def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:
@@ -134,12 +135,17 @@ def report(rows: pd.DataFrame, *, random_weights: bool = False) -> str:
     ties = 100 * rows.astype({"tied": float}).groupby(["model", "task"])["tied"].mean()
     ties = ties.loc[list(zip(table["model"], table["task"], strict=True))].to_numpy()
     cells = {
-        "accuracy": table["accuracy"].map("{:.1f}".format),
-        "95 % interval": table["low"].map("{:.1f}-".format) + table["high"].map("{:.1f}".format),
-        "chance": table["chance"].map("{:.1f}".format),
-        "ties": ["" if np.isnan(share) else f"{share:.1f}" for share in ties],
+        "accuracy": table["accuracy"].map(_shown),
+        "95 % interval": table["low"].map(_shown) + "-" + table["high"].map(_shown),
+        "chance": table["chance"].map(_shown),
+        "ties": ["" if np.isnan(share) else _shown(share) for share in ties],
         "n": table["n"],
     }
     shown = pd.DataFrame(cells).set_index(table["model"] + "  " + table["task"])
     shown = shown.rename_axis(index=None, columns="model  task").to_string()
     return f"{RANDOM_WEIGHTS}\n{shown}\n" if random_weights else f"{shown}\n"
+
+
+def _shown(percent: float) -> str:
+    """One decimal, halves up, as ``paper.latex.number`` rounds."""
+    return str(Decimal(f"{percent:.9f}").quantize(Decimal("0.1"), ROUND_HALF_UP))

@@ -5,7 +5,7 @@ Every control is a task named ``<group>: <condition>``. Unless stated otherwise,
 
 ==============  ===========================================================================
 ``wording``     other words for the same order, seen in training or not (bare, as trained);
-                ``seen`` and ``unseen`` hold the rows of all such wordings
+                ``seen`` and ``unseen`` have the mean over all such wordings of each composite
 ``words``       captions whose words are shuffled (each candidate by itself), whose relation is
                 swapped (*before* becomes *after*: a model that reads it is wrong), or that are
                 stripped of all but the names in their order
@@ -195,8 +195,19 @@ def control_rows(embeddings: Embeddings, items: pd.DataFrame, pairs: pd.DataFram
     parts = [rows, baseline_rows(embeddings, pairs)]
     for name, wordings in (("seen", SEEN_WORDINGS), ("unseen", UNSEEN_ORDERED)):
         of_kind = rows[rows["task"].isin([f"wording: {w}" for w in wordings])]
-        parts.append(of_kind.assign(task=f"wording: {name}", item=of_kind["item"] + " " + of_kind["task"]))
+        parts.append(pooled(of_kind, f"wording: {name}"))
     return pd.concat(parts, ignore_index=True)
+
+
+def pooled(rows: pd.DataFrame, task: str) -> pd.DataFrame:
+    """One model's rows of several tasks that ask the same in other words, as one row per item of ``task``.
+
+    ``correct`` and ``margin`` are means over the wordings, ``tied`` says whether any is; ``answer`` and
+    ``prediction`` list those of all, in the order of the rows.
+    """
+    how = {"correct": "mean", "margin": "mean", "tied": "any", "answer": " | ".join, "prediction": " | ".join}
+    by = {column: how.get(column, "first") for column in rows.columns if column != "item"}
+    return rows.groupby("item", sort=False).agg(by).reset_index().assign(task=task)[rows.columns]
 
 
 def baseline_rows(embeddings: Embeddings, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from math import comb
 from typing import NamedTuple
 
@@ -200,11 +201,13 @@ def measures(queries: pd.DataFrame) -> dict[str, tuple[pd.Series, pd.Series]]:
     return recalls | {f"mAP@{DEPTH}": (queries["average_precision"], expected(chance_precision))}
 
 
+@cache
 def chance(gallery: int, relevant: int, k: int) -> float:
     """Probability that k items drawn at random from a gallery hold one of the ``relevant``."""
     return 1 - comb(int(gallery - relevant), k) / comb(int(gallery), k) if k < gallery else 1.0
 
 
+@cache
 def chance_precision(gallery: int, relevant: int, depth: int = DEPTH) -> float:
     """Expected average precision at ``depth`` of a random order.
 

@@ -7,16 +7,13 @@ source is the same source in whichever position of a composite it stands.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.sparse import csr_matrix
-from scipy.stats import binom, binomtest
+from scipy.stats import t as student
 
 NEEDED = ("model", "seed", "task", "item", "source_a", "correct", "chance")
 CHUNK = 2_000_000  # numbers held at a time while resampling
@@ -29,7 +26,7 @@ def bootstrap_interval(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> tuple[float, float]:
+) -> tuple[Any, Any]:
     """Percentile bootstrap interval of the mean of ``scores``, resampling source clips.
 
     An item weighs the product of the resampled counts of its distinct sources (Owen 2007, "The pigeonhole
@@ -38,64 +35,84 @@ def bootstrap_interval(
     at most sqrt(3) times too wide (``benchmarks/interval_coverage.py``). Resamples in which no item keeps a
     weight are ignored.
 
+    Where all scores are equal, as at 100 %, so are all resamples. The interval is then Clopper and Pearson's
+    (1934, Biometrika 26(4)) for the rate of other scores, none of which occurred in the items that share no
+    source with one another and so are independent: with two sources per item, at most half as many as there
+    are sources. It may be wider than where a few scores differ, which the bootstrap takes at their word.
+
     Args:
-        scores: ``[n]`` floats, 0/1 or averages over seeds.
-        sources: ``[n]`` or ``[n, k]`` ids of each item's source clips; None or NaN where it has fewer.
+        scores: ``[n]`` between 0 and 1, answers or averages over seeds; ``[n, k]`` for k means at once.
+        sources: ``[n]`` or ``[n, m]`` ids of each item's source clips; None or NaN where it has fewer.
         level, resamples, seed: of the interval.
 
     Returns:
-        Both ends, in the unit of the scores.
+        Both ends, in the unit of the scores; two arrays ``[k]`` for k means.
 
     Raises:
-        ValueError: on wrong shapes, scores that are not finite, an item without a source, or one source.
+        ValueError: on wrong shapes, scores out of range, an item without a source, or one source.
     """
     scores, codes, n_sources = _checked(scores, sources)
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level={level}, resamples={resamples}; expected 0 < level < 1 and resamples >= 1")
-    means = []
-    for counts in _counts(n_sources, resamples, seed, max(1, CHUNK // max(len(scores), n_sources))):
+    if scores.min() < 0 or scores.max() > 1:
+        raise ValueError(f"scores lie between {scores.min()} and {scores.max()}; expected 0 to 1")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level}; expected 0 < level < 1")
+    means = _resampled_means(scores, codes, n_sources, resamples, seed)
+    # A weighted mean may leave the range of the scores by a rounding error.
+    means = np.clip(means, scores.min(axis=0), scores.max(axis=0))
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    others, equal = _rate_of_others(_disjoint_items(codes), level), scores[0]
+    around = np.stack([equal * (1 - others), equal + others * (1 - equal)])
+    low, high = np.where(np.ptp(scores, axis=0) == 0, around, ends)
+    return low, high
+
+
+def _resampled_means(
+    scores: np.ndarray, codes: np.ndarray, n_sources: int, resamples: int, seed: int
+) -> np.ndarray:
+    """Weighted means of ``scores`` ``[n, ...]`` in every resample of the sources that leaves an item."""
+    if resamples < 1:
+        raise ValueError(f"resamples={resamples}; expected at least 1")
+    rng, equal, means = np.random.default_rng(seed), np.full(n_sources, 1 / n_sources), []
+    chunk = max(1, CHUNK // max(len(scores), n_sources))
+    for start in range(0, resamples, chunk):
+        counts = rng.multinomial(n_sources, equal, size=min(chunk, resamples - start))
         # The code -1 of an absent source reads this last column: a factor of one.
         counts = np.concatenate([counts.astype(np.float64), np.ones((len(counts), 1))], axis=1)
         weights = counts[:, codes[:, 0]]
         for column in codes.T[1:]:
             weights *= counts[:, column]
         total = weights.sum(axis=1)
-        means.append((weights @ scores)[total > 0] / total[total > 0])
+        means.append(((weights @ scores)[total > 0].T / total[total > 0]).T)
     means = np.concatenate(means)
     if not len(means):
         raise ValueError(f"all {resamples} resamples left every item without a source; use more resamples")
-    # A weighted mean may leave the range of the scores by a rounding error.
-    means = np.clip(means, scores.min(), scores.max())
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return means
 
 
-def _counts(n_sources: int, resamples: int, seed: int, chunk: int) -> Iterator[np.ndarray]:
-    """How often each source occurs in each resample, a chunk of resamples at a time."""
-    if n_sources * resamples <= CHUNK:
-        drawn = _drawn(n_sources, resamples, seed)
-        yield from (drawn[start : start + chunk] for start in range(0, resamples, chunk))
-        return
-    rng, equal = np.random.default_rng(seed), np.full(n_sources, 1 / n_sources)
-    for start in range(0, resamples, chunk):
-        yield rng.multinomial(n_sources, equal, size=min(chunk, resamples - start))
+def _disjoint_items(codes: np.ndarray) -> int:
+    """How many items there are of which no two share a source, by greedy choice, rarer sources first."""
+    uses, taken, count = np.append(np.bincount(codes[codes >= 0]), 0), set(), 0
+    for item in codes[np.argsort(uses[codes].sum(axis=1), kind="stable")].tolist():
+        own = set(item) - {-1}
+        if taken.isdisjoint(own):
+            taken |= own
+            count += 1
+    return count
 
 
-@lru_cache(maxsize=32)
-def _drawn(n_sources: int, resamples: int, seed: int) -> np.ndarray:
-    # All intervals of a table resample the same number of clips, and drawing takes most of their time.
-    equal = np.full(n_sources, 1 / n_sources)
-    return np.random.default_rng(seed).multinomial(n_sources, equal, size=resamples).astype(np.int32)
+def _rate_of_others(n: int, level: float) -> float:
+    """Clopper and Pearson's upper bound of the rate of what occurs in none of ``n`` independent items."""
+    return 1 - ((1 - level) / 2) ** (1 / n)
 
 
 def _checked(scores: ArrayLike, sources: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
-    """Scores ``[n]``, codes of the sources ``[n, k]`` (-1 where absent or repeated), number of sources."""
+    """Scores ``[n, ...]``, codes of the sources ``[n, m]`` (-1: absent or repeated), number of sources."""
     scores, table = np.asarray(scores, dtype=np.float64), np.asarray(sources, dtype=object)
     table = table[:, None] if table.ndim == 1 else table
-    if table.ndim != 2 or not table.size or scores.shape != table.shape[:1]:
-        raise ValueError(f"scores have shape {scores.shape}, sources {table.shape}; expected [n] and [n, k]")
+    if table.ndim != 2 or not table.size or scores.shape[:1] != table.shape[:1]:
+        raise ValueError(f"scores have shape {scores.shape}, sources {table.shape}; expected [n] and [n, m]")
     if not np.isfinite(scores).all():
-        raise ValueError(f"{np.sum(~np.isfinite(scores))} of {len(scores)} scores are not finite")
+        raise ValueError(f"{np.sum(~np.isfinite(scores))} of {scores.size} scores are not finite")
     flat, distinct = pd.factorize(table.ravel())
     codes = flat.reshape(table.shape)
     for position in range(1, codes.shape[1]):
@@ -106,89 +123,125 @@ def _checked(scores: ArrayLike, sources: ArrayLike) -> tuple[np.ndarray, np.ndar
     return scores, codes, len(distinct)
 
 
-def paired_difference(
-    a: ArrayLike, b: ArrayLike, sources: ArrayLike, **options: Any
-) -> tuple[float, float, float]:
-    """Mean of ``b - a`` over the same items ``[n]``, and the ends of its interval.
+class Comparison(NamedTuple):
+    """The mean of second minus first with its intervals, fractions; arrays ``[k]`` for k pairs of models.
 
-    Sources, options and errors as of :func:`bootstrap_interval`.
+    ``p`` is two-sided and below 0.05 where ``ci95`` excludes 0; ``equivalent`` says whether two one-sided
+    tests at 5 % show a difference of less than the margin.
     """
-    a, b = _paired(a, b)
-    return float(np.mean(b - a)), *bootstrap_interval(b - a, sources, **options)
+
+    difference: Any
+    ci95: tuple[Any, Any]
+    ci90: tuple[Any, Any]
+    p: Any
+    equivalent: Any
 
 
-def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided p-value of McNemar's exact test that two models are correct equally often.
+def compare(
+    first: ArrayLike,
+    second: ArrayLike,
+    sources: ArrayLike,
+    *,
+    margin: float = 0.02,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models on the same items, over clips and training seeds that could have been others.
 
-    It takes items as independent: where they share clips, read it beside :func:`paired_difference`.
+    The variance of the difference is that of its average over seeds, from the resampled clips of
+    :func:`bootstrap_interval`, plus the variance between the seeds' differences over their number: two-way
+    clustering (Cameron, Gelbach and Miller 2011, J. Bus. Econ. Stat. 29(2)) without the subtraction of what
+    is in both, so that it is conservative. Resampling a few seeds would understate theirs: of three by a
+    third, before the tails. Intervals and p are therefore Student's, with Satterthwaite's (1946, Biometrics
+    Bull. 2(6)) degrees of freedom: near two where three seeds differ widely, near the number of clips where
+    they agree (coverage: ``benchmarks/interval_coverage.py``). One seed has no variance to add, and the
+    comparison then holds for the two trained models alone.
+
+    Equivalence is by two one-sided tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15(6)): the 90 %
+    interval lies within the margin. It takes as many items without a shared source as would show it if no
+    answer differed, 149 for 0.02. Where all items differ alike, or none does, there is no variance to
+    estimate, and the bounds are those of :func:`bootstrap_interval` for equal scores.
 
     Args:
-        a, b: ``[n]`` booleans or 0/1 on the same items.
+        first, second: scores between 0 and 1, ``[n, seeds]``, or ``[n, k, seeds]`` for k pairs of models.
+        sources, resamples, seed: as in :func:`bootstrap_interval`.
+        margin: of equivalence, a fraction.
 
     Raises:
-        ValueError: on other lengths or values.
+        ValueError: on shapes that differ, and as :func:`bootstrap_interval`.
     """
-    a, b = _paired(a, b)
-    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
-        raise ValueError("McNemar's test takes one True or False (1 or 0) per item and model")
-    only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if first.shape != second.shape or first.ndim not in (2, 3):
+        raise ValueError(f"scores have shapes {first.shape} and {second.shape}; expected [n, seeds] twice")
+    differences, codes, n_sources = _checked(second - first, sources)
+    items, by_seed = differences.mean(axis=-1), differences.mean(axis=0)
+    mean, seeds = items.mean(axis=0), by_seed.shape[-1]
+    of_seeds = by_seed.var(axis=-1, ddof=1) / seeds if seeds > 1 else np.zeros(mean.shape)
+    of_clips = _resampled_means(items, codes, n_sources, resamples, seed).var(axis=0, ddof=1)
+    equal, independent = (np.ptp(items, axis=0) == 0) & (of_seeds == 0), _disjoint_items(codes)
+    # Where nothing varies, 1 stands for what is not used.
+    of_clips = np.where(equal, 1, of_clips)
+    error = np.sqrt(of_clips + of_seeds)
+    freedom = error**4 / (of_clips**2 / (n_sources - 1) + of_seeds**2 / max(seeds - 1, 1))
+
+    def interval(level: float) -> tuple[np.ndarray, np.ndarray]:
+        half, others = student.ppf((1 + level) / 2, freedom) * error, _rate_of_others(independent, level)
+        low = np.where(equal, mean - others * (1 + mean), mean - half)
+        high = np.where(equal, mean + others * (1 - mean), mean + half)
+        return np.maximum(low, -1), np.minimum(high, 1)
+
+    ci90, ci95 = interval(0.9), interval(0.95)
+    p = np.where(equal, 2 * (1 + np.abs(mean)) ** -independent, 2 * student.sf(np.abs(mean) / error, freedom))
+    equivalent = (ci90[0] >= -margin) & (ci90[1] <= margin) & (_rate_of_others(independent, 0.9) <= margin)
+    return Comparison(mean, ci95, ci90, np.minimum(p, 1), equivalent)
 
 
-def _paired(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"paired scores have shapes {a.shape} and {b.shape}; expected [n] twice")
-    return a, b
+def holm(p: ArrayLike) -> np.ndarray:
+    """p-values ``[m]`` of one family adjusted by Holm's procedure (1979, Scand. J. Stat. 6(2))."""
+    p = np.asarray(p, dtype=np.float64)
+    order, adjusted = np.argsort(p), np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
+    return adjusted
 
 
-def design_effect(scores: ArrayLike, sources: ArrayLike) -> float:
-    """The variance of the mean of ``scores`` over that of as many independent items.
+class Scores(NamedTuple):
+    """One model's scores in one task: ``[items, seeds]``, sorted by item and seed; sources ``[items, 2]``."""
 
-    Robust to items that share any source (Aronow, Samii and Assenova 2015, Polit. Anal. 23(4)). At least 1;
-    NaN where all scores are equal. Arguments and errors as of :func:`bootstrap_interval`.
-    """
-    scores, codes, n_sources = _checked(scores, sources)
-    if np.ptp(scores) == 0:
-        return nan
-    items, positions = np.nonzero(codes >= 0)
-    uses = csr_matrix((np.ones(len(items)), (items, codes[items, positions])), shape=(len(scores), n_sources))
-    shared = uses @ uses.T
-    shared.data[:] = 1
-    residuals = scores - scores.mean()
-    return max(1.0, float(residuals @ (shared @ residuals) / (residuals @ residuals)))
+    model: str
+    task: str
+    values: np.ndarray
+    sources: np.ndarray
+    chance: np.ndarray
 
 
-def detectable_difference(
-    n: int, discordance: float, *, power: float = 0.8, design_effect: float = 1.0
-) -> float:
-    """The smallest difference in accuracy that ``n`` items show with a given power, as a fraction.
-
-    To show it is p <= 0.05 by :func:`mcnemar_exact`, in the right direction; the power is exact and
-    unconditional (Duffy 1984, Biometrics 40(4)). NaN where no difference would show.
-
-    Args:
-        n: number of items.
-        discordance: fraction of the items on which one model alone is correct.
-        power: between 0.05 and 1.
-        design_effect: divides ``n`` for items that share clips.
-
-    Raises:
-        ValueError: on arguments out of range, and for less than one independent item.
-    """
-    if not 0.05 < power < 1 or not 0 < discordance <= 1:
-        raise ValueError(f"power={power}, discordance={discordance}; expected fractions above 0.05 and 0")
-    if not 1 <= design_effect <= n:
-        raise ValueError(f"n={n}, design_effect={design_effect}; expected n >= design_effect >= 1")
-    discordant = np.arange(int(n / design_effect) + 1)
-    probability = binom.pmf(discordant, discordant[-1], discordance)
-    # The most wins that do not show it: twice the tail above them is at most 0.05.
-    most = binom.isf((1 - 0.95) / 2, discordant, 0.5)
-
-    def shortfall(difference: float) -> float:
-        return power - probability @ binom.sf(most, discordant, (1 + difference / discordance) / 2)
-
-    return float(brentq(shortfall, 0, discordance)) if shortfall(discordance) <= 0 else nan
+def scores_by_seed(rows: pd.DataFrame) -> Iterator[Scores]:
+    """Tidy rows by model and task in order of first appearance; rows and errors as of :func:`summarise`."""
+    missing = [column for column in NEEDED if column not in rows.columns]
+    if missing or rows.empty:
+        raise ValueError(f"{len(rows)} item rows lack the column(s) {missing}; expected rows with {NEEDED}")
+    if "source_b" not in rows.columns:
+        rows = rows.assign(source_b=None)
+    sources = rows[["source_a", "source_b"]].to_numpy(dtype=object)
+    correct, chance = (
+        rows[column].to_numpy(dtype=np.float64, na_value=nan) for column in ("correct", "chance")
+    )
+    incomplete = rows[["seed", "item"]].isna().any(axis=1).to_numpy() | np.isnan(correct) | np.isnan(chance)
+    of = rows.groupby(["model", "task"], sort=False, dropna=False).ngroup().to_numpy()
+    seed, item = (pd.factorize(rows[column], sort=True)[0] for column in ("seed", "item"))
+    asked = np.column_stack([item, *(pd.factorize(column)[0] for column in sources.T)])
+    order = np.lexsort((item, seed, of))
+    for block in np.split(order, np.flatnonzero(np.diff(of[order])) + 1):
+        model, task = rows["model"].iat[block[0]], rows["task"].iat[block[0]]
+        name = f"model {model!r}, task {task!r}"
+        if incomplete[block].any():
+            raise ValueError(f"{name}: seed, item, correct or chance has a missing value")
+        if ((np.diff(seed[block]) == 0) & (np.diff(item[block]) == 0)).any():
+            raise ValueError(f"{name}: an item occurs more than once in a seed")
+        n_seeds = len(np.unique(seed[block]))
+        first = block[: len(block) // n_seeds]
+        if len(block) % n_seeds or (asked[block] != np.tile(asked[first], (n_seeds, 1))).any():
+            raise ValueError(f"{name}: the seeds differ in their items or in the items' source clips")
+        yield Scores(model, task, correct[block].reshape(n_seeds, -1).T, sources[first], chance[first])
 
 
 def summarise(rows: pd.DataFrame, **options: Any) -> pd.DataFrame:
@@ -207,43 +260,28 @@ def summarise(rows: pd.DataFrame, **options: Any) -> pd.DataFrame:
     Raises:
         ValueError: on missing columns, values or rows, and where seeds differ in their items.
     """
-    missing = [column for column in NEEDED if column not in rows.columns]
-    if missing or rows.empty:
-        raise ValueError(f"{len(rows)} item rows lack the column(s) {missing}; expected rows with {NEEDED}")
-    if "source_b" not in rows.columns:
-        rows = rows.assign(source_b=None)
-    summaries = []
-    for (model, task), group in rows.groupby(["model", "task"], sort=False, dropna=False):
-        by_seed = _by_seed(group, f"model {model!r}, task {task!r}")
-        items = group.drop_duplicates("item").set_index("item").loc[by_seed.index]
-        sources = items[["source_a", "source_b"]].to_numpy(dtype=object)
-        low, high = bootstrap_interval(by_seed.mean(axis=1), sources, **options)
-        per_seed = 100 * by_seed.mean(axis=0).to_numpy()
-        summaries.append(
-            {
-                "model": model,
-                "task": task,
-                "accuracy": float(per_seed.mean()),
-                "low": 100 * low,
-                "high": 100 * high,
-                "chance": 100 * float(group["chance"].mean()),
-                "n": len(by_seed),
-                "per_seed": per_seed.tolist(),
-                "spread": float(per_seed.std(ddof=1)) if len(per_seed) > 1 else nan,
-            }
-        )
+    summaries, alike = [], {}
+    for scores in scores_by_seed(rows):
+        per_seed = 100 * scores.values.mean(axis=0)
+        summary = {
+            "model": scores.model,
+            "task": scores.task,
+            "accuracy": float(per_seed.mean()),
+            "low": nan,
+            "high": nan,
+            "chance": 100 * float(scores.chance.mean()),
+            "n": len(scores.values),
+            "per_seed": per_seed.tolist(),
+            "spread": float(per_seed.std(ddof=1)) if len(per_seed) > 1 else nan,
+        }
+        summaries.append(summary)
+        # Items of the same sources in the same order have the same resamples.
+        same = alike.setdefault(tuple(scores.sources.ravel().tolist()), (scores.sources, [], []))
+        same[1].append(scores.values.mean(axis=1))
+        same[2].append(summary)
+    for sources, means, members in alike.values():
+        for summary, low, high in zip(
+            members, *bootstrap_interval(np.stack(means, axis=1), sources, **options), strict=True
+        ):
+            summary |= {"low": 100 * low, "high": 100 * high}
     return pd.DataFrame(summaries)
-
-
-def _by_seed(group: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Scores ``[items, seeds]`` of one model and task."""
-    if group[["seed", "item", "correct", "chance"]].isna().any(axis=None):
-        raise ValueError(f"{name}: seed, item, correct or chance has a missing value")
-    if group.duplicated(["seed", "item"]).any():
-        raise ValueError(f"{name}: an item occurs more than once in a seed")
-    scores = group.assign(correct=group["correct"].astype(float))
-    scores = scores.pivot(index="item", columns="seed", values="correct")
-    same_sources = group.groupby("item")[["source_a", "source_b"]].nunique(dropna=False) == 1
-    if scores.isna().any(axis=None) or not same_sources.all(axis=None):
-        raise ValueError(f"{name}: the seeds differ in their items or in the items' source clips")
-    return scores

@@ -180,8 +180,9 @@ def score_items(items: pd.DataFrame, embeddings: Embeddings) -> pd.DataFrame:
         embeddings: of the items' sounds among others.
 
     Returns:
-        ``margin`` is the correct caption's cosine minus the best wrong one's, NaN where two are correct;
-        ``tied`` says that the worst correct and the best wrong caption have one score, which is an error.
+        ``correct`` is 1 or 0; ``margin`` is the correct caption's cosine minus the best wrong one's, NaN
+        where two are correct; ``tied`` says that the worst correct and the best wrong caption have one
+        score, which is an error.
     """
     embeddings.add_captions(caption for candidates in items["candidates"] for caption in candidates)
     records, scores = items.to_dict("records"), {}
@@ -206,7 +207,7 @@ def answered(item: Mapping, scores: np.ndarray) -> dict:
     return {column: item[column] for column in ("task", "item", "source_a", "source_b", "chance")} | {
         "answer": " | ".join(candidates[k] for k in answers),
         "prediction": " | ".join(candidates[k] for k in sorted(top)),
-        "correct": margin > TIE_TOLERANCE,
+        "correct": float(margin > TIE_TOLERANCE),
         "tied": abs(margin) <= TIE_TOLERANCE,
         "margin": margin if len(answers) == 1 else np.nan,
     }

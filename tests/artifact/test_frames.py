@@ -17,12 +17,12 @@ from tclap.training.variants import VARIANTS
 def test_comparisons(summary):
     summary["comparisons"] = [
         {"models": ["clap", "t-clap"], "task": "3", "difference": -1.25, "ci95": [-3.0, 0.5],
-         "mcnemar_p": 0.0421, "holm_p": 0.25},
+         "p": 0.0421, "holm_p": 0.25, "equivalent": False},
         {"models": ["clap", "clap-slots"], "task": "3", "difference": 9.0, "ci95": [8.0, 10.0],
-         "mcnemar_p": 0.0, "holm_p": 0.0},
+         "p": 0.0, "holm_p": 0.0, "equivalent": True},
     ]  # fmt: skip
     table = frames.comparisons(summary, "clap", "t-clap")
-    assert table.loc["3 (3-way before)"].tolist() == ["−1.2", "[−3.0, +0.5]", "0.042", "0.25"]
+    assert table.loc["3 (3-way before)"].tolist() == ["−1.3", "[−3.0, +0.5]", "0.042", "0.25", "not shown"]
     assert len(table) == 1 and frames.comparisons(summary, "clap", "t-clap-half").empty
 
 
@@ -46,7 +46,7 @@ def test_hold_out():
     ]  # fmt: skip
     table = frames.hold_out(pd.DataFrame([*rows, rows[0] | {"task": "2way_before", "correct": False}]))
     assert table.index.tolist() == ["clap", "t-clap-half"] and table.columns.tolist() == ["both", "none"]
-    assert table["both"].tolist() == ["0.0 [0.0, 0.0]", "100.0 [100.0, 100.0]"]
+    assert table["both"].tolist() == ["0.0 [0.0, 30.8]", "100.0 [69.2, 100.0]"]
     assert table.loc["t-clap-half", "none"].startswith("50.0 [")
 
 

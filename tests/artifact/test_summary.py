@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from artifact import paths
 from artifact.config import load_config
 from artifact.summary import build_summary, summarise_run
+from tclap.evaluation import statistics
 from tclap.evaluation.tasks import PROMPT_PREFIX, PROMPTS, TASKS
 from tclap.files import write_json
 from tclap.models.weights import make_header
@@ -143,12 +144,23 @@ def test_comparisons_by_hand(summary):
     order = found["clap", "t-clap", "3"]
     # Second minus first, of the seeds' mean: 80 - 20.
     assert order["difference"] == pytest.approx(60)
-    assert 0 <= order["ci95"][0] < 60 < order["ci95"][1] <= 100
+    assert -100 <= order["ci95"][0] < order["ci90"][0] < 60 < order["ci90"][1] <= order["ci95"][1] <= 100
     # Seed 0: four items change, all one way, p = 2 / 2^4; seed 1: three against one, p = 2 (1 + 4) / 2^4.
     assert order["mcnemar_p"] == pytest.approx(10 / 16)
     same = found["clap", "t-clap", "1"]
     # Seed 0: one item is lost; seed 1: none changes. Both p are 1.
     assert same["difference"] == pytest.approx(-10) and same["mcnemar_p"] == 1
+
+
+def test_one_comparison_has_all_seeds(summary):
+    """The row is what the statistics say of both models' answers, in percentage points."""
+    sources = [(f"s{n}", f"s{(n + 1) % 5}") for n in range(5)]
+    first, second = (np.transpose(SCORES[model]["3"]) for model in ("clap", "t-clap"))
+    expected = statistics.compare(first, second, sources)
+    (found,) = [entry for entry in summary["comparisons"] if entry["task"] == "3"]
+    assert found["p"] == pytest.approx(expected.p) and found["equivalent"] == expected.equivalent
+    for level in ("ci90", "ci95"):
+        assert found[level] == pytest.approx([100 * end for end in getattr(expected, level)])
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -168,7 +180,7 @@ def test_controls_have_a_place_of_their_own():
     assert found["models"]["t-clap"]["zste"]["3"] == entry and "clap" not in found["controls"]
 
 
-def test_comparisons_are_adjusted_over_the_tasks_and_say_what_could_be_seen():
+def test_comparisons_are_adjusted_over_the_tasks():
     """Twelve items of two tasks: one that tells the two models apart everywhere, one that does in half."""
     rows = pd.DataFrame(
         {"model": model, "seed": 0, "task": task, "item": f"i{item}", "source_a": f"s{item}",
@@ -178,12 +190,12 @@ def test_comparisons_are_adjusted_over_the_tasks_and_say_what_could_be_seen():
     )  # fmt: skip
     found = {c["task"]: c for c in build_summary(rows, query_rows())["comparisons"]}
     # Exact two-sided: 2 / 2^12 and 2 / 2^6; Holm: the smaller times two, the other as it is.
-    assert found["3"]["mcnemar_p"] == pytest.approx(2 / 2**12)
-    assert found["1"]["mcnemar_p"] == found["1"]["holm_p"] == pytest.approx(2 / 2**6)
+    assert found["3"]["mcnemar_p"] == found["3"]["p"] == pytest.approx(2 / 2**12)
+    assert found["1"]["mcnemar_p"] == pytest.approx(2 / 2**6)
+    assert found["1"]["p"] == found["1"]["holm_p"] < 0.05 and found["1"]["difference"] == 50
     assert found["3"]["holm_p"] == pytest.approx(4 / 2**12)
-    assert found["1"]["difference"] == 50 and 0 < found["3"]["detectable"] <= 100
     none = build_summary(rows.assign(correct=True), query_rows())["comparisons"]
-    assert all(c["detectable"] is None and c["holm_p"] == 1 for c in none)
+    assert [c["holm_p"] for c in none] == [1, 1]
 
 
 def test_retrieval_by_hand(summary):
@@ -196,7 +208,10 @@ def test_retrieval_by_hand(summary):
     assert text["mAP@10"] == pytest.approx(100 * np.mean([1, 1 / 4, 1 / 6, 1, 1 / 12, 1 / 7]))
     assert text["ci95"]["mAP@10"][0] < text["mAP@10"] < text["ci95"]["mAP@10"][1]
     assert by_way["audio_to_text"]["R@1"] == pytest.approx(62.5) and by_way["audio_to_text"]["n"] == 4
-    assert by_way["audio_to_text"]["R@5"] == 100 and by_way["audio_to_text"]["ci95"]["R@5"] == [100, 100]
+    # Of four queries that share no clip none has another score.
+    bound = 100 * (0.05 / 2) ** (1 / 4)
+    assert by_way["audio_to_text"]["R@5"] == 100
+    assert by_way["audio_to_text"]["ci95"]["R@5"] == pytest.approx([bound, 100])
     for k in (1, 5, 10):
         low, high = text["ci95"][f"R@{k}"]
         assert 0 <= low <= text[f"R@{k}"] <= high <= 100

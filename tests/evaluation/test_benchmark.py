@@ -154,7 +154,7 @@ def test_every_sound_and_caption_is_encoded_once(clips):
     assert len(few.sounds) < len(test) + 3 * 30 and set(some["task"]) == set(TASKS) - {"4"}
     # A suite's rows are the same alone and among others.
     again = rows[rows["task"].isin(TASKS)].reset_index(drop=True)[some.columns.tolist()]
-    pd.testing.assert_frame_equal(again.astype({"correct": bool, "tied": bool}), some)
+    pd.testing.assert_frame_equal(again.astype({"tied": bool}), some)
 
 
 def test_scale_and_kind_of_embeddings_do_not_matter(clips):
@@ -203,6 +203,13 @@ def test_embeddings_that_cannot_be_right_are_refused(clips, method, result, word
 def test_unknown_suites_are_refused(clips, suite):
     with pytest.raises(ValueError, match="suite"):
         evaluate(Blind(), clips, suite)
+
+
+def test_the_table_rounds_halves_up():
+    rows = pd.DataFrame({"item": range(16), "source_a": range(16), "correct": [1.0] + 15 * [0.0]})
+    rows = rows.assign(model="m", seed=0, task="3", chance=0.0625, tied=rows["correct"] == 1)
+    (line,) = [line.split() for line in report(rows).splitlines() if line.startswith("m ")]
+    assert [line[n] for n in (2, 4, 5)] == 3 * ["6.3"]
 
 
 def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, project_root, monkeypatch, capsys):

@@ -164,7 +164,7 @@ def test_a_model_that_takes_sounds_backwards_is_wrong(asked):
     assert all(found[task] == 0 for task in (*CONDITIONS, "wording: seen", "wording: unseen", "three: then"))
     assert found["words: swapped"] == 100
     summary = summarise(rows.assign(model="m", seed=0), resamples=20).set_index("task")
-    assert summary.loc["wording: unseen", "n"] == 8 * len(pairs)
+    assert summary.loc["wording: unseen", "n"] == len(pairs)
     assert summary.loc["three: then", "chance"] == pytest.approx(100 / 6)
 
 
@@ -176,8 +176,13 @@ def test_random_embeddings_are_at_chance(asked):
     tasks = rows.groupby("task")
     assert len(tasks) == 1 + 4 + 8 + 2 + 3 + len(CONDITIONS) + 2 + 2 + 2 + 4
     for task, group in tasks:
-        # These two are no function of the embeddings.
-        if task in ("baseline: always the first", "baseline: label prior"):
+        # These are no function of the embeddings, or means over wordings.
+        if task in (
+            "baseline: always the first",
+            "baseline: label prior",
+            "wording: seen",
+            "wording: unseen",
+        ):
             continue
         test = binomtest(int(group["correct"].sum()), len(group), group["chance"].iloc[0])
         assert test.pvalue > 0.0005, (task, group["correct"].mean(), len(group))
@@ -208,20 +213,31 @@ def test_hold_out_by_how_many_classes_were_seen():
     _, pairs = made()
     rows = pd.DataFrame(
         [
-            {"task": task, "item": pair, "correct": True, "chance": 0.5}
+            {"task": task, "item": pair, "correct": float(task != "2way_after"), "chance": 0.5}
             for task in ("2way_before", "2way_after", "3")
             for pair in pairs["pair_id"]
         ]
     )
     found = hold_out_rows(rows, pairs, ["dog", "hen"])
     counts = found["task"].value_counts().to_dict()
-    # Of 20 ordered pairs of labels, each in two orders and two wordings: 2, 12 and 6.
-    expected = {"hold-out: both seen": 8, "hold-out: one seen": 48, "hold-out: none seen": 24}
-    assert counts == expected
+    # Of 20 ordered pairs of labels, each in two orders: 2, 12 and 6. Of the two wordings one is right.
+    expected = {"hold-out: both seen": 4, "hold-out: one seen": 24, "hold-out: none seen": 12}
+    assert counts == expected and (found["correct"] == 0.5).all() and (found["chance"] == 0.5).all()
     both = found[found["task"] == "hold-out: both seen"]
-    of = pairs.set_index("pair_id").loc[both["item"].str.split().str[0]]
+    of = pairs.set_index("pair_id").loc[both["item"]]
     assert set(of["label_i"]) | set(of["label_j"]) == {"dog", "hen"}
-    assert not found.duplicated(["task", "item"]).any()
+    assert not found["item"].duplicated().any()
+
+
+def test_wordings_are_pooled_by_composite():
+    names = ("task", "item", "correct", "margin", "tied", "answer", "prediction", "source_a")
+    asked = [("one", "p", 1.0, 0.5, False, "a", "a", "s"), ("one", "q", 0.0, -0.5, False, "c", "d", "t")]
+    asked += [("two", "q", 0.0, 0.0, True, "e", "e", "t"), ("two", "p", 0.0, -0.2, False, "b", "z", "s")]
+    found = controls.pooled(pd.DataFrame(asked, columns=names), "both")
+    assert found.columns.tolist() == list(names) and len(found) == 2
+    expected = ["both", "p", 0.5, pytest.approx(0.15), False, "a | b", "a | z", "s"]
+    assert found.iloc[0].tolist() == expected
+    assert found.iloc[1].tolist() == ["both", "q", 0.0, -0.25, True, "c | e", "d | e", "t"]
 
 
 def test_half_of_the_labels():

@@ -1,21 +1,14 @@
 from __future__ import annotations
 
 import tracemalloc
-from math import comb
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from tclap.evaluation.statistics import (
-    bootstrap_interval,
-    design_effect,
-    detectable_difference,
-    mcnemar_exact,
-    paired_difference,
-    summarise,
-)
+from tclap.evaluation.statistics import bootstrap_interval, compare, holm, summarise
 
 
 def two_source_items(rng, n_sources=30, n=200):
@@ -25,8 +18,8 @@ def two_source_items(rng, n_sources=30, n=200):
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_equal_clusters_are_the_ordinary_bootstrap_of_their_means(copies):
-    means = np.random.default_rng(2).normal(size=40)
-    scores = (means[:, None] + np.linspace(-1, 1, copies) * (copies > 1)).ravel()
+    means = 0.2 + 0.6 * np.random.default_rng(2).random(40)
+    scores = (means[:, None] + np.linspace(-0.2, 0.2, copies) * (copies > 1)).ravel()
     ours = bootstrap_interval(scores, np.repeat(np.arange(40), copies), resamples=20000)
     theirs = stats.bootstrap(
         (means,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(3)
@@ -34,16 +27,11 @@ def test_equal_clusters_are_the_ordinary_bootstrap_of_their_means(copies):
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03 * (theirs.high - theirs.low))
 
 
-def test_two_sources_against_loops_over_explicit_multisets():
+def multiset_means(scores, sources, resamples):
     """Every resample as a list of drawn sources, every item as often as its pairs of draws."""
     rng = np.random.default_rng(4)
-    sources = two_source_items(rng, n_sources=5, n=8)
-    sources[2, 1] = None
-    sources[5, 1] = sources[5, 0]
-    scores = rng.random(8)
-    names = sorted({name for name in sources.ravel() if name is not None})
-    means = []
-    for _ in range(6000):
+    names, means = sorted({name for name in sources.ravel() if name is not None}), []
+    for _ in range(resamples):
         drawn = rng.choice(names, len(names)).tolist()
         copies = []
         for score, item in zip(scores, sources, strict=True):
@@ -53,7 +41,16 @@ def test_two_sources_against_loops_over_explicit_multisets():
             copies += [score] * times
         if copies:
             means.append(np.mean(copies))
-    low, high = np.quantile(means, [0.1, 0.9])
+    return means
+
+
+def test_two_sources_against_loops_over_explicit_multisets():
+    rng = np.random.default_rng(4)
+    sources = two_source_items(rng, n_sources=5, n=8)
+    sources[2, 1] = None
+    sources[5, 1] = sources[5, 0]
+    scores = rng.random(8)
+    low, high = np.quantile(multiset_means(scores, sources, 6000), [0.1, 0.9])
     ours = bootstrap_interval(scores, sources, level=0.8, resamples=40000)
     assert ours == pytest.approx((low, high), abs=0.02)
 
@@ -65,10 +62,29 @@ def test_a_second_source_that_is_the_first_or_absent_changes_nothing(second):
     assert bootstrap_interval(scores, sources) == bootstrap_interval(scores, np.arange(50))
 
 
-@pytest.mark.parametrize("score", [0.0, 1.0, 2 / 3])
-def test_equal_scores_give_a_point(score):
-    sources = two_source_items(np.random.default_rng(10))
-    assert bootstrap_interval(np.full(200, score), sources) == (score, score)
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_equal_scores_have_clopper_and_pearsons_interval(level):
+    none = stats.binomtest(0, 40).proportion_ci(level)
+    sources = np.repeat(own_sources(40), 3)
+    assert bootstrap_interval(np.zeros(120), sources, level=level) == pytest.approx((0, none.high))
+    assert bootstrap_interval(np.ones(120), sources, level=level) == pytest.approx((1 - none.high, 1))
+    # As many may be 0 as may be 1.
+    expected = (0.75 * (1 - none.high), 0.75 + 0.25 * none.high)
+    assert bootstrap_interval(np.full(120, 0.75), sources, level=level) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("sources", "disjoint"),
+    [
+        ([["a", "b"], ["b", "c"], ["c", "d"]], 2),
+        ([["b", "c"], ["a", "b"], ["c", "d"]], 2),  # also where the one in the middle stands first
+        ([["a", "b"], ["a", "c"], ["a", "d"]], 1),
+        ([["a", None], ["b", "a"], ["b", "b"], ["c", "d"]], 3),
+    ],
+)
+def test_items_that_share_a_clip_count_once_at_the_edge(sources, disjoint):
+    bound = stats.binomtest(0, disjoint).proportion_ci().high
+    assert bootstrap_interval(np.ones(len(sources)), sources) == pytest.approx((1 - bound, 1))
 
 
 def test_seeded_and_nested_in_level():
@@ -94,8 +110,9 @@ def test_memory_is_bounded():
 
 
 def test_resamples_without_any_item_are_ignored():
-    # Of the four outcomes of two draws only (a, b) and (b, a) give the item a weight.
-    assert bootstrap_interval([0.25], [["a", "b"]], resamples=50) == (0.25, 0.25)
+    # Draws of two such as (a, a) leave no item; the others leave the first, the second or both.
+    low, high = bootstrap_interval([0.25, 0.5], [["a", "b"], ["c", "d"]], resamples=500)
+    assert (low, high) == (0.25, 0.5)
     with pytest.raises(ValueError, match="use more resamples"):
         bootstrap_interval([0.25], [list("abcdefghij")], resamples=1)
 
@@ -107,6 +124,7 @@ def test_resamples_without_any_item_are_ignored():
         ([1], [["a", None]], {}, "at least two"),
         ([1, 0, 1], ["a", "b"], {}, "shape"),
         ([1, np.nan], ["a", "b"], {}, "1 of 2 scores"),
+        ([1, 1.5], ["a", "b"], {}, "between 1.0 and 1.5"),
         ([1, 0, 1], ["a", "b", None], {}, "one per item"),
         ([], [], {}, "shape"),
         ([1, 0], ["a", "b"], {"level": 95}, "level=95"),
@@ -118,124 +136,105 @@ def test_unusable_scores_and_sources_are_refused(scores, sources, options, word)
         bootstrap_interval(scores, sources, **options)
 
 
-def test_paired_difference_is_b_minus_a_and_pairs():
+def own_sources(n):
+    return np.arange(n)
+
+
+def test_seeds_alone_are_a_t_test_over_seeds():
+    # Every item has its seed's difference, so that other clips would change nothing.
+    by_seed = np.array([0.1, 0.2, 0.4])
+    first = np.zeros((6, 3))
+    found = compare(first, first + by_seed, own_sources(6))
+    test = stats.ttest_1samp(by_seed, 0)
+    assert found.difference == pytest.approx(by_seed.mean()) and found.p == pytest.approx(test.pvalue)
+    for level, ends in ((0.9, found.ci90), (0.95, found.ci95)):
+        assert ends == pytest.approx(tuple(test.confidence_interval(level)))
+
+
+def test_one_seed_is_a_t_test_over_clips():
     rng = np.random.default_rng(13)
-    sources = two_source_items(rng)
-    a = rng.random(200)
-    assert paired_difference(a, a + 0.25, sources) == pytest.approx((0.25, 0.25, 0.25))
-    b = a + rng.normal(0.1, 0.05, 200)
-    difference, low, high = paired_difference(a, b, sources)
-    assert difference == pytest.approx(np.mean(b) - np.mean(a))
-    assert 0 < low < difference < high
-    assert high - low < 0.3 * np.ptp(bootstrap_interval(b, sources))
-    assert (low, high) == bootstrap_interval(b - a, sources)
+    first, second = rng.random((300, 1)) / 2, rng.random((300, 1)) / 2 + 0.02
+    found = compare(first, second, own_sources(300), resamples=20000)
+    test = stats.ttest_rel(second[:, 0], first[:, 0])
+    assert found.p == pytest.approx(test.pvalue, rel=0.1) and 0.05 < test.pvalue < 0.95
+    assert found.ci95 == pytest.approx(tuple(test.confidence_interval()), abs=3e-4)
+
+
+def test_comparison_against_loops_over_multisets_and_the_formula():
+    rng = np.random.default_rng(5)
+    sources = two_source_items(rng, n_sources=6, n=9)
+    first, second = rng.random((9, 3)), rng.random((9, 3))
+    differences = (second - first).mean(axis=1)
+    by_seed = (second - first).mean(axis=0)
+    clips = np.var(multiset_means(differences, sources, 6000), ddof=1)
+    seeds = np.sum((by_seed - by_seed.mean()) ** 2) / (3 * 2)
+    freedom = (clips + seeds) ** 2 / (clips**2 / (6 - 1) + seeds**2 / (3 - 1))
+    error = np.sqrt(clips + seeds)
+    found = compare(first, second, sources, resamples=40000)
+    assert found.difference == pytest.approx(differences.mean())
+    for level, ends in ((0.9, found.ci90), (0.95, found.ci95)):
+        low, high = stats.t.interval(level, freedom, loc=differences.mean(), scale=error)
+        assert ends == pytest.approx((low, high), abs=0.03 * (high - low))
+    p = 2 * stats.t.sf(abs(differences.mean()) / error, freedom)
+    assert found.p == pytest.approx(p, rel=0.05)
+    # Both models in several pairs at once.
+    pairs = compare(np.stack([first, second], 1), np.stack([second, first], 1), sources)
+    assert pairs.difference == pytest.approx([differences.mean(), -differences.mean()])
+    assert pairs.p[0] == pytest.approx(pairs.p[1]) == pytest.approx(compare(first, second, sources).p)
+
+
+def test_p_is_below_five_percent_where_the_interval_excludes_zero():
+    rng, significant = np.random.default_rng(14), []
+    for shift in np.linspace(0, 0.5, 40):
+        first, second = rng.random((30, 3)) < 0.4, rng.random((30, 3)) < 0.4 + shift
+        found = compare(first, second, own_sources(30), resamples=200)
+        significant.append(found.p < 0.05)
+        assert significant[-1] == (found.ci95[0] > 0 or found.ci95[1] < 0)
+    assert 5 < sum(significant) < 35
+
+
+@pytest.mark.parametrize("difference", [0, 1, -1])
+def test_equal_differences_have_the_bounds_of_the_binomial(difference):
+    first = np.full((12, 3), float(difference < 0))
+    found = compare(first, first + difference, own_sources(12))
+    # Clopper and Pearson for none of 12 items that differ from the others.
+    bound = stats.binomtest(0, 12).proportion_ci(0.95).high
+    ends = {0: (-bound, bound), 1: (1 - 2 * bound, 1), -1: (-1, 2 * bound - 1)}[difference]
+    assert found.ci95 == pytest.approx(ends)
+    assert found.p == pytest.approx(2 / 2**12 if difference else 1)  # that of a sign test
+    assert not found.equivalent
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_equivalence_takes_clips_enough_to_show_it(copies):
+    same = np.ones((149 * copies, 2))
+    sources = np.repeat(np.arange(149), copies)
+    assert compare(same, same, sources).equivalent  # 0.98^149 < 0.05 < 0.98^148
+    assert not compare(same[copies:], same[copies:], sources[copies:]).equivalent
+    almost = same.copy()
+    almost[0, 0] = 0
+    assert compare(same, almost, sources).equivalent
+    assert not compare(same[copies:], almost[:-copies], sources[copies:]).equivalent
+
+
+def test_equivalence_is_by_the_ninety_percent_interval():
+    first = np.zeros((1000, 3))
+    for by_seed, equivalent in (((0.009, 0.01, 0.011), True), ((0.004, 0.01, 0.016), False)):
+        found = compare(first, first + np.array(by_seed), own_sources(1000))
+        assert found.equivalent == equivalent == (found.ci90[1] < 0.02)
+
+
+def test_comparison_refuses_other_shapes():
     with pytest.raises(ValueError, match="shapes"):
-        paired_difference(a, b[:-1], sources)
+        compare(np.ones((4, 3)), np.ones((4, 2)), own_sources(4))
+    with pytest.raises(ValueError, match="shapes"):
+        compare(np.ones(4), np.ones(4), own_sources(4))
 
 
-def discordant(only_a, only_b, both=3, neither=2):
-    a = [1] * only_a + [0] * only_b + [1] * both + [0] * neither
-    b = [0] * only_a + [1] * only_b + [1] * both + [0] * neither
-    return np.array(a, dtype=bool), np.array(b, dtype=bool)
-
-
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "p"),
-    [
-        (0, 0, 1.0),
-        (1, 0, 1.0),
-        (5, 5, 1.0),
-        (0, 5, 2 / 2**5),
-        (6, 0, 2 / 2**6),
-        (2, 10, 2 * (1 + 12 + comb(12, 2)) / 2**12),
-    ],
-)
-def test_mcnemar_by_hand(only_a, only_b, p):
-    a, b = discordant(only_a, only_b)
-    assert mcnemar_exact(a, b) == pytest.approx(p)
-    assert mcnemar_exact(b, a) == pytest.approx(p)
-
-
-def test_mcnemar_refuses_other_lengths_and_values():
-    for a, b in (([1, 0], [1, 0, 1]), ([0.5, 1.0], [0.0, 1.0])):
-        with pytest.raises(ValueError, match="expected|takes"):
-            mcnemar_exact(a, b)
-
-
-def test_design_effect_of_copies_is_their_number():
-    scores = np.random.default_rng(30).random(40)
-    own = np.arange(40)
-    pairs = np.stack([own, own + 40], axis=1).astype(object)
-    mixed = pairs.copy()
-    mixed[::2, 1] = None
-    for sources in (own, pairs, mixed):
-        for copies in (1, 2, 5):
-            repeated = np.repeat(sources, copies, axis=0)
-            assert design_effect(np.repeat(scores, copies), repeated) == pytest.approx(copies)
-
-
-def test_design_effect_by_hand():
-    # Residuals 3/5, -2/5, ...; items share clip b, clip c, and the third and fourth both of theirs.
-    scores, sources = [1, 0, 0, 1, 0], [["a", "b"], ["b", "c"], ["c", "d"], ["d", "c"], ["e", None]]
-    r = np.array([3, -2, -2, 3, -2]) / 5
-    together = 2 * (r[0] * r[1] + r[1] * r[2] + r[1] * r[3] + r[2] * r[3])
-    assert (r @ r + together) / (r @ r) < 1
-    assert design_effect(scores, sources) == 1
-    # The first three items have the clips a or b in common.
-    scores, sources = (
-        [1, 1, 1, 0, 0, 0],
-        [["a", "b"], ["b", "a"], ["a", None], ["c", "d"], ["e", "f"], ["g", "h"]],
-    )
-    assert design_effect(scores, sources) == pytest.approx((6 + 6) / 6)
-
-
-def test_design_effect_without_effect_or_variation():
-    rng = np.random.default_rng(32)
-    sources = two_source_items(rng, n_sources=100, n=300)
-    effects = [design_effect(rng.normal(size=300), sources) for _ in range(100)]
-    assert 1 <= np.mean(effects) < 1.15 and np.median(effects) < 1.1
-    assert np.isnan(design_effect(np.ones(300), sources))
-    with pytest.raises(ValueError, match="at least two"):
-        design_effect([1, 0], ["a", "a"])
-
-
-def test_detectable_difference_by_hand():
-    # All six items differ; only six wins have p <= 0.05: ((1 + d) / 2)^6 = 0.8. Five items never do.
-    assert detectable_difference(6, 1.0) == pytest.approx(2 * 0.8 ** (1 / 6) - 1)
-    assert np.isnan(detectable_difference(5, 1.0))
-    assert detectable_difference(12, 1.0, design_effect=2) == detectable_difference(6, 1.0)
-    # Of ten items in a hundred, too few are sure to differ for a power above P(at least 6 | 100, 0.05).
-    reach = stats.binom.sf(5, 100, 0.05)
-    assert np.isnan(detectable_difference(100, 0.05, power=reach + 0.01))
-    assert detectable_difference(100, 0.05, power=reach - 1e-9) == pytest.approx(0.05, rel=1e-3)
-
-
-@pytest.mark.parametrize(("n", "discordance", "power"), [(100, 0.3, 0.8), (400, 0.1, 0.9)])
-def test_simulated_power_at_the_detectable_difference(n, discordance, power):
-    difference = detectable_difference(n, discordance, power=power)
-    shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
-    counts = np.random.default_rng(34).multinomial(n, shares, size=3000)[:, :2]
-    p = {
-        (wins, losses): mcnemar_exact([0] * wins + [1] * losses, [1] * wins + [0] * losses)
-        for wins, losses in set(map(tuple, counts.tolist()))
-    }
-    shown = [wins > losses and p[wins, losses] <= 0.05 for wins, losses in counts.tolist()]
-    # Three standard errors of 3000 simulations at a power of 0.8 are 0.022.
-    assert np.mean(shown) == pytest.approx(power, abs=0.022)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ({"design_effect": np.nan}, "design_effect=nan"),
-        ({"design_effect": 11}, "design_effect=11"),
-        ({"discordance": 0}, "discordance=0"),
-        ({"power": 0.05}, "power=0.05"),
-    ],
-)
-def test_power_refuses_what_is_out_of_range(arguments, word):
-    with pytest.raises(ValueError, match=word):
-        detectable_difference(**{"n": 10, "discordance": 0.5} | arguments)
+def test_holm_against_statsmodels():
+    p = np.random.default_rng(15).random(20) ** 4
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06]) and len(holm([])) == 0
 
 
 def item_rows(correct, model="clap", task="3", chance=1 / 3):
@@ -264,16 +263,24 @@ def test_summary_by_hand():
     assert first["chance"] == pytest.approx(100 / 3)
     assert first["n"] == 4
     assert first["spread"] == pytest.approx(12.5 * np.sqrt(2))
-    assert (second["accuracy"], second["low"], second["high"]) == (100, 100, 100)
+    # Of four items in a chain two share no clip.
+    bound = stats.binomtest(2, 2).proportion_ci().low
+    assert (second["accuracy"], second["low"], second["high"]) == pytest.approx((100, 100 * bound, 100))
 
 
 def test_summary_interval_is_that_of_the_seed_averaged_scores():
-    correct = np.random.default_rng(16).random((3, 40)) < 0.6
-    sources = [[f"c{i}", f"c{i + 1}"] for i in range(40)]
+    """Also where models, which are summarised together, have other seeds or items of other sources."""
+    rng = np.random.default_rng(16)
+    answers = {name: rng.random(size) < 0.6 for name, size in (("a", (3, 40)), ("b", (1, 40)), ("c", (2, 9)))}
+    rows = pd.concat([item_rows(correct, model) for model, correct in answers.items()])
     for options in ({}, {"level": 0.8, "seed": 3}):
-        summary = summarise(item_rows(correct), **options).iloc[0]
-        expected = bootstrap_interval(correct.mean(axis=0), sources, **options)
-        assert (summary["low"] / 100, summary["high"] / 100) == pytest.approx(expected)
+        summary = summarise(rows, **options).set_index("model")
+        for model, correct in answers.items():
+            sources = [[f"c{i}", f"c{i + 1}"] for i in range(correct.shape[1])]
+            expected = bootstrap_interval(correct.mean(axis=0), sources, **options)
+            assert summary.loc[model, ["low", "high"]].tolist() == pytest.approx(
+                [100 * end for end in expected]
+            )
 
 
 def test_summary_does_not_depend_on_the_order_of_the_rows():

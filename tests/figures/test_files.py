@@ -82,7 +82,7 @@ def test_rows_are_what_the_summary_and_the_tables_of_rows_hold(written):
     assert of("readouts", "readout", "task").loc[("segments", "2way_after"), "accuracy"] == 95.0
     assert of("wordings", "wording")["seen"].sum() == 4 * 3
     ablated = of("slot_ablation", "change", "task").loc[("clap-no-sequences", "4")]
-    assert ablated["accuracy"] == made_up.summary()["slot_ablation"][6]["tasks"]["4"]["accuracy"]
+    assert ablated["accuracy"] == made_up.summary()["slot_ablation"][11]["tasks"]["4"]["accuracy"]
 
     items = made_up.results().query("model == 't-clap' and task == '2way_after'")["margin"]
     bins = of("margins", "model", "task").loc[("t-clap", "2way_after")]

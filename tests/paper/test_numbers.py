@@ -22,11 +22,17 @@ from paper import latex, numbers
         "readouts/mean/2way_before": "51.0",
         "slots/as it is/2way_before": "95.0",
         "slots/parts: 35 alone/boundary: 15": "92.0",
+        "slots/reader: oracle, halves, whole/4": "65.0",
+        "errors/3/wrong": "11",
+        "errors/wording: unseen/recognition": "6",
         "run/number of seeds": "2 seeds",
         "run/classes": "20",
         "clips/post": "800",
         "t-clap over clap/3/verdict": "significantly above",
-        "t-clap over clap/1/verdict": "not significantly different from",
+        "t-clap over clap/1/verdict": "equivalent to",
+        "t-clap over clap/2b/verdict": "neither significantly different from nor equivalent to",
+        "t-clap over clap/1/clause": r"equivalent to the base model (difference \ensuremath{+0.6} points, "
+        r"90\,\% interval [\ensuremath{-0.4}, \ensuremath{+1.6}], \ensuremath{p = 0.400})",
         "t-clap over clap/3/clause": r"significantly above the base model "
         r"(difference \ensuremath{+73.7} points, 95\,\% interval "
         r"[\ensuremath{+71.7}, \ensuremath{+75.7}], \ensuremath{p < 0.001})",
@@ -34,7 +40,6 @@ from paper import latex, numbers
         "overlap, task 4 and task 5",
         "t-clap over clap/worse": "none",
         "clap-slots over clap/3/clause": "not compared with the base model",
-        "t-clap over clap/1/detectable": "--",
         "clap-slots/3": "--",
         "t-clap/clotho/text_to_audio/R@1": "--",
         "readouts/published/3": "--",
@@ -91,10 +96,12 @@ def test_a_worse_model_is_called_so_by_the_adjusted_p(summary):
     summary["models"]["t-clap"]["zste"]["3"]["accuracy"] = 1.0
     assert numbers.lookup(summary, "t-clap over clap/3/verdict") == "significantly below"
     assert numbers.lookup(summary, "t-clap over clap/worse") == "task 3"
-    summary["comparisons"][3] |= {"mcnemar_p": 0.01, "holm_p": 0.06, "detectable": 2.34}
-    assert numbers.lookup(summary, "t-clap over clap/3/verdict") == "not significantly different from"
+    summary["comparisons"][3]["equivalent"] = True
+    found = numbers.lookup(summary, "t-clap over clap/3/verdict")
+    assert found == "significantly by less than 2 points below"
+    summary["comparisons"][3] |= {"p": 0.01, "holm_p": 0.06, "equivalent": False}
+    assert numbers.lookup(summary, "t-clap over clap/3/verdict").startswith("neither significantly")
     assert numbers.lookup(summary, "t-clap over clap/3/clause").endswith(r"\ensuremath{p = 0.060})")
-    assert numbers.lookup(summary, "t-clap over clap/3/detectable") == "2.3"
 
 
 def test_wordings_are_misread_in_seeds(summary):
@@ -124,7 +131,10 @@ def test_numbers_as_latex_writes_them():
     assert (latex.chance(0.526), latex.chance(33.333)) == ("0.53", "33.3")
     assert (latex.plain(0.005), latex.plain(450), latex.plain(1234567)) == ("0.005", "450", r"1\,234\,567")
     assert latex.signed(-0.04) == latex.signed(0.0) == r"\ensuremath{+0.0}"
-    assert (latex.signed(-3.25), latex.signed(None)) == (r"\ensuremath{-3.2}", "--")
+    assert (latex.signed(-3.25), latex.signed(None)) == (r"\ensuremath{-3.3}", "--")
+    halves = (95.25, 98.75, 98.35, 100 * (1 - 0.0165), 95.2499, 98.35 - 1e-6)
+    assert [latex.number(half) for half in halves] == ["95.3", "98.8", "98.4", "98.4", "95.2", "98.3"]
+    assert (latex.number(400, 0), latex.number(0.5, 0), latex.chance(0.125)) == ("400", "1", "0.13")
     assert (latex.p_value(1e-9), latex.p_value(0.0123)) == (
         r"\ensuremath{p < 0.001}",
         r"\ensuremath{p = 0.012}",

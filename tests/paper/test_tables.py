@@ -88,7 +88,7 @@ def test_bold_marks_the_best_and_its_equals_where_another_model_is_significantly
 def test_the_best_are_the_first_and_what_is_not_significantly_below(pairs, expected):
     accuracies = {"clap": 50.0, "t-clap": 97.0, "slots": 98.0, "mine": 99.0}
     models = {name: {"zste": {"3": {"accuracy": value}}} for name, value in accuracies.items()}
-    names = ("models", "task", "mcnemar_p", "difference", "ci95")
+    names = ("models", "task", "holm_p", "difference", "ci95")
     rows = [dict(zip(names, ([a, b], "3", p, 1.0, [0, 2]), strict=True)) for a, b, p in pairs]
     content = {"models": models, "comparisons": rows}
     assert best(content, "3", ["clap", "t-clap", "slots", "absent"]) == expected
