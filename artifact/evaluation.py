@@ -30,7 +30,7 @@ from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX, vari
 
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
 POLICY_MODELS = (BASE, "t-clap")
-CONTROL_MODELS = (BASE, "clap-continued", "clap-ordered", "t-clap")
+CONTROL_MODELS = (BASE, "clap-continued", "clap-ordered", "t-clap", "t-clap-more-wordings")
 SIMILARITY_PAIRS = 6
 TABLES = ("results.parquet", "retrieval.parquet", "similarity.parquet", "example.npz", "example.json")
 

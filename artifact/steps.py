@@ -46,7 +46,12 @@ CODE = {
     "data_construction": ("artifact/preparation.py", "tclap/audio.py", "tclap/data", "tclap/evaluation"),
     "base_model": TRAINING_CODE,
     "other_base_models": TRAINING_CODE,
-    "post_pretraining": TRAINING_CODE,
+    "post_pretraining": (
+        *TRAINING_CODE,
+        "tclap/slots/captions.py",
+        "tclap/slots/training.py",
+        "tclap/slots/wordings.yaml",
+    ),
     "evaluation": EVALUATED_BY,
     "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
     "slot_ablation": (

@@ -41,6 +41,7 @@ COMPARISONS = (
     (BASE, "t-clap-slots"), (CONTROL, "clap-slots"), (CONTROL, "t-clap-slots"),
     ("clap-slots", "t-clap-slots"),
     ("t-clap-distinct", "t-clap-alpha-same-0"), ("t-clap-distinct", "t-clap-alpha-cross-0"),
+    ("t-clap", "t-clap-more-wordings"), ("t-clap-more-wordings", "clap-slots"),
     ("t-clap", "t-clap-no-replay"), ("t-clap", "t-clap-no-overlap"), ("t-clap", "t-clap-no-inversion"),
     ("t-clap", "t-clap-no-temporal-negatives"), ("clap-ordered", "t-clap"), ("clap-ordered", "clap-slots"),
     ("t-clap-text-none", "t-clap-no-inversion-text-none"), ("t-clap", "t-clap-text-none"),

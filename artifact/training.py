@@ -7,6 +7,7 @@ a training that was cut off goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
@@ -19,10 +20,15 @@ from artifact.experiment import Experiment
 from artifact.model_folder import ModelFolder
 from tclap import files
 from tclap.data.batches import BASE_MIX
+from tclap.data.captions import ORDERED, SIMULTANEOUS
+from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
+from tclap.slots.captions import wordings
+from tclap.slots.training import is_held_out
 from tclap.training.base import train_base, warm_up_text
 from tclap.training.batch_embedding import BatchEmbedder
+from tclap.training.features import TextFeatures
 from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss
@@ -168,6 +174,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
     # Those that share a pool one after the other, since one is in memory at a time.
     for name in sorted(chosen, key=lambda name: (chosen[name].base, chosen[name].distinct)):
         settings = chosen[name]
+        templates = reader_templates() if settings.more_wordings else {}
         base, post = experiment.load(seed, settings.base), experiment.config.post_pretraining
         inputs = {
             "post_pretraining": post.model_dump(),
@@ -175,6 +182,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             "features": experiment.config.features if base.is_published else None,
             "base_weights": files.hash_state(base.own_state()),
             "variant": asdict(settings),
+            "templates": files.hash_json(templates),
         }
         folder = experiment.model_dir(seed, name, inputs)
         if folder.is_up_to_date():
@@ -187,6 +195,10 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
         model = base if settings.readout is None else base.with_readout(settings.readout)
+        text = TextFeatures(model.text_trunk, device=model.log_scale.device) if templates else experiment.text
+        text_loss = TextOnlyLoss(model, text, experiment.labels, seed, **templates)
+        if templates:  # thousands of captions, all at once, so that a training that goes on has the same bits
+            text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
         history = post_pretrain(
             model,
             settings,
@@ -196,7 +208,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             post.schedule(epoch=pool.steps_per_epoch(post.batch)),
             batch=post.batch,
             replay_batch=post.replay_batch,
-            text_loss=TextOnlyLoss(model, experiment.text, experiment.labels, seed),
+            text_loss=text_loss,
             text_loss_batch=post.text_loss_batch,
             seed=seed,
             chunk_size=post.chunk_size,
@@ -205,6 +217,21 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             what=name,
         )
         folder.save(model, history.assign(model=name))
+
+
+def reader_templates() -> dict[str, list[str]]:
+    """Wordings of two events for the text-only loss: its own, and those that the caption reader learned from.
+
+    The latter bare and in the prompt, without what is held out of the experiment's reader.
+    """
+    templates = {"ordered": [*ORDERED], "simultaneous": [*SIMULTANEOUS]}
+    for wording in wordings():
+        roles = "".join(re.findall(r"\{(\w)\}", wording.text))
+        if roles in ("FL", "LF", "TT") and not is_held_out(wording.text):
+            text = wording.text.replace("{T}", "{F}", 1).replace("{T}", "{L}")
+            text = text.replace("{F}", "{a}").replace("{L}", "{b}")
+            templates["simultaneous" if roles == "TT" else "ordered"] += [text, PROMPT.format(text)]
+    return {name: list(dict.fromkeys(texts)) for name, texts in templates.items()}
 
 
 def _pools(

@@ -257,8 +257,8 @@ def fine_tune(
 
     Raises:
         TypeError: on a model that is not cut into trunks and heads, such as one with slots.
-        ValueError: on an unknown variant, preset or precision, a variant that is another readout, numbers
-            out of range, or clips that make no pair of different label.
+        ValueError: on an unknown variant, preset or precision, a variant that is another readout or has
+            another text-only loss, numbers out of range, or clips that make no pair of different label.
         FloatingPointError: on a loss that is not finite.
     """
     if not isinstance(model, AudioTextModel):
@@ -270,6 +270,10 @@ def fine_tune(
     if settings.readout is not None:
         readout = f"fine_tune(model.with_readout({settings.readout!r}), ...)"
         raise ValueError(f"variant is {variant!r}, which is another readout: call {readout}.")
+    if settings.more_wordings or not settings.text_loss:
+        raise ValueError(
+            f"variant is {variant!r}, which differs in the text-only loss, and fine_tune has none."
+        )
     at_least(1, epochs=epochs, batch=batch, pairs=pairs, chunk_size=chunk_size)
     Schedule.of(preset, 1, lr)  # an unknown preset is refused before any work
     processes = current()

@@ -7,6 +7,8 @@ it from captions before audio comes in, and keeps it by a few captions a step af
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,21 +32,27 @@ class TextOnlyLoss:
     the prompts that name one slot ("the first sound is ..."), those that are true of it: "A
     before B" says that A is first and B second, "A while B" that each is either, "A" that it is both.
 
-    ``labels`` are the names of the events. A step's draw depends on (seed, step) alone.
+    ``labels`` are the names of the events; ``ordered`` and ``simultaneous`` the wordings of two, in which
+    ``{a}`` sounds first. A step's draw depends on (seed, step) alone.
     """
 
-    def __init__(self, model: AudioTextModel, text: TextFeatures, labels: list[str], seed: int) -> None:
+    def __init__(
+        self,
+        model: AudioTextModel,
+        text: TextFeatures,
+        labels: list[str],
+        seed: int,
+        *,
+        ordered: Sequence[str] = ORDERED,
+        simultaneous: Sequence[str] = SIMULTANEOUS,
+    ) -> None:
         self.model, self.text, self.labels, self.seed = model, text, labels, seed
+        self._templates = (ordered, ordered, simultaneous)
         self._slots = [slot.format(a=label) for slot in (FIRST_SLOT, SECOND_SLOT) for label in labels]
 
     def losses(self, step: int, batch: int) -> dict[str, Tensor]:
         """The terms ``loss_contrast`` and ``loss_slots`` on ``batch`` pairs."""
-        rng = np.random.default_rng([self.seed, STREAM, step])
-        count = len(self.labels)
-        pairs = self._draw(batch, rng)
-        single = rng.integers(count, size=max(batch // 2, 1))
-        captions = self._wordings(pairs, rng) + self._wordings(pairs, rng)
-        captions += [SINGLE[rng.integers(len(SINGLE))].format(a=self.labels[k]) for k in single]
+        count, (pairs, single, captions) = len(self.labels), self._captions(step, batch)
         # In one call, because a recurrent head takes its steps in time whatever the number of captions.
         found = self.model.embed_text(self.text(captions + self._slots))
         embeddings, prompts = found[: len(captions)], found[len(captions) :]
@@ -59,6 +67,19 @@ class TextOnlyLoss:
         first, second = torch.cat([i, j, both, i, j, both, alone]), torch.cat([j, i, both, j, i, both, alone])
         slots = cross_entropy(SCALE * embeddings @ prompts.T, torch.cat([first, second], dim=1) / 2)
         return {"loss_contrast": contrast, "loss_slots": slots}
+
+    def vocabulary(self, steps: int, batch: int) -> set[str]:
+        """Every caption of the losses of ``steps`` steps."""
+        return set(self._slots).union(*(self._captions(step, batch)[2] for step in range(steps)))
+
+    def _captions(self, step: int, batch: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Pairs and single events by their labels' indices; captions of both, two for each view of a pair."""
+        rng = np.random.default_rng([self.seed, STREAM, step])
+        pairs = self._draw(batch, rng)
+        single = rng.integers(len(self.labels), size=max(batch // 2, 1))
+        captions = self._wordings(pairs, rng) + self._wordings(pairs, rng)
+        captions += [SINGLE[rng.integers(len(SINGLE))].format(a=self.labels[k]) for k in single]
+        return pairs, single, captions
 
     def accuracy(self, pairs: int = 200) -> float:
         """Percent of pairs whose wording is nearer to another of its own order than of the inverse."""
@@ -82,6 +103,6 @@ class TextOnlyLoss:
 
     def _wordings(self, pairs: np.ndarray, rng: np.random.Generator) -> list[str]:
         captions = []
-        for view, templates in zip(self._phrases(pairs), (ORDERED, ORDERED, SIMULTANEOUS), strict=True):
+        for view, templates in zip(self._phrases(pairs), self._templates, strict=True):
             captions += [templates[rng.integers(len(templates))].format(a=p.left, b=p.right) for p in view]
         return captions

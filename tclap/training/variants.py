@@ -31,6 +31,7 @@ class Variant:
     text_loss: bool = True  # whether the text-only auxiliary loss goes on beside the others
     base: str = BASE  # the model that is post-pretrained
     distinct: bool = False  # every class at most once in a batch
+    more_wordings: bool = False  # the text-only loss has the caption reader's wordings too
     readout: str | None = None  # a fresh audio head with this readout instead of the base's own
 
     @property
@@ -67,6 +68,7 @@ VARIANTS: dict[str, Variant] = {
     "clap-ordered": Variant(**_VIEWS["-no-temporal-negatives"], pairs=3),
     **FACTORIAL,
     "t-clap-no-replay": Variant(replay=0.0),
+    "t-clap-more-wordings": Variant(more_wordings=True),
     "t-clap-distinct": Variant(distinct=True),
     "t-clap-alpha-same-0": Variant(distinct=True, alpha_same=0.0),
     "t-clap-alpha-cross-0": Variant(distinct=True, alpha_cross=0.0),

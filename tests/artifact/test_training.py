@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pandas as pd
 import pytest
@@ -11,8 +12,9 @@ import torch
 from artifact import provenance, training
 from artifact.__main__ import main as command
 from artifact.experiment import TRAINING_CODE, Experiment
-from artifact.training import BASE_VARIANTS, train_base_models, train_variants
+from artifact.training import BASE_VARIANTS, reader_templates, train_base_models, train_variants
 from tclap import files
+from tclap.data.captions import ORDERED, SIMULTANEOUS, UNSEEN_ORDERED
 from tclap.models import minilm
 from tclap.models.registry import load_model
 from tclap.training.checkpoints import Checkpoints
@@ -78,13 +80,16 @@ def test_what_is_missing_or_cut_is_made_again_with_the_same_bits(experiment, mon
     pd.testing.assert_frame_equal(*histories, check_exact=True)
 
 
-@pytest.mark.parametrize("phase", ["warm-up", "base", "post"])
-def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkeypatch, phase):
-    folder = experiment.folder / "seed0" / ("t-clap" if phase == "post" else "clap")
+@pytest.mark.parametrize(
+    ("phase", "name"),
+    [("warm-up", "clap"), ("base", "clap"), ("post", "t-clap"), ("post", "t-clap-more-wordings")],
+)
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkeypatch, phase, name):
+    folder = experiment.folder / "seed0" / name
 
     def train() -> None:
         train_base_models(experiment, 0)
-        train_variants(experiment, 0, ["t-clap"])
+        train_variants(experiment, 0, ["t-clap"] if name == "clap" else [name])
 
     train()
     before = (folder / "weights.safetensors").read_bytes()
@@ -107,6 +112,23 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkey
     assert saved[2:] == [saved[1]], "it goes on from the first checkpoint"
     assert (folder / "weights.safetensors").read_bytes() == before
     assert not list(folder.glob("checkpoints-*"))
+
+
+def test_more_wordings_are_those_that_the_reader_learned_and_none_that_is_held_out(experiment):
+    templates = reader_templates()
+    ordered, simultaneous = templates["ordered"], templates["simultaneous"]
+    # By hand, from wordings.yaml: what sounds first is {a}, whatever is named first.
+    assert {"{a}: then {b}", "{b} had followed {a}", "this is a sound of {b}, following {a}"} <= set(ordered)
+    assert {"{a} whilst {b}", "this is a sound of {a} concurrently with {b}"} <= set(simultaneous)
+    assert set(ORDERED) <= set(ordered) and set(SIMULTANEOUS) <= set(simultaneous)
+    for template in (*ordered, *simultaneous):
+        assert sorted(re.findall(r"{.*?}", template)) == ["{a}", "{b}"]
+        bare = template.removeprefix("this is a sound of ")
+        assert bare not in UNSEEN_ORDERED and not re.search(r"precedes|follows\b|preceded by|prior to", bare)
+        assert ", then" not in bare or template in ORDERED
+    train_variants(experiment, 0, ["t-clap", "t-clap-more-wordings"])
+    losses = [experiment.history(0, name)["loss_text"] for name in ("t-clap", "t-clap-more-wordings")]
+    assert (losses[0] != losses[1]).all()
 
 
 def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatch, capsys):

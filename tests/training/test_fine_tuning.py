@@ -190,6 +190,7 @@ def test_the_hold_out_trains_on_composites_of_half_of_the_classes(tiny_published
     [
         ({"preset": "paper"}, "preset"),
         ({"variant": "t-clop"}, "variant"),
+        ({"variant": "t-clap-more-wordings"}, "'t-clap-more-wordings', which differs in the text-only loss"),
         ({"variant": "readout-ends"}, r"'readout-ends'.* call fine_tune\(model.with_readout\('ends'\), "),
         ({"epochs": 0}, "epochs is 0, expected at least 1"),
         ({"batch": -1}, "batch is -1"),

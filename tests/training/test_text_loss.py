@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -115,6 +116,43 @@ def test_wordings_of_both_sides_mean_the_same_and_differ_in_words():
             assert (set(events(a)) == set(events(b))) if view == 2 else (events(a) == events(b))
     assert [events(a) for a in one[:40]] == [events(a)[::-1] for a in one[40:80]]
     assert one != other
+
+
+def test_wordings_are_those_given_in_their_places():
+    ordered, simultaneous = ["{a} ere {b}", "no {b} until {a}"], ["{a} amid {b}"]
+    asked: list[list[str]] = []
+    made = TextOnlyLoss(
+        SimpleNamespace(embed_text=lambda captions: asked.append(captions) or torch.eye(len(captions))),
+        list,
+        LABELS,
+        seed=0,
+        ordered=ordered,
+        simultaneous=simultaneous,
+    )
+    made.losses(0, 40)
+
+    def first_and_second(caption: str) -> tuple[str, ...]:
+        found = re.fullmatch(r"(\w+) ere (\w+)|no (\w+) until (\w+)", caption)
+        return found.groups()[:2] if found[1] else found.groups()[:1:-1]
+
+    captions = asked[0]
+    for start in (0, 120):
+        forward, inverse, both = (captions[start + n : start + n + 40] for n in (0, 40, 80))
+        assert {" ere " in caption for caption in forward} == {True, False}
+        for one, other, mixed in zip(forward, inverse, both, strict=True):
+            a, b = first_and_second(one)
+            assert (b, a) == first_and_second(other) and mixed == f"{a} amid {b}"
+
+
+def test_the_vocabulary_has_the_captions_of_all_steps():
+    asked: list[str] = []
+    made = reading(perfect)
+    embed = made.model.embed_text
+    made.model.embed_text = lambda captions: asked.extend(captions) or embed(captions)
+    for steps in (1, 2, 3):
+        before = set(asked)
+        made.losses(steps - 1, 2)
+        assert made.vocabulary(steps, 2) == set(asked) > before
 
 
 def test_everything_is_on_the_models_device(tiny_model, monkeypatch):
