@@ -181,12 +181,12 @@ class Experiment:
 
     @cached_property
     def reference(self) -> AudioTextModel:
-        """The base model before anything is trained; of a published one all models share the trunks."""
+        """The base model before anything is trained; all models share its trunks if these are pretrained."""
         weights = self.config.weights
         if weights is not None and self.base == "compact":
             raise ValueError(f"weights={weights}: compact is trained from scratch, expected no weights.")
         model = load_model(self.base, weights, **self.config.model_options(self.base))
-        return model.to(self.processes.device) if model.is_published else model
+        return model.to(self.processes.device) if model.has_pretrained_trunk else model
 
     @cached_property
     def audio(self) -> ClipAudio:
@@ -195,8 +195,8 @@ class Experiment:
 
     @cached_property
     def store(self) -> FeatureStore | None:
-        """Where a published model's trunk outputs are kept; a compact model's are quickly made."""
-        if not self.reference.is_published:
+        """Where a pretrained trunk's outputs are kept; a compact model's are quickly made."""
+        if not self.reference.has_pretrained_trunk:
             return None
         return FeatureStore(paths.features(), getattr(torch, self.config.features))
 
@@ -235,9 +235,10 @@ class Experiment:
         text, origin = f"profile {self.profile}, base {self.base}", self.reference.origin
         if origin is None:
             return f"{text}, trained from scratch"
-        source = origin["path"] or f"the hub, revision {origin['revision']}"
+        part = "weights" if self.reference.is_published else "heads trained from scratch, audio trunk"
+        source = origin["path"] or origin.get("package") or f"the hub, revision {origin['revision']}"
         warning = "; RANDOM WEIGHTS: the numbers mean nothing" if origin.get("random_weights") else ""
-        return f"{text}, weights sha256 {origin['sha256'][:12]} from {source}{warning}"
+        return f"{text}, {part} sha256 {origin['sha256'][:12]} from {source}{warning}"
 
     @cached_property
     def reader(self) -> RememberingReader:
@@ -256,7 +257,7 @@ class Experiment:
     def load(self, seed: int, name: str = BASE) -> AudioTextModel:
         """A trained model; ValueError when it was trained on other published weights."""
         weights = self.path(f"seed{seed}/{name}/weights.safetensors")
-        if not self.reference.is_published:
+        if not self.reference.has_pretrained_trunk:
             return load_model(self.base, weights)
         config, state = read_checkpoint(weights, self.base)
         if config["origin"]["sha256"] != self.reference.origin["sha256"]:

@@ -75,8 +75,8 @@ class Change(NamedTuple):
 def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """Evaluate a seed's model with slots on :data:`ABLATION_TASKS` with one thing changed at a time.
 
-    Returns the rows of :func:`answers`, and keeps them as ``slots-ablation.parquet``. Where the base model is
-    trained here, three others are.
+    Returns the rows of :func:`answers`, and keeps them as ``slots-ablation.parquet``. Where the base model's
+    trunk is trained here, three others are trained.
     """
     experiment = experiment.at(seed)
     names = [BASE, *base_model_names(experiment)]
@@ -173,9 +173,9 @@ def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
 
 
 def base_model_names(experiment: Experiment) -> list[str]:
-    """The other variants of the base model, which are trained for this; none of a published one."""
-    published = experiment.reference.is_published
-    return [] if published else [name for name in BASES if name not in (BASE, NO_TEXT)]
+    """The other variants of the base model, which are trained for this; none on a pretrained trunk."""
+    frozen = experiment.reference.has_pretrained_trunk
+    return [] if frozen else [name for name in BASES if name not in (BASE, NO_TEXT)]
 
 
 def error_sources(rows: pd.DataFrame) -> list[dict[str, Any]]:

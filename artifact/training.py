@@ -179,7 +179,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         inputs = {
             "post_pretraining": post.model_dump(),
             "crop_energy": experiment.config.crop_energy,
-            "features": experiment.config.features if base.is_published else None,
+            "features": experiment.config.features if base.has_pretrained_trunk else None,
             "base_weights": files.hash_state(base.own_state()),
             "variant": asdict(settings),
             "templates": files.hash_json(templates),
@@ -258,7 +258,7 @@ def _pools(
     }
 
     def source(stage: str) -> MelSource | WaveformSource:
-        if model.is_published:
+        if model.has_pretrained_trunk:
             return WaveformSource(experiment.audio_features(model), experiment.clips)
         return MelSource(model, experiment.bank(stage), augment=stage == "post")
 

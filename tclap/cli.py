@@ -46,8 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, threads, out) -> None:
-    if model == "compact" and weights is None:
-        raise ValueError("compact has no published weights, expected --weights of a trained model.")
     if out is not None:
         if out.suffix != ".parquet" or out.is_dir():
             raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
@@ -56,11 +54,15 @@ def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, 
     import torch
 
     from tclap.evaluation.benchmark import evaluate, report
+    from tclap.models.base import AudioTextModel
     from tclap.models.registry import load_model
 
     at_least(1, threads=threads)
     torch.set_num_threads(threads)
-    clips, loaded = load_clips(data, root), load_model(model, weights)
+    loaded = load_model(model, weights)
+    if isinstance(loaded, AudioTextModel) and loaded.loaded_from is None:
+        raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
+    clips = load_clips(data, root)
     if out is not None:
         made_of = {"weights": loaded.fingerprint, "data": content_hash(for_stage(clips, "test"))}
         if out.exists() and made_of_in(out) != made_of:

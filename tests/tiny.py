@@ -89,6 +89,7 @@ class TinyPublished(AudioTextModel):
 
     name = "tiny"
     pretrained = ("audio_trunk.", "text_trunk.")
+    is_published = True
     batch_size = 4
     sample_rate, window, dim = 8000, 0.5, 5
 

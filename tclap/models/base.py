@@ -43,7 +43,8 @@ class AudioTextModel(Encoder, nn.Module):
     # Prefixes of the parts that come from published weights. They are frozen, stay in evaluation mode
     # whatever train() says, and are not written by save().
     pretrained: tuple[str, ...] = ("text_trunk.",)
-    origin: dict[str, Any] | None = None  # of those weights: path (None: the hub), sha256, revision
+    is_published = False  # whether the heads have published weights too: a CLAP without any training here
+    origin: dict[str, Any] | None = None  # of those weights: path (None: hub or package), sha256, revision
     audio_trunk: nn.Module
     audio_head: nn.Module
     text_trunk: nn.Module
@@ -77,8 +78,8 @@ class AudioTextModel(Encoder, nn.Module):
         return other.eval()
 
     @property
-    def is_published(self) -> bool:
-        """Whether the audio trunk is a published one, which no base training here made."""
+    def has_pretrained_trunk(self) -> bool:
+        """Whether the audio trunk is a published one, which is frozen also while a base model is trained."""
         return "audio_trunk." in self.pretrained
 
     @property

@@ -194,6 +194,7 @@ class Msclap(AudioTextModel):
     """
 
     pretrained = ("audio_trunk.", "text_trunk.")
+    is_published = True
     batch_size = 16
     moved: dict[str, str]  # prefixes of our names and msclap's
     landmark: str  # msclap's name of a weight that only this version has

@@ -82,6 +82,7 @@ class TransformersClap(AudioTextModel):
 
     name = "transformers"
     pretrained = ("audio_trunk.", "text_trunk.")
+    is_published = True
     batch_size = 16
 
     def __init__(

@@ -15,6 +15,7 @@ from artifact import paths
 from artifact.evaluation import evaluate_seed
 from artifact.experiment import Experiment
 from artifact.preparation import prepare
+from artifact.slot_ablation import base_model_names
 from artifact.summary import summarise_run
 from artifact.training import HISTORY, train_base_models, train_variants
 from figures import read
@@ -178,6 +179,24 @@ def test_a_published_run_is_summarised_with_its_origin(run):
     for name in figures.RESULTS:
         texts = [text.get_text() for text in figures.build(name, run.folder).texts]
         assert "random weights: these numbers mean nothing" in texts, name
+
+
+def test_a_pretrained_trunk_under_heads_that_are_trained_here(run, monkeypatch):
+    """Its outputs are kept and its models share it; only that it needs no training is not so."""
+    trained, weights = {name: run.made(0, name) for name in EVERY}, weights_of(run)
+    monkeypatch.setattr(TinyPublished, "is_published", False)
+    other = Experiment("tiny-run", "tiny")
+    digest = files.sha256_file(other.reference.origin["path"])[:12]
+    assert f", heads trained from scratch, audio trunk sha256 {digest} from " in other.description
+    other.reference.origin = other.reference.origin | {"path": None, "package": "apples 0.1"}
+    assert f"sha256 {digest} from apples 0.1; RANDOM" in other.description
+    assert other.store is not None and other.load(0, "t-clap").audio_trunk is other.reference.audio_trunk
+    train_variants(other, 0)  # all of them are as they would be
+    assert {name: run.made(0, name) for name in EVERY} == trained
+    run.path("seed0/t-clap/made.json").unlink()
+    train_variants(other, 0, ["t-clap"])
+    assert weights_of(run) == weights
+    assert base_model_names(other) == []
 
 
 def test_weights_for_a_model_that_is_trained_here_are_refused(run, root):

@@ -213,6 +213,7 @@ def test_the_table_rounds_halves_up():
 
 
 def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, project_root, monkeypatch, capsys):
+    tiny_model.set_loaded_from({})
     monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
     options = ["--data", "folder", "--root", str(recordings), "--pairs", "6", "--control-pairs", "3"]
     out = project_root / "rows.parquet"
@@ -229,7 +230,6 @@ def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, proje
     content = out.read_bytes()
     (notes := project_root / "notes.txt").write_text("mine")
     for wrong, message in (
-        (["--model", "compact"], "error: compact has no published weights"),
         (["--model", "msclap-2022", "--suite", "nope"], "error: suite is ['nope']"),
         (["--model", "msclap-2022", "--pairs", "0"], "error: pairs is 0, expected at least 1"),
         (["--model", "msclap-2022", "--threads", "0"], "error: threads is 0, expected at least 1"),
@@ -249,7 +249,12 @@ def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, proje
         out.write_bytes(content)
 
 
+def test_a_model_that_nothing_has_trained_is_refused(capsys):
+    stopped_with(["evaluate", "--model", "compact"], "error: compact is not trained, expected --wei", capsys)
+
+
 def test_rows_of_other_recordings_are_kept(tiny_model, recordings, project_root, monkeypatch, capsys):
+    tiny_model.set_loaded_from({})
     monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
     out = project_root / "rows.parquet"
     command = ["evaluate", "--model", "msclap-2022", "--data", "folder", "--suite", "tasks", "--pairs", "6"]
