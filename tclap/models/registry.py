@@ -20,6 +20,7 @@ from tclap.models.weights import read_checkpoint
 
 MODELS = {
     "compact": "tclap.models.compact:Compact",
+    "sfx": "tclap.models.sfx:Sfx",
     "msclap-2022": "tclap.models.msclap:Msclap2022",
     "msclap-2023": "tclap.models.msclap:Msclap2023",
 }
@@ -40,6 +41,8 @@ def load_model(
     name                                      model
     ========================================  ==========================================================
     ``compact``                               the embedded default (:mod:`tclap.models.compact`)
+    ``sfx``                                   a pretrained encoder of sound effects, with heads that are
+                                              trained here (:mod:`tclap.models.sfx`)
     ``msclap-2022``, ``msclap-2023``          Microsoft's CLAP (:mod:`tclap.models.msclap`)
     ``laion/clap-htsat-fused``, or any id on  a ``ClapModel`` of transformers
     the hub, or the path of a folder          (:mod:`tclap.models.transformers`)
@@ -48,15 +51,16 @@ def load_model(
 
     Args:
         name: one of the table.
-        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or of an msclap its published
-            file. None: the published weights, for ``compact`` freshly initialised ones.
+        weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or of an msclap and ``sfx``
+            the published file. None: the published weights; what has none (all of ``compact``, the heads of
+            ``sfx``) is freshly initialised.
         device: where to put it; None: the CPU.
-        options: configuration of the model (see its module); of an msclap, with a checkpoint of ours, also
-            ``pretrained``, the published file that it was made on.
+        options: configuration of the model (see its module); of an msclap and ``sfx``, with a checkpoint of
+            ours, also ``pretrained``, the published file that it was made on.
 
     Returns:
         The model, an :class:`AudioTextModel` where it has trunks and heads; ``loaded_from`` says what loads
-        the same again, its name and path as strings.
+        the same again, its name and path as strings, and is None where weights are fresh.
 
     Raises:
         ValueError: on an unknown name or option, or weights that are damaged, edited or another model's.
@@ -66,12 +70,12 @@ def load_model(
         return _imported(SLOTS).load(name, device)
     name, folder_or_id = _resolved(str(name))
     model_class = _imported(CLAP_MODEL if folder_or_id else MODELS[name])
-    is_published = "audio_trunk." in model_class.pretrained
-    theirs = is_published and not folder_or_id and Path(weights or "").suffix != ".safetensors"
+    on_published = "audio_trunk." in model_class.pretrained
+    theirs = on_published and not folder_or_id and Path(weights or "").suffix != ".safetensors"
     ours = weights is not None and not theirs
-    source = model_class.from_pretrained if is_published else model_class
+    source = model_class.from_pretrained if on_published else model_class
     accepted = [option for option in inspect.signature(source).parameters if option != "weights"]
-    accepted += ["pretrained"] if ours and is_published and not folder_or_id else []
+    accepted += ["pretrained"] if ours and on_published and not folder_or_id else []
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise ValueError(f"{name} has no option {unknown[0]!r}, expected among {', '.join(accepted)}.")
@@ -85,10 +89,10 @@ def load_model(
         model = _rebuilt(model_class, config | options, pretrained)
         model.load_own_state(state, weights)
     else:
-        model = source(**({"weights": folder_or_id or weights} if is_published else {}), **options)
+        model = source(**({"weights": folder_or_id or weights} if on_published else {}), **options)
     if model.origin and model.origin["revision"]:  # the hub's newest is another one tomorrow
         loaded_from["options"]["revision"] = model.origin["revision"]
-    if ours or is_published:  # fresh weights are others each time
+    if ours or model.is_published:  # fresh weights are others each time
         model.set_loaded_from(loaded_from)
     return model.to(device).eval()
 

@@ -14,10 +14,10 @@ from tclap.models.base import Tokens
 from tclap.models.readouts import PublishedHead
 
 
-def power_spectrum(waveforms: Tensor, window: Tensor, hop: int) -> Tensor:
+def power_spectrum(waveforms: Tensor, window: Tensor, hop: int, pad_mode: str = "reflect") -> Tensor:
     """Power ``[N, frames, bins]`` of waveforms ``[N, samples]``, frames centred every ``hop`` samples."""
     spectrum = torch.stft(
-        waveforms, len(window), hop, window=window, center=True, pad_mode="reflect", return_complex=True
+        waveforms, len(window), hop, window=window, center=True, pad_mode=pad_mode, return_complex=True
     )
     return spectrum.abs().square().transpose(1, 2)
 
