@@ -322,9 +322,6 @@ def test_another_readout_shares_the_trunks_and_has_heads_of_its_own(model, reado
     assert other.config == model.config | {"readout": readout}
     assert torch.equal(other.encode_text(CAPTIONS), before)
     sounds = noise(2, round(0.4 * RATE))
-    mixed = torch.cat([sounds, sounds.flip(1)])
-    forward, backward = other.embed_audio(other.audio_trunk(mixed)).chunk(2)
-    assert (forward - backward).abs().max() > 1e-4
     frames = other.audio_trunk(torch.cat([sounds, sounds.flip(0)], dim=1))
     turned = (other.embed_audio(frames) - other.embed_audio(frames.flip(1))).abs().max()
     assert turned < 1e-6 if readout == "mean" else turned > 1e-4
