@@ -96,7 +96,7 @@ class AudioTrunk(Trunk):
         least = 7 * self.hop  # eight frames, of which the first is centred on the start
         if waveforms.shape[1] < least:
             raise ValueError(f"waveforms have {waveforms.shape[1]} samples, expected at least {least}.")
-        maps = self.log_mel(waveforms)[:, None] / LOG_MEL_SCALE
+        maps = (self.log_mel(waveforms) / LOG_MEL_SCALE)[:, None].to(memory_format=torch.channels_last)
         for block in (self.conv_block1, self.conv_block2, self.conv_block3):
             maps = functional.max_pool2d(block(maps), 2)
         return self.conv_block4(maps).mean(3).transpose(1, 2)
@@ -129,7 +129,8 @@ class Sfx(AudioTextModel):
         super().__init__()
         self.config = {"readout": readout, "window": window, "dim": dim, "dropout": dropout}
         self.window, self.dim, self.dropout = window, dim, dropout
-        self.audio_trunk = AudioTrunk().requires_grad_(False)
+        # On a CPU a fifth faster than with the channels first, in bfloat16 a third.
+        self.audio_trunk = AudioTrunk().requires_grad_(False).to(memory_format=torch.channels_last)
         self.audio_head = self._fresh_head(readout)
         self.text_trunk = TextTrunk()
         self.text_head = TextHead(HIDDEN, dim, dropout)
