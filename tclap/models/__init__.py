@@ -1,5 +1,5 @@
 """Audio-text models, and the names of their audio heads' readouts: here, so that reading a profile does not
 have to wait for torch."""
 
-READOUTS = ("mean", "segments", "ends")  # of a model that is trained here
+READOUTS = ("mean", "segments", "segment-peaks", "ends")  # of a model that is trained here
 PUBLISHED_READOUTS = ("published", "residual-segments")

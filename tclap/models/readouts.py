@@ -36,7 +36,7 @@ class Mean(nn.Module):
 class Segments(nn.Module):
     """Means of four equal segments, concatenated."""
 
-    COUNT = 4
+    COUNT, PEAKS = 4, False
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -51,8 +51,16 @@ class Segments(nn.Module):
             start = (k * lengths) // self.COUNT
             end = torch.maximum(((k + 1) * lengths) // self.COUNT, start + 1)
             inside = (position >= start[:, None]) & (position < end[:, None])
-            means.append((values * inside[..., None]).sum(1) / inside.sum(1, keepdim=True))
+            mean = (values * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
+            peak = values.masked_fill(~inside[..., None], -torch.inf).amax(1) if self.PEAKS else 0.0
+            means.append(mean + peak)
         return torch.cat(means, dim=1)
+
+
+class SegmentPeaks(Segments):
+    """Mean plus maximum of four equal segments, as Cnn14 pools the whole (Kong et al., arXiv 1912.10211)."""
+
+    PEAKS = True
 
 
 class Ends(nn.Module):
@@ -118,7 +126,9 @@ class PublishedHead(nn.Module):
 def make_readout(name: str, dim: int, hidden: int) -> nn.Module:
     """A readout of trunk outputs ``dim`` wide, by name; ``hidden`` is the width of a recurrent state."""
     _check(name, READOUTS)
-    return {"mean": Mean, "segments": Segments, "ends": Ends}[name](dim, hidden)
+    return {"mean": Mean, "segments": Segments, "segment-peaks": SegmentPeaks, "ends": Ends}[name](
+        dim, hidden
+    )
 
 
 def _check(name: str, known: tuple[str, ...]) -> None:

@@ -121,7 +121,7 @@ class Sfx(AudioTextModel):
     batch_size = 16
 
     def __init__(
-        self, readout: str = "segments", window: float = 5.0, dim: int = 128, dropout: float = 0.3
+        self, readout: str = "segment-peaks", window: float = 5.0, dim: int = 128, dropout: float = 0.3
     ) -> None:
         if not 0 < window < math.inf:
             raise ValueError(f"window is {window}, expected a finite number above 0.")
@@ -143,7 +143,7 @@ class Sfx(AudioTextModel):
     def from_pretrained(
         cls,
         weights: str | Path | None = None,
-        readout: str = "segments",
+        readout: str = "segment-peaks",
         window: float = 5.0,
         dim: int = 128,
         dropout: float = 0.3,
