@@ -40,7 +40,8 @@ COMPARISONS = (
     (BASE, "t-clap-slots"), (CONTROL, "clap-slots"), (CONTROL, "t-clap-slots"),
     ("clap-slots", "t-clap-slots"),
     ("t-clap-distinct", "t-clap-alpha-same-0"), ("t-clap-distinct", "t-clap-alpha-cross-0"),
-    ("t-clap", "t-clap-no-replay"), ("t-clap", "t-clap-no-overlap"), ("t-clap", "t-clap-no-time"),
+    ("t-clap", "t-clap-no-replay"), ("t-clap", "t-clap-no-overlap"),
+    ("t-clap", "t-clap-no-temporal-negatives"),
 )  # fmt: skip
 
 

@@ -257,6 +257,7 @@ def test_the_order_blind_baseline_by_hand():
     found = rows[["task", "item", "correct"]].to_numpy().tolist()
     correct = [("both 3", 1), ("both 4", 1 / 3), ("hen 2", 1 / 2), ("hen 3", 0)]
     assert found == [["baseline: order-blind", name, pytest.approx(score)] for name, score in correct]
+    assert order_blind_rows(model, pd.DataFrame(items[-1:]), LABELS).empty
 
 
 def test_sounds_are_arranged_in_the_order_that_is_right(asked):
