@@ -1,7 +1,7 @@
 """A run's test sounds, which go through the frozen trunk once, and its models' embeddings of them.
 
-Test audio is composed as waveforms. All models of a seed have the base model's trunk, so that only their
-heads embed it one after the other.
+Test audio is composed as waveforms. Models that start from one base model have its trunk, so that only
+their heads embed it one after the other.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
             results += policy_rows(embeddings, policies, items, name)
         if name == BASE:
             shown = base, test
+    results = [pd.concat(results, ignore_index=True).astype({"correct": float})]  # some are fractions
     for name, parts in (("results", results), ("retrieval", queries), ("similarity", similarities)):
         files.write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True).assign(seed=seed))
     write_example(folder, *shown, examples)
@@ -112,10 +113,13 @@ def quick_evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Answers and small similarity matrices of a few models of a seed; nothing is written."""
     experiment = experiment.at(seed)
-    test = TestAudio(experiment, experiment.load(seed))
+    tests = {
+        start: TestAudio(experiment, experiment.load(seed, start)) for start in set(map(start_of, names))
+    }
     items = experiment.table("data/items.parquet")
     answers, similarities = [], []
     for name in names:
+        test = tests[start_of(name)]
         embeddings = test.embeddings(experiment.load(seed, name))
         answers.append(score_items(items, embeddings).assign(model=name, seed=seed))
         similarities.append(similarity_rows(embeddings, test.pairs).assign(model=name, seed=seed))
@@ -134,8 +138,12 @@ def control_rows_of(embeddings: RunEmbeddings, test: TestAudio) -> pd.DataFrame:
     experiment.learn_control_captions()
     sounds, features = test.controls
     embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
-    blind = controls.order_blind_rows(embeddings, items, experiment.labels)
-    return pd.concat([controls.control_rows(embeddings, asked, test.control_pairs), blind], ignore_index=True)
+    rows = [
+        controls.control_rows(embeddings, asked, test.control_pairs),
+        controls.order_blind_rows(embeddings, items, experiment.labels),
+    ]
+    # Where there is no task 4 the second has no rows, and no types.
+    return pd.concat([part for part in rows if len(part)], ignore_index=True)
 
 
 def policy_features(test: TestAudio, items: pd.DataFrame) -> dict[str, dict[str, Tensor]]:

@@ -40,7 +40,7 @@ from tclap.slots.model import SlotModel
 from tclap.slots.reader import Reader, Reading, load_reader
 from tclap.training.distributed import current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
-from tclap.training.variants import BASE
+from tclap.training.variants import BASE, NO_TEXT
 
 # A trained model is a function of these, beside its inputs.
 TRAINING_CODE = (
@@ -56,6 +56,7 @@ WRITERS = {
     "*/slots-ablation.parquet": "`python -m artifact ablate`",
     "*[/-]slots[/-]*": "notebook 05_order_from_text",
     f"*/{BASE}/*": "notebook 02_base_model",
+    f"*/{NO_TEXT}/*": "notebook 02_base_model",
     "*/*/*": "notebook 03_post_pretraining",
     "*": "notebook 04_evaluation",
 }

@@ -63,7 +63,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
             rows.append(control_rows_of(embeddings, test))
         rows.append(_swapped(embeddings, items))
         answers += [part.assign(model=name, seed=seed) for part in rows]
-    found = pd.concat(answers, ignore_index=True)
+    found = pd.concat(answers, ignore_index=True).astype({"correct": float})
     files.write_table(folder / "slots-results.parquet", found)
     files.write_table(folder / "slots-retrieval.parquet", pd.concat(queries, ignore_index=True))
     made.write(stamp, files.hash_json(made_of), [folder / name for name in TABLES], inputs=made_of)

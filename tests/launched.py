@@ -50,7 +50,7 @@ CASES = {
     "even": Case(),
     "uneven": Case(batch=7, replay_batch=9, chunk_size=2),
     "fewer than processes": Case(batch=2, replay_batch=1),
-    "alpha 0": Case("t-clap-no-time", batch=5),
+    "forward alone": Case("clap-ordered", batch=5),
     "no overlap": Case("t-clap-no-overlap", batch=6, micro_batch=1),
     "control": Case("clap-continued", batch=3),
     "text loss": Case(text_loss_batch=2, micro_batch=2),

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from tclap import audio
 from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
-from tclap.data.composites import BOUNDARY, ClipAudio, clip_text, cut_event, render_single
+from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text, cut_event
 from tclap.progress import progress
 
 Mel = Callable[[Tensor], Tensor]
 GAIN_DB = 6.0
 LONGEST = 2  # windows of a clip that are kept, around its most energetic part
+STEPS = 8  # of a frame, in which its most energetic segments are looked for
 MASKED_FRAMES, MASKED_BANDS = 0.1, 0.15  # largest fraction of the axis that SpecAugment blanks
 BASE_VIEWS = {"single": "first", "overlap": "overlap", "sequence": "forward"}
 # Proportions of the kinds of items that a base model is trained on: one sound, two at once, two in any order.
@@ -45,20 +46,20 @@ class SegmentBank:
         self.clips, self.crop_energy = clips.reset_index(drop=True), crop_energy
         self._row = {clip_id: n for n, clip_id in enumerate(self.clips["clip_id"])}
         samples = round(window * clip_audio.sample_rate)
-        powers, levels = [], []
+        self.frames = mel(torch.zeros(1, samples)).shape[1]
+        powers, self._energy, self._sizes = [], [], []
         with torch.inference_mode():
             for clip_id in progress(self.clips["clip_id"], "mel power of clips", quiet=len(clips) < 512):
                 clip = clip_audio(clip_id)
-                longest = min(len(clip), LONGEST * samples)
-                clip = cut_event(clip, audio.most_energetic_start(clip, longest), longest)
-                single = torch.from_numpy(render_single(clip, window, clip_audio.sample_rate))
-                power, reference = mel(torch.from_numpy(clip)[None])[0], mel(single[None])[0]
-                self.frames = len(reference)
-                powers.append(power)
-                levels.append(reference.sum(1).mean())
-        self._level = torch.stack(levels).clone()
-        self._sizes = np.array([len(power) for power in powers])
-        self._energy = [np.concatenate([[0.0], power.sum(1).double().cumsum(0).numpy()]) for power in powers]
+                longest = min(max(len(clip), samples), LONGEST * samples)
+                kept = cut_event(clip, audio.most_energetic_start(clip, longest), longest)
+                powers.append(mel(torch.from_numpy(kept)[None])[0])
+                frames = len(powers[-1])
+                # Of the waveform, as the evaluation's crops and levels are: mel bands weigh frequencies.
+                total = np.concatenate([[0.0], np.cumsum(np.square(kept, dtype=np.float64))])
+                ends = np.linspace(0, longest, STEPS * frames + 1).round().astype(int)
+                self._energy.append(total[ends] * frames / longest)
+                self._sizes.append(min(len(clip), longest) * frames // longest)
         self._power = torch.nn.utils.rnn.pad_sequence(powers, batch_first=True).clone()
 
     def rows(self, clip_ids: Sequence[str]) -> np.ndarray:
@@ -74,35 +75,32 @@ class SegmentBank:
         """
         size, at = len(rows), np.arange(self.frames) % lengths[:, None]
         draws = [None] * size if generator is None else generator.random(size)
-        start = np.array([self._start(*drawn) for drawn in zip(rows, lengths, draws, strict=True)])
+        cuts = [self._cut(*drawn) for drawn in zip(rows, lengths, draws, strict=True)]
+        start, level = map(np.array, zip(*cuts, strict=True))
+        gain = TARGET_RMS**2 / np.maximum(level, 1e-30)  # silence has no level to restore
         if generator is not None:
             at = (at + generator.integers(lengths)[:, None]) % lengths[:, None]
-        position = torch.from_numpy((start[:, None] + at) % self._sizes[rows][:, None])
-        rows, kept = torch.from_numpy(rows), torch.arange(self.frames) < torch.from_numpy(lengths)[:, None]
-        power = self._power[rows[:, None], position]
-        level = (power.sum(2) * kept).sum(1) / kept.sum(1)
-        gain = self._level[rows] / level.clamp_min(1e-30)  # silence has no level to restore
-        if generator is not None:
-            gain *= torch.from_numpy(10 ** (generator.uniform(-GAIN_DB, GAIN_DB, size=size) / 10)).float()
-        return power * gain[:, None, None]
+            gain *= 10 ** (generator.uniform(-GAIN_DB, GAIN_DB, size=size) / 10)
+        power = self._power[torch.from_numpy(rows)[:, None], torch.from_numpy(start[:, None] + at)]
+        return power * torch.from_numpy(gain).float()[:, None, None]
 
-    def _start(self, row: int, length: int, draw: float | None) -> int:
-        """Where the loudest segment starts, or a drawn one that is loud enough; 0 in a shorter clip."""
-        total = self._energy[row]
-        if len(total) - 1 <= length:
-            return 0
-        energy = total[length:] - total[:-length]
+    def _cut(self, row: int, length: int, draw: float | None) -> tuple[int, float]:
+        """Start and mean power of the loudest segment of a clip, or of a drawn one that is loud enough."""
+        total, last = self._energy[row], max(self._sizes[row] - length, 0)  # a shorter clip repeats from 0 on
+        energy = total[STEPS * length : STEPS * (length + last) + 1] - total[: STEPS * last + 1]
         if draw is None:
-            return int(np.argmax(energy))
-        loud = np.flatnonzero(energy >= self.crop_energy * energy.max())
-        return int(loud[int(draw * len(loud))])
+            start = round(np.argmax(energy) / STEPS)
+        else:
+            loud = np.flatnonzero(energy[::STEPS] >= self.crop_energy * energy[::STEPS].max())
+            start = int(loud[int(draw * len(loud))])
+        return start, (total[STEPS * (start + length)] - total[STEPS * start]) / length
 
 
 def compose_power(first: Tensor, second: Tensor, view: str, boundary: np.ndarray) -> Tensor:
-    """Mel power of a view of two events' segments ``[N, frames, mels]``.
+    """Mel power of two events' segments ``[N, frames, mels]`` in a ``view``.
 
-    A view is one of ``VIEWS`` or "first". Of an ordered one, the first segment has the first ``boundary [N]``
-    frames, and the second the others.
+    It is ``first`` (that one alone), ``overlap``, or ``forward``: the first ``boundary [N]`` frames are the
+    first segment's, and the others the second's, from its beginning on.
     """
     if view == "first":
         return first

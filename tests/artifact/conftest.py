@@ -33,5 +33,5 @@ def run_root(tmp_path_factory, options):
 def experiment(run_root) -> Experiment:
     """The run, with the base model of seed 0."""
     run = Experiment("smoke", "compact")
-    train_base_models(run, 0)
+    train_base_models(run, 0, ["clap"])
     return run

@@ -42,7 +42,7 @@ def test_report_shows_results_places_and_the_comparison(only_summary, root, caps
     reference.write_text(json.dumps(made_up.summary()))
     assert main(["report", "--reference", str(reference)]) == 0
     out = capsys.readouterr().out
-    assert "t-clap-no-time" in out and str(only_summary) in out and "Identical to the reference" in out
+    assert "t-clap-no-overlap" in out and str(only_summary) in out and "Identical to the reference" in out
 
 
 def test_verify_ends_as_diff_does(only_summary, root, capsys):

@@ -70,8 +70,8 @@ def test_a_run_is_verified_number_by_number(summary):
     assert compare.verify(summary, reference, 10.0)[0] and not compare.verify(summary, reference, 9.99)[0]
     # What a run lacks is a deviation, and what it has more is not.
     small = made_up.summary()
-    del small["models"]["t-clap-no-time"]["zste"]["4"]
+    del small["models"]["t-clap-no-overlap"]["zste"]["4"]
     same, text = compare.verify(small, summary)
-    assert not same and "  models/t-clap-no-time/zste/4: reference 41.50, not in this run\n" in text
+    assert not same and "  models/t-clap-no-overlap/zste/4: reference 90.60, not in this run\n" in text
     same, text = compare.verify(summary, small)
     assert same and "1 are new." in text and text.count("\n") == 1

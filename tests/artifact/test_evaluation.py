@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 from meanings import Meanings
 
-from artifact.evaluation import SIMILARITY_PAIRS, similarity_rows
+from artifact import evaluation
+from artifact.evaluation import SIMILARITY_PAIRS, evaluate_seed, quick_evaluate, similarity_rows
+from artifact.training import train_base_models, train_variants
+from tclap.data.composites import render
 
 
 def rows_of(labels) -> pd.DataFrame:
@@ -30,3 +34,35 @@ def test_similarities_of_both_orders_side_by_side():
 def test_similarities_show_a_few_pairs_only():
     found = rows_of([(a, b) for a in "dgrw" for b in "dgrw" if a != b])
     assert len(found) == (2 * SIMILARITY_PAIRS) ** 2
+
+
+def test_every_model_is_asked_through_its_own_trunk(experiment, monkeypatch):
+    names = ["t-clap", "t-clap-text-none"]
+    changes = {"variants": names, "readouts": [], "window_policies": []}
+    experiment.config = experiment.config.model_copy(update=changes)
+    train_base_models(experiment, 0)
+    train_variants(experiment, 0)
+    evaluate_seed(experiment, 0)
+    rows = experiment.table("seed0/results.parquet")
+    models = ["clap", "clap-no-text-loss", *names]
+    assert set(rows["model"]) == set(models) and rows["correct"].dtype == float
+    pair = experiment.table("data/pairs-test.parquet").iloc[0]
+    sound, labels = render(pair, pair["order"], experiment.audio), [pair["label_i"], pair["label_j"]]
+    captions = [f"this is a sound of {a} before {b}" for a, b in (labels, labels[::-1])]
+    quick, _ = quick_evaluate(experiment, 0, models)
+    for name in models:
+        model = experiment.load(0, name)
+        first, second = (model.encode_audio([sound]) @ model.encode_text(captions).T)[0].tolist()
+        margin = (first - second) * (1 if pair["order"] == "forward" else -1)
+        for found in (rows, quick):
+            found = found[(found["model"] == name) & (found["task"] == "2way_before")].set_index("item")
+            assert found.loc[pair["pair_id"], "margin"] == pytest.approx(margin, abs=1e-5)
+    # Of the models without the text-only loss the tasks are asked alone.
+    controls = rows[rows["task"] == "plain: before"]
+    assert set(controls["model"]) == {"clap", "t-clap"}
+    assert set(experiment.table("seed0/retrieval.parquet")["model"]) == {"clap", "t-clap"}
+
+    (experiment.folder / "seed0" / "evaluated.json").unlink()
+    monkeypatch.setattr(evaluation, "start_of", lambda name: "clap")
+    with pytest.raises(ValueError, match="its audio trunk is not the one of clap; train it again"):
+        evaluate_seed(experiment, 0)

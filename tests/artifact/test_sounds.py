@@ -12,7 +12,6 @@ import pytest
 import soundfile
 from matplotlib.figure import Figure
 
-from artifact.notebook import sounds
 from artifact.notebook.sounds import Sound, cards, composite, draw_mel, player, policies, single
 from tclap.data.composites import POLICIES, VIEWS, draw_pairs, place, render, render_single
 
@@ -49,21 +48,16 @@ def test_views_are_named_in_the_order_in_which_they_sound(run, pair):
     assert (forward.title, forward.events) == (f"{a}, then {b}", (a, b))
     assert (inverse.title, inverse.events) == (f"{b}, then {a}", (b, a))
     assert (overlap.title, overlap.events, overlap.ends) == (f"{a} and {b} at once", (), ())
-    # Both events are as long, so that the gap's middle is the window's.
-    assert forward.ends == inverse.ends == (WINDOW / 2,)
-
-
-def test_events_of_unlike_length_meet_where_the_first_one_ends(run, pair, monkeypatch):
-    monkeypatch.setattr(sounds, "render", lambda *_: np.zeros(4000, np.float32))
-    row = pair | {"length_i": 1000, "length_j": 2600, "gap": 400}
-    assert [composite(run, row, view).ends for view in VIEWS[:2]] == [(0.15,), (0.35,)]
+    # In the middle of the gap, after the event that sounds first.
+    ends = [(pair[f"length_{end}"] + 200) / RATE for end in "ij"]
+    assert ends[0] != ends[1] and (forward.ends, inverse.ends) == ((ends[0],), (ends[1],))
 
 
 def test_policies(run, pair):
     fit, full, msclap = policies(run, pair)
     assert [sound.title for sound in (fit, full, msclap)] == list(POLICIES)
     assert [len(sound.waveform) for sound in (fit, full, msclap)] == [4000, 8000, 4000]
-    assert fit.ends == (WINDOW / 2,) and full.ends == (0.5,)  # whole clips of half a second
+    assert WINDOW / 4 < fit.ends[0] < 3 * WINDOW / 4 and full.ends == (0.5,)  # whole clips of half a second
     # The random window is a part of the whole, and the events meet in it where they do there.
     begin = round((full.ends[0] - msclap.ends[0]) * RATE)
     parts = [full.waveform[begin : begin + 4000], msclap.waveform]

@@ -12,14 +12,15 @@ import torch
 from artifact import provenance, training
 from artifact.__main__ import main as command
 from artifact.experiment import TRAINING_CODE, Experiment
-from artifact.training import BASE_VARIANTS, reader_templates, train_base_models, train_variants
+from artifact.training import BASES, reader_templates, starts, train_base_models, train_variants
 from tclap import files
 from tclap.data.captions import ORDERED, SIMULTANEOUS, UNSEEN_ORDERED
 from tclap.models import minilm
 from tclap.models.registry import load_model
 from tclap.training.checkpoints import Checkpoints
 
-OTHERS = [name for name in BASE_VARIANTS if name != "clap"]
+NO_TEXT = "clap-no-text-loss"
+OTHERS = [name for name in BASES if name != "clap"]
 
 
 def weights_of(run: Experiment, names: list[str], seed: int = 0) -> dict[str, str]:
@@ -47,7 +48,7 @@ def test_models_are_trained_once(experiment, caplog):
     files_of = [experiment.path(f"seed0/{name}/weights.safetensors") for name in ("clap", *names)]
     before = [path.stat().st_mtime_ns for path in files_of]
     caplog.set_level(logging.INFO)
-    train_base_models(experiment, 0)
+    train_base_models(experiment, 0, ["clap"])
     train_variants(experiment, 0, names)
     assert [path.stat().st_mtime_ns for path in files_of] == before
     assert "clap, seed 0: made already" in caplog.text and "t-clap, seed 0: made already" in caplog.text
@@ -74,7 +75,7 @@ def test_what_is_missing_or_cut_is_made_again_with_the_same_bits(experiment, mon
         (folder / missing).unlink()
     torch.manual_seed(12345)  # the state that is found does not matter
     monkeypatch.setattr(minilm, "load", lambda: pytest.fail("MiniLM was loaded"))
-    train_base_models(Experiment("smoke", "compact"), 0)
+    train_base_models(Experiment("smoke", "compact"), 0, ["clap"])
     assert (folder / "weights.safetensors").read_bytes() == before
     histories = [h.drop(columns="items_per_second") for h in (history, experiment.history(0))]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
@@ -88,7 +89,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkey
     folder = experiment.folder / "seed0" / name
 
     def train() -> None:
-        train_base_models(experiment, 0)
+        train_base_models(experiment, 0, ["clap"])
         train_variants(experiment, 0, ["t-clap"] if name == "clap" else [name])
 
     train()
@@ -144,7 +145,7 @@ def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatc
 
 def test_other_inputs_or_other_data_train_again(experiment):
     def made(run: Experiment) -> tuple[dict, dict]:
-        train_base_models(run, 1)
+        train_base_models(run, 1, ["clap"])
         train_variants(run, 1, ["t-clap"])
         return run.made(1, "clap")["inputs"], weights_of(run, ["clap", "t-clap"], seed=1)
 
@@ -179,11 +180,15 @@ def test_no_model_depends_on_those_trained_before_it(experiment):
         else:
             train_variants(experiment, 0, [name])
     assert weights_of(experiment, list(weights)) == weights
-    # Base models start from the same words, and learn sounds after that.
+    # Base models start from the same words, or from none, and learn sounds after that.
     words = experiment.history(0).query("model == 'warm-up'")
     for name in OTHERS:
-        pd.testing.assert_frame_equal(experiment.history(0, name).query("model == 'warm-up'"), words)
-        assert (experiment.history(0, name)["model"] == name).any()
+        history = experiment.history(0, name)
+        if name == NO_TEXT:
+            assert (history["model"] == name).all() and len(history)
+            continue
+        pd.testing.assert_frame_equal(history.query("model == 'warm-up'"), words)
+        assert (history["model"] == name).any()
 
 
 def test_base_models_start_from_the_words_that_were_learnt(experiment, monkeypatch):
@@ -194,7 +199,33 @@ def test_base_models_start_from_the_words_that_were_learnt(experiment, monkeypat
         return pd.DataFrame({"step": [0]})
 
     monkeypatch.setattr(training, "train_base", start)
-    train_base_models(experiment, 5, ["clap", "clap-attention"])
+    train_base_models(experiment, 5, ["clap", "clap-attention", NO_TEXT])
     torch.manual_seed(5)
     fresh = load_model("compact", **experiment.config.model_options("compact"))
-    assert heads[0] == heads[1] != files.hash_state(fresh.text_head.state_dict())
+    assert heads[0] == heads[1] != heads[2] == files.hash_state(fresh.text_head.state_dict())
+
+
+def test_a_variant_starts_from_its_base_model(experiment, monkeypatch):
+    begun = {}
+
+    def start(model, settings, *_, what, **__):
+        begun[what] = model.fingerprint
+        return pd.DataFrame({"step": [0]})
+
+    monkeypatch.setattr(training, "post_pretrain", start)
+    names = ["t-clap-text-none", "t-clap", "t-clap-no-overlap-text-none"]
+    with pytest.raises(FileNotFoundError, match=f"seed6/{NO_TEXT}/.* is missing: run notebook 02_base_model"):
+        train_variants(experiment, 6, names[:1])
+    experiment.config = experiment.config.model_copy(update={"variants": names})
+    assert starts(experiment.config) == ["clap", NO_TEXT]
+    train_base_models(experiment, 6)
+    train_variants(experiment, 6)
+    bases = {name: experiment.load(6, name).fingerprint for name in ("clap", NO_TEXT)}
+    assert begun == {name: bases[NO_TEXT if "none" in name else "clap"] for name in names}
+    assert bases["clap"] != bases[NO_TEXT]
+    weights = {name: experiment.made(6, name)["inputs"]["base_weights"] for name in names}
+    assert weights == {
+        name: weights_of(experiment, [base], 6)[base]
+        for name in names
+        for base in [NO_TEXT if "none" in name else "clap"]
+    }

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from scipy.stats import kstest
 
 from tclap import audio
 from tclap.data import composites
@@ -26,7 +27,7 @@ from tclap.data.composites import (
 
 RATE = 16000
 LABELS = ("dog", "rain", "rooster", "sea waves", "sneezing")
-ALL_VIEWS = (*VIEWS, "first", "second")
+ALL_VIEWS = (*VIEWS, "first", "second", "periodic")
 
 
 def tone(samples, hertz, loud_from=0.5, level=0.02):
@@ -72,9 +73,9 @@ def crop_by_hand(x, length):
     return to_target(x)
 
 
-def inverted(waveform, row):
+def inverted(waveform, lengths):
     """Π of a waveform: its two segments change places, what is between them stays."""
-    first, last = row["length_i"], len(waveform) - row["length_j"]
+    first, last = lengths[0], len(waveform) - lengths[1]
     return np.concatenate([waveform[last:], waveform[first:last], waveform[:first]])
 
 
@@ -240,14 +241,17 @@ def test_distinct_groups_have_each_class_at_most_once(classes):
 
 def test_fit_against_a_reconstruction_by_hand(tmp_path):
     a, b = tone(40000, 440, 0.7), tone(30011, 1300, 0.1)
-    row, reader = placed(tmp_path, [a, b])
-    i, j = crop_by_hand(a, 16000), crop_by_hand(b, 16000)
+    row, reader = placed(tmp_path, [a, b], boundary=(0.3, 0.3))
+    assert (row["length_i"], row["length_j"]) == (9600, 22400)
+    i, j = crop_by_hand(a, 9600), crop_by_hand(b, 22400)
+    first, second = (crop_by_hand(x, 32000) for x in (a, b))  # of which the second repeats
     expected = {
         "forward": np.concatenate([i, j]),
         "reversed": np.concatenate([j, i]),
-        "overlap": np.tile(to_target(i + j), 2),
-        "first": np.tile(i, 2),
-        "second": np.tile(j, 2),
+        "overlap": to_target(first + second),
+        "first": first,
+        "second": second,
+        "periodic": np.tile(to_target(crop_by_hand(a, 16000) + crop_by_hand(b, 16000)), 2),
     }
     for view, x in expected.items():
         np.testing.assert_allclose(render(row, view, reader), x, atol=1e-6)
@@ -255,7 +259,51 @@ def test_fit_against_a_reconstruction_by_hand(tmp_path):
     np.testing.assert_allclose(render(row, "first", reader), single, rtol=1e-6)
     assert (row["gap"], row["window"], row["sample_rate"], row["cut"]) == (0, 32000, RATE, -1)
     # The crop is around the loud part: 4000 samples from 28000 on of the first, from 3001 of the second.
-    assert 16000 <= row["start_i"] <= 24000 and row["start_j"] <= 3001
+    assert 22400 <= row["start_i"] <= 28000 and row["start_j"] <= 3001
+    assert 0 <= row["start_whole_i"] <= 8000 and row["start_whole_j"] == 0
+
+
+def test_the_boundary_is_drawn_evenly_by_seed_and_row_alone():
+    class Noise:
+        sample_rate = 1000
+
+        def __call__(self, clip_id):
+            return np.random.default_rng(int(clip_id)).normal(size=300).astype(np.float32)
+
+    def lengths(first, seed=0, **options):
+        pairs = pd.DataFrame({"clip_i": [str(n) for n in first], "clip_j": [str(n + 1) for n in first]})
+        return place(pairs, Noise(), 2.0, seed=seed, **options)["length_i"].to_numpy()
+
+    drawn = lengths(range(1000))
+    assert drawn.min() >= 500 and drawn.max() <= 1500
+    assert kstest(drawn, "uniform", (500, 1000)).pvalue > 0.01
+    # Neither the clips nor how many rows there are matter.
+    assert (lengths(range(7, 57)) == drawn[:50]).all()
+    assert (lengths(range(50), seed=1) != drawn[:50]).any()
+    assert (lengths(range(50), seed=(0, 1)) != lengths(range(50), seed=(1, 0))).any()
+    assert set(lengths(range(50), boundary=(0.1, 0.2)) // 100) == {2, 3}
+    with pytest.raises(ValueError, match=r"boundary=\(0.6, 0.4\), expected two ascending fractions"):
+        lengths(range(1), boundary=(0.6, 0.4))
+    for wrong in ((0.0, 0.5), (0.5, 1.0)):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            lengths(range(1), boundary=wrong)
+
+
+def test_nothing_repeats_but_what_is_too_short_or_periodic(tmp_path):
+    noise = [np.random.default_rng(n).normal(0, 0.1, 40000).astype(np.float32) for n in range(2)]
+    row, reader = placed(tmp_path, noise)
+    short, again = placed(tmp_path, [x[:16000] for x in noise])
+
+    def repetition(view, row, reader):
+        """Correlation of the window's two halves."""
+        return np.corrcoef(render(row, view, reader).reshape(2, -1))[0, 1]
+
+    for view in ALL_VIEWS:
+        expected = 1.0 if view == "periodic" else 0.0
+        assert repetition(view, row, reader) == pytest.approx(expected, abs=0.03)
+    # Of half a window of a clip both halves are alike, whichever way it is played alone or mixed.
+    for view in ("overlap", "first", "second", "periodic"):
+        assert repetition(view, short, again) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("policy", composites.POLICIES)
@@ -282,22 +330,21 @@ def test_manifest_read_back_from_parquet_rebuilds_every_sample(tmp_path, policy,
 
 
 @pytest.mark.parametrize("window", [2.0, 31999 / RATE])
-@pytest.mark.parametrize("gap_ms", [0, 1, 1000, -1, -1900])
+@pytest.mark.parametrize("gap_ms", [0, 1, 1000, -1, -600])
 def test_fit_fills_the_window_exactly(tmp_path, window, gap_ms):
     row, reader = placed(tmp_path, [tone(40000, 440), tone(9000, 990)], window, gap_ms=(gap_ms, gap_ms))
-    samples, length, gap = round(window * RATE), row["length_i"], row["gap"]
-    assert length == row["length_j"] and 2 * length + gap == samples
-    assert gap - gap_ms * RATE / 1000 in (0, 1)
+    samples, first, second, gap = round(window * RATE), row["length_i"], row["length_j"], row["gap"]
+    assert first + second + gap == samples and gap == gap_ms * RATE / 1000
     for view in ALL_VIEWS:
         assert len(render(row, view, reader)) == samples
     forward = render(row, "forward", reader)
     if gap_ms >= 0:
-        assert not forward[length : length + gap].any()
-        assert forward[length - 10 : length].any() and forward[length + gap :][:10].any()
+        assert not forward[first : first + gap].any()
+        assert forward[first - 10 : first].any() and forward[first + gap :][:10].any()
     else:
         # What is not cross-faded is the events themselves; the fade is equal-power.
         phase = (np.arange(-gap) + 0.5) / -gap * np.pi / 2
-        i, j = crop_by_hand(reader("c0"), length), crop_by_hand(reader("c1"), length)
+        i, j = crop_by_hand(reader("c0"), first), crop_by_hand(reader("c1"), second)
         joined = np.cos(phase) * i[gap:] + np.sin(phase) * j[:-gap]
         np.testing.assert_allclose(forward, to_target(np.concatenate([i[:gap], joined, j[-gap:]])), atol=1e-6)
 
@@ -307,21 +354,26 @@ def test_fit_fills_the_window_exactly(tmp_path, window, gap_ms):
 def test_reversed_is_the_inversion_of_forward_and_inverting_twice_changes_nothing(tmp_path, policy, gap_ms):
     options = {"policy": policy, "gap_ms": (gap_ms, gap_ms)}
     row, reader = placed(tmp_path, [tone(63999, 440), tone(64001, 990)], **options)
-    other = place(one_pair("c1", "c0"), reader, 2.0, **options).to_dict("records")[0]
+    lengths = [row["length_i"], row["length_j"]]
     forward, backward = render(row, "forward", reader), render(row, "reversed", reader)
-    # Whole segments change places, and nothing is played backwards.
-    np.testing.assert_allclose(inverted(forward, row), backward, atol=1e-7)
+    # Whole segments change places, each as long as before, and nothing is played backwards.
+    assert lengths[0] != lengths[1]
+    np.testing.assert_allclose(inverted(forward, lengths), backward, atol=1e-7)
+    np.testing.assert_array_equal(inverted(inverted(forward, lengths), lengths[::-1]), forward)
+    # So does the pair the other way round, with the boundary where the reversed view has it.
+    share = lengths[1] / sum(lengths)
+    other = place(one_pair("c1", "c0"), reader, 2.0, boundary=(share, share), **options).to_dict("records")[0]
     np.testing.assert_array_equal(render(other, "forward", reader), backward)
     np.testing.assert_array_equal(render(other, "reversed", reader), forward)
-    np.testing.assert_array_equal(inverted(inverted(forward, row), other), forward)
     assert np.abs(forward - backward).max() > 0.01
 
 
 def test_events_have_one_level_and_every_view_the_target(tmp_path):
     waveforms = [tone(40000, 440, level=0.001), tone(40000, 990, level=0.15)]
     row, reader = placed(tmp_path, waveforms, gap_ms=(100, 100))
-    forward, length = render(row, "forward", reader), row["length_i"]
-    assert audio.rms(forward[:length]) == pytest.approx(audio.rms(forward[-length:]), rel=1e-5)
+    forward = render(row, "forward", reader)
+    levels = audio.rms(forward[: row["length_i"]]), audio.rms(forward[-row["length_j"] :])
+    assert levels[0] == pytest.approx(levels[1], rel=1e-5)
     # Both tones are equally strong in the overlap too.
     spectrum = np.abs(np.fft.rfft(render(row, "overlap", reader)))
     hertz = np.fft.rfftfreq(32000, 1 / RATE)
@@ -346,12 +398,12 @@ def test_full_keeps_whole_clips(tmp_path):
     a, b = tone(9000, 440), tone(21001, 990)
     row, reader = placed(tmp_path, [a, b], policy="full", gap_ms=(10, 10))
     i, j = to_target(a), to_target(b)
-    # The shorter clip repeats under the longer one, and the mix to the composite's length.
-    mix = np.tile(i, 3)[:21001] + j
+    # Each clip repeats to the composite's length.
+    wholes = [to_target(np.tile(x, 4)[: 9000 + 160 + 21001]) for x in (a, b)]
     expected = {
         "forward": np.concatenate([i, np.zeros(160), j]),
         "reversed": np.concatenate([j, np.zeros(160), i]),
-        "overlap": np.concatenate([mix, mix[: 9000 + 160]]),
+        "overlap": sum(wholes),
     }
     for view, x in expected.items():
         np.testing.assert_allclose(render(row, view, reader), to_target(x), atol=1e-6)

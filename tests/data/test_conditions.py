@@ -53,11 +53,14 @@ def runs(blocks: list) -> list[tuple]:
 
 def test_without_a_condition_it_is_the_forward_composite(clips):
     pair = pd.DataFrame([{"pair_id": "p", "clip_i": "low", "clip_j": "high"}])
-    # And a gap or cross-fade is that of the manifest.
+    # And a boundary, gap or cross-fade is that of the manifest.
     for gap in (0.0, 0.25, -0.25):
         milliseconds = 1000 * WINDOW * gap
-        row = place(pair, clips, WINDOW, gap_ms=(milliseconds, milliseconds)).to_dict("records")[0]
-        np.testing.assert_array_equal(played(clips, gap=gap), render(row, "forward", clips))
+        for at in (0.5, 0.3):
+            options = {"gap_ms": (milliseconds, milliseconds), "boundary": (at, at)}
+            row = place(pair, clips, WINDOW, **options).to_dict("records")[0]
+            condition = Condition(gap=gap, boundary=at)
+            np.testing.assert_array_equal(played(clips, condition), render(row, "forward", clips))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from meanings import Meanings, Random
 from scipy.stats import binomtest
 
 from tclap.data.captions import ORDERED, SEEN_WORDINGS, UNSEEN_ORDERED
-from tclap.data.clips import half_of_labels
 from tclap.evaluation import controls
 from tclap.evaluation.controls import (
     CONDITIONS,
@@ -19,9 +18,10 @@ from tclap.evaluation.controls import (
     build_items,
     control_rows,
     group_of,
-    hold_out_rows,
+    order_blind_rows,
 )
 from tclap.evaluation.statistics import summarise
+from tclap.evaluation.tasks import item_of
 
 LABELS = ["dog", "rain", "church bells", "hen", "siren"]
 PER_CLASS = 4
@@ -61,6 +61,7 @@ def sounds_of(clips, pairs, seed=0) -> dict[str, tuple[str, ...]]:
         third, order = controls._third(pair, clips, seed, index)
         sounds[f"{pair['pair_id']}/three"] = tuple((*ends, third["label"])[k] for k in order)
         sounds[f"{pair['pair_id']}/same"] = (pair["label_i"],)
+        sounds[f"{pair['pair_id']}/periodic"] = ("while", *sorted(ends))
     return sounds
 
 
@@ -84,6 +85,8 @@ def said(caption: str) -> tuple[str, ...] | None:
             events = tuple(x for x in found.groups() if x)[::turn]
             if set(events) <= set(LABELS):
                 return events
+    if " while " in words:
+        return ("while", *sorted(words.split(" while ")))
     return (words,) if words in LABELS else None
 
 
@@ -124,6 +127,10 @@ def test_items_of_one_pair_by_hand():
     shuffled = items.loc["words: shuffled"]["candidates"]
     assert [sorted(c.split()) for c in shuffled] == [sorted(c.split()) for c in before]
     assert shuffled != before
+    periodic = items.loc["periodic: overlap"]
+    assert periodic["candidates"] == [*before, "this is a sound of dog while church bells"]
+    assert (periodic["audio"], periodic["answers"]) == (f"{name}/periodic", [2])
+    assert periodic["chance"] == pytest.approx(1 / 3)
     three = items.loc["three: then"]
     assert len(set(three["candidates"])) == 6 and three["chance"] == pytest.approx(1 / 6)
     single = items.loc["single: plain"].set_index("item").loc["hen 1"]
@@ -138,7 +145,7 @@ def test_items_of_one_pair_by_hand():
 
 
 def test_every_task_belongs_to_a_documented_group(asked):
-    assert {group_of(task) for task in asked[2]["task"]} == set(GROUPS) - {"baseline", "hold-out", "slots"}
+    assert {group_of(task) for task in asked[2]["task"]} == set(GROUPS) - {"baseline", "slots"}
     assert group_of("2way_before") is None and group_of("prompt: {}") is None
     for group in GROUPS:
         assert f"``{group}``" in controls.__doc__
@@ -148,12 +155,11 @@ def test_a_model_that_reads_order_is_correct_and_is_misled_by_swapped_words(aske
     clips, pairs, items = asked
     found = accuracies(control_rows(reader(clips, pairs), items, pairs))
     always = [f"wording: {w}" for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)] + list(CONDITIONS)
-    always += ["plain: before", "wording: seen", "wording: unseen"]
+    always += ["plain: before", "wording: seen", "wording: unseen", "periodic: overlap"]
     always += ["three: before", "three: then", "single: plain", "same: plain"]
     assert {task: found[task] for task in always} == dict.fromkeys(always, 100.0)
-    # Names alone tie, and a tie is wrong. So do the two baselines of sound and captions.
-    assert found["words: swapped"] == found["words: names only"] == 0
-    assert found["baseline: audio only"] == found["baseline: captions only"] == 0
+    # Names alone tie, and a tie is wrong. So do those of the sound.
+    assert found["words: swapped"] == found["words: names only"] == found["baseline: audio only"] == 0
     assert found["baseline: always the first"] == 50
 
 
@@ -174,7 +180,7 @@ def test_random_embeddings_are_at_chance(asked):
     names = list(sounds_of(clips, pairs))
     rows = pd.concat([control_rows(Random(names, seed), items, pairs) for seed in range(5)])
     tasks = rows.groupby("task")
-    assert len(tasks) == 1 + 4 + 8 + 2 + 3 + len(CONDITIONS) + 2 + 2 + 2 + 4
+    assert len(tasks) == 1 + 4 + 8 + 2 + 3 + len(CONDITIONS) + 1 + 2 + 2 + 2 + 4
     for task, group in tasks:
         # These are no function of the embeddings, or means over wordings.
         if task in (
@@ -209,24 +215,32 @@ def test_the_label_prior_by_brute_force():
     assert len(np.unique(expected)) > 3
 
 
-def test_hold_out_by_how_many_classes_were_seen():
+def test_the_captions_only_baseline_takes_the_mean_of_the_sounds_of_other_clips():
     _, pairs = made()
-    rows = pd.DataFrame(
-        [
-            {"task": task, "item": pair, "correct": float(task != "2way_after"), "chance": 0.5}
-            for task in ("2way_before", "2way_after", "3")
-            for pair in pairs["pair_id"]
+    pairs = pairs.sample(12, random_state=1).reset_index(drop=True)
+    names = (pairs["pair_id"] + "/" + pairs["order"]).tolist()
+    model = Random(names)
+    rows = controls.baseline_rows(model, pairs)
+    rows = rows[rows["task"] == "baseline: captions only"].set_index("item")
+    left_out = 0
+    for pair in pairs.itertuples():
+        sources = {pair.source_i, pair.source_j}
+        others = [
+            name
+            for name, other in zip(names, pairs.itertuples(), strict=True)
+            if not sources & {other.source_i, other.source_j}
         ]
-    )
-    found = hold_out_rows(rows, pairs, ["dog", "hen"])
-    counts = found["task"].value_counts().to_dict()
-    # Of 20 ordered pairs of labels, each in two orders: 2, 12 and 6. Of the two wordings one is right.
-    expected = {"hold-out: both seen": 4, "hold-out: one seen": 24, "hold-out: none seen": 12}
-    assert counts == expected and (found["correct"] == 0.5).all() and (found["chance"] == 0.5).all()
-    both = found[found["task"] == "hold-out: both seen"]
-    of = pairs.set_index("pair_id").loc[both["item"]]
-    assert set(of["label_i"]) | set(of["label_j"]) == {"dog", "hen"}
-    assert not found["item"].duplicated().any()
+        left_out += len(names) - len(others)
+        mean = model.sounds(others).double().mean(0)
+        asked = [f"this is a sound of {pair.label_i} before {pair.label_j}"]
+        asked.append(f"this is a sound of {pair.label_j} before {pair.label_i}")
+        scores = model.captions(asked).double() @ mean
+        margin = (scores[0] - scores[1]).item() * (1 if pair.order == "forward" else -1)
+        assert rows.loc[pair.pair_id, "margin"] == pytest.approx(margin, abs=1e-6)
+    assert left_out > len(names)  # more than each one's own
+    # Without another clip nothing is known, and that is wrong.
+    alone = controls.baseline_rows(model, pairs.head(1)).set_index("task").loc["baseline: captions only"]
+    assert alone["tied"] and not alone["correct"]
 
 
 def test_wordings_are_pooled_by_composite():
@@ -240,11 +254,26 @@ def test_wordings_are_pooled_by_composite():
     assert found.iloc[1].tolist() == ["both", "q", 0.0, -0.25, True, "c | e", "d | e", "t"]
 
 
-def test_half_of_the_labels():
-    half = half_of_labels([*LABELS, "crow"], 0)
-    assert len(half) == 3 and set(half) < {*LABELS, "crow"} and half == sorted(half)
-    assert half == half_of_labels(["crow", *LABELS], 0) != half_of_labels(["crow", *LABELS], 1)
-    assert len(half_of_labels(["a", "b", "c"], 0)) == 2
+def test_the_order_blind_baseline_by_hand():
+    model = Meanings({"both": {("dog",): 0.8, ("rain",): 0.6}, "hen": {("hen",): 1.0}}, said)
+
+    def item(task, sound, *candidates):
+        candidates = [f"this is a sound of {words}" for words in candidates]
+        return item_of(task, f"{sound} {len(candidates)}", sound, candidates, [0], "a", "b")
+
+    answer = "dog before rain"  # scores 0.7 of "both", as all captions of these two events
+    items = [
+        item("4", "both", answer, "dog before hen", "siren while hen"),  # 0.4 and 0
+        item("4", "both", answer, "rain before dog", "rain while dog", "hen before dog"),
+        item("4", "hen", answer, "siren before rain"),  # 0 and 0
+        item("4", "hen", answer, "dog while hen", "rain before hen"),  # 0, and 0.5 twice
+        item("3", "both", answer, "rain before dog", "dog while rain"),
+    ]
+    rows = order_blind_rows(model, pd.DataFrame(items), LABELS)
+    found = rows[["task", "item", "correct"]].to_numpy().tolist()
+    correct = [("both 3", 1), ("both 4", 1 / 3), ("hen 2", 1 / 2), ("hen 3", 0)]
+    assert found == [["baseline: order-blind", name, pytest.approx(score)] for name, score in correct]
+    assert order_blind_rows(model, pd.DataFrame(items[-1:]), LABELS).empty
 
 
 def test_sounds_are_arranged_in_the_order_that_is_right(asked):
@@ -259,10 +288,12 @@ def test_sounds_are_arranged_in_the_order_that_is_right(asked):
     assert set(sounds) == set(items["audio"]) - plain - set(clips["clip_id"])
     labels = clips.set_index("clip_id")["label"]
     of_pairs = pairs.set_index("pair_id")
-    for pair_id in pairs["pair_id"]:
+    for pair in pairs.to_dict("records"):
+        pair_id = pair["pair_id"]
+        assert sounds[f"{pair_id}/periodic"] == (pair, "periodic")
         first, second = sounds[f"{pair_id}/same"].clip_ids
         assert first == of_pairs.loc[pair_id, "clip_i"] != second and labels[first] == labels[second]
-    checked = items[items["audio"].isin(sounds) & ~items["task"].str.startswith("same")]
+    checked = items[items["audio"].isin(sounds) & ~items["task"].str.startswith(("same", "periodic"))]
     assert len(checked) == len(pairs) * (len(CONDITIONS) + 2)
     for item in checked.itertuples():
         played = tuple(labels[clip] for clip in sounds[item.audio].clip_ids)
@@ -294,7 +325,7 @@ def test_clips_without_labels_are_asked_about_two_events_only(asked):
         label_i=pairs["clip_i"], label_j=pairs["clip_j"], text_i="A dog barks", text_j="rain falls"
     )
     items = build_items(unlabelled, named, seed=0)
-    expected = set(GROUPS) - {"baseline", "single", "same", "three", "hold-out", "slots"}
+    expected = set(GROUPS) - {"baseline", "single", "same", "three", "slots"}
     assert {group_of(task) for task in items["task"]} == expected
     assert (
         "A dog barks, then rain falls"

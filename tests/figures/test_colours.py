@@ -85,5 +85,8 @@ def test_legends_of_all_figures_can_be_read_by_all(name, run):
 def test_colours_that_stand_side_by_side_differ_without_any_mark(colours):
     for one, other in itertools.combinations(colours, 2):
         assert told_apart(one, other), (one, other)
-    for attribute in ("marker", "label", "colour"):
-        assert len({getattr(look, attribute) for look in style.MODELS.values()}) == len(style.MODELS)
+
+
+def test_no_two_models_look_or_are_called_alike():
+    for look in (lambda model: model.label, lambda model: (model.colour, model.marker)):
+        assert len({look(model) for model in style.MODELS.values()}) == len(style.MODELS)

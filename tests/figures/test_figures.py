@@ -9,12 +9,13 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from artifact import slot_ablation as measured
-from artifact.training import BASE_VARIANTS
+from artifact.training import BASES
 from figures import accuracies, controls, style
 from figures import registry as figures
 from figures.style import LABELS
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.evaluation.controls import CONDITIONS
+from tclap.training.variants import NO_TEXT, VARIANTS
 
 
 def points(axes, along: str) -> list[tuple[int, float, float, float]]:
@@ -125,13 +126,12 @@ def test_the_prompts_axis_covers_what_was_found(summary):
 
 
 def test_names_are_those_of_the_evaluation_and_of_the_ablation():
-    conditions = {control for panel in controls.PANELS.values() for control in panel} - {"plain: before"}
+    conditions = {control for panel in controls.PANELS.values() for control in panel}
     assert conditions <= set(CONDITIONS) <= conditions | set(LABELS["controls"])
     assert controls.SEEN == SEEN_WORDINGS
     assert {*LABELS["slot_columns"], *accuracies.SLOT_TASKS} == set(measured.ABLATION_TASKS)
-    assert (
-        set(BASE_VARIANTS) - {"clap"} <= set(LABELS["bases"]) and accuracies.UNCHANGED == measured.UNCHANGED
-    )
+    assert set(BASES) - {"clap", NO_TEXT} <= set(LABELS["bases"])
+    assert accuracies.UNCHANGED == measured.UNCHANGED
     for group in LABELS["slot_changes"]:
         assert f"``{group}``" in measured.__doc__
 
@@ -263,6 +263,4 @@ def test_figures_of_random_weights_say_so_across_all_they_show(run, random):
 
 def test_every_variant_of_the_library_has_a_label():
     """One without is left out of tables and figures."""
-    from tclap.training.variants import VARIANTS
-
-    assert VARIANTS.keys() <= style.LABELS["models"].keys()
+    assert {*VARIANTS, NO_TEXT} <= style.LABELS["models"].keys()

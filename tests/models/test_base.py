@@ -253,7 +253,7 @@ def test_what_is_not_ours_is_not_overwritten(tiny_model, tmp_path):
 
 
 def test_loaded_from_loads_the_same_again(tiny_model, tmp_path, monkeypatch):
-    tiny_model.save(tmp_path / "m.safetensors")
+    tiny_model.with_readout("ends").save(tmp_path / "m.safetensors")
     monkeypatch.chdir(tmp_path)
     model = load_model("compact", Path("m.safetensors"), readout="ends")
     found = {"name": "compact", "weights": str(tmp_path / "m.safetensors"), "options": {"readout": "ends"}}

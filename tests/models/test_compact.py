@@ -135,7 +135,7 @@ def test_frames_add_up_when_segments_are_joined(model):
 def test_the_trunk_keeps_time(model):
     waveforms = torch.from_numpy(noise(1))
     features = model.audio_trunk(waveforms)
-    assert features.shape == (1, 25, 128)  # 200 frames, 8 to one
+    assert features.shape == (1, 25, 192)  # 200 frames, 8 to one
     mel = model.audio_trunk.mel
     close(model.audio_trunk.from_log_mel(mel.log(mel(waveforms))), features, atol=0)
 

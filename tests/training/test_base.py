@@ -70,7 +70,7 @@ def test_base_training_learns_what_sounds(tiny_model, banks):
 def test_the_warm_up_learns_the_words_for_order(tiny_model, banks):
     history = warm_up(tiny_model, banks, steps=60)
     for name in ("loss", "loss_contrast", "loss_slots"):
-        assert history[name].tail(10).mean() < 0.6 * history[name].head(5).mean()
+        assert history[name].tail(10).mean() < 0.6 * history[name].iloc[0]
     accuracies = history["validation_accuracy"].dropna()
     assert list(accuracies.index) == [29, 59] and accuracies.iloc[-1] > 80
 

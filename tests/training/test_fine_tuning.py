@@ -14,7 +14,6 @@ import torch
 import tclap
 from artifact import paths
 from tclap import audio, files
-from tclap.data.clips import half_of_labels
 from tclap.slots.model import SlotModel
 from tclap.training import post_pretraining
 from tclap.training.features import FeatureStore
@@ -171,18 +170,6 @@ def test_captioned_clips_and_few_of_them(tiny_model, recordings):
     assert np.isfinite(history["loss"]).all()
     few = pd.concat([part.head(2) for _, part in clips.groupby("split")])
     assert len(tune(tiny_model, few, epochs=1, pairs=None)[1]) == 1  # two clips make two pairs: one batch
-
-
-def test_the_hold_out_trains_on_composites_of_half_of_the_classes(tiny_published, recorded, monkeypatch):
-    pools = []
-    monkeypatch.setattr(post_pretraining, "post_pretrain", lambda *args, **options: pools.extend(args[3:5]))
-    tclap.fine_tune(tiny_published, recorded, variant="t-clap-half", batch=4)
-    half = set(half_of_labels(recorded["label"], seed=0))
-    for pool in pools:
-        assert {name for e in pool.composites.events for name in e[0].split(" > ")} == half
-        assert {name for e in pool.base.events for name in e[0].split(" + ")} == set(recorded["label"])
-    # Three training clips of either label with each of the other, either way round.
-    assert len(half) == 2 and len(pools[0].composites) == 2 * 3 * 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tclap.data.batches import base_batch, composite_batch
-from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
+from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render
 from tclap.training import pool as module
 from tclap.training.features import AudioFeatures
 from tclap.training.pool import Items, MelSource, Pool, WaveformSource, batch_rows, make_pool
@@ -125,32 +125,17 @@ def test_the_pool_is_a_function_of_the_seed(source):
 # Mel power
 
 
-def test_composites_are_what_the_trunk_makes_of_each(tiny_model, tiny_audio, banks, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 5)  # 12 pairs in chunks of 5, 5 and 2
-    made = pool_of(MelSource(tiny_model, banks["post"], augment=False), pairs=12)
-    mel, pairs = tiny_model.audio_trunk.mel, draw_pairs(banks["post"].clips, "post", 12, seed=7)
-
-    def power(clip_id: str) -> torch.Tensor:
-        waveform = render_single(tiny_audio(clip_id), tiny_model.window, 8000)[:2000]  # half a window
-        return mel(torch.from_numpy(waveform)[None])
-
-    for n, pair in enumerate(pairs.to_dict("records")):
-        i, j = power(pair["clip_i"]), power(pair["clip_j"])
-        mixed = (i + j) / 2
-        views = torch.cat([torch.cat(parts, dim=1) for parts in ((i, j), (j, i), (mixed, mixed))])
-        with torch.no_grad():
-            expected = tiny_model.audio_trunk.from_log_mel(mel.log(views))
-        torch.testing.assert_close(made.composites.features[n], expected, atol=1e-5, rtol=0)
-
-
-def test_augmented_items_come_from_the_chunks_own_generator(tiny_model, banks, mel, monkeypatch):
+@pytest.mark.parametrize("augment", [True, False])
+def test_items_are_the_trunks_outputs_of_batches_of_the_chunks_own_generator(
+    tiny_model, banks, monkeypatch, augment
+):
     monkeypatch.setattr(module, "CHUNK", 8)
-    made = pool_of(mel, pairs=16, base_items=20)
+    made = pool_of(MelSource(tiny_model, banks["post"], augment), pairs=16, base_items=20)
     log, trunk = tiny_model.audio_trunk.mel.log, tiny_model.audio_trunk.from_log_mel
     pairs = draw_pairs(banks["post"].clips, "post", 16, seed=7)
-    assert_worded(made, pairs)
-    batch = composite_batch(banks["post"], pairs.iloc[8:], log, np.random.default_rng([7, module.PAIRS, 8]))
-    last = base_batch(banks["post"], 4, log, np.random.default_rng([7, module.BASE_ITEMS, 16]))
+    generator = np.random.default_rng([7, module.PAIRS, 8]) if augment else None
+    batch = composite_batch(banks["post"], pairs.iloc[8:], log, generator)
+    last = base_batch(banks["post"], 4, log, np.random.default_rng([7, module.BASE_ITEMS, 16]), augment)
     with torch.no_grad():
         expected, expected_last = trunk(batch.log_mel).unflatten(0, (3, 8)), trunk(last.log_mel)
     found = made.composites.features[8:].transpose(0, 1)
@@ -159,6 +144,8 @@ def test_augmented_items_come_from_the_chunks_own_generator(tiny_model, banks, m
     torch.testing.assert_close(made.base.features[16:, 0], expected_last, atol=1e-5, rtol=0)
     assert sum(made.base.captions[16:], []) == last.captions and sum(made.base.events[16:], []) == last.events
     assert len(made.base) == len(made.base.features) == 20
+    if augment:
+        assert_worded(made, pairs)
 
 
 # Waveforms
@@ -175,7 +162,8 @@ def test_composites_are_the_trunks_output_of_their_manifest_row(
 ):
     made = pool_of(waveforms, distinct=distinct)
     pairs = draw_pairs(recorded, "post", len(made.composites), seed=7, distinct=distinct)
-    manifest = place(pairs, ClipAudio(recorded, 8000), tiny_published.window)
+    seed = [7, module.DISTINCT_PAIRS if distinct else module.PAIRS]
+    manifest = place(pairs, ClipAudio(recorded, 8000), tiny_published.window, seed=seed)
     assert_worded(made, manifest)
     for n, row in enumerate(manifest.to_dict("records")):
         expected = torch.stack([rendered(tiny_published, row, view, recorded) for view in VIEWS])
@@ -183,29 +171,30 @@ def test_composites_are_the_trunks_output_of_their_manifest_row(
 
 
 def test_base_items_sound_as_they_are_captioned(waveforms, tiny_published, recorded):
-    """Every item is one clip, or two in one of two ways, of the labels that its events name."""
+    """Every item is a clip of the label that its events name, or two of both in one of two ways."""
     made, train = pool_of(waveforms, pairs=1, base_items=30), recorded[recorded["split"] == "train"]
-    ids, label = list(train["clip_id"]), dict(zip(train["clip_id"], train["label"], strict=True))
-    both = pd.DataFrame([{"clip_i": i, "clip_j": j} for i in ids for j in ids if label[i] != label[j]])
-    manifest = place(both, ClipAudio(recorded, 8000), tiny_published.window).to_dict("records")
-    known = {
-        view: torch.stack([rendered(tiny_published, row, view, recorded) for row in manifest])
-        for view in ("first", "overlap", "forward")
-    }
+    reader, of = ClipAudio(recorded, 8000), train.groupby("label")["clip_id"].agg(list)
+    any_two = pd.DataFrame({"clip_i": of["bell"][:1] * 30, "clip_j": of["crow"][:1] * 30})
+    drawn = place(any_two, reader, tiny_published.window, seed=[7, module.BASE_ITEMS])
     kinds = Counter()
-    for output, (caption,), (events,) in zip(
-        made.base.features[:, 0], made.base.captions, made.base.events, strict=True
+    for output, (caption,), (events,), at in zip(
+        made.base.features[:, 0], made.base.captions, made.base.events, drawn["length_i"] / 4000, strict=True
     ):
-        # An overlap of two clips is that of the two the other way round.
+        one, other = events.split(" + ")[0], events.split(" + ")[-1]
+        both = [
+            {"clip_i": i, "clip_j": j} for a, b in ((one, other), (other, one)) for i in of[a] for j in of[b]
+        ]
+        rows = place(pd.DataFrame(both), reader, tiny_published.window, boundary=(at, at)).to_dict("records")
+        views = ("first",) if one == other else ("overlap", "forward")
         matches = {
-            (view, frozenset(label[manifest[n]["clip_" + end]] for end in ("i" if view == "first" else "ij")))
-            for view, outputs in known.items()
-            for n in torch.isclose(outputs, output, atol=1e-5).all((1, 2)).nonzero()[:, 0].tolist()
+            view
+            for view in views
+            for row in rows
+            if torch.allclose(rendered(tiny_published, row, view, recorded), output, atol=1e-5)
         }
-        ((view, labels),) = matches
+        (view,) = matches
         kinds[view] += 1
-        assert events == " + ".join(sorted(labels))
-        assert {name for name in LABELS if name in caption} == labels
+        assert {name for name in LABELS if name in caption} == {one, other}
         assert (" and " in caption) == (view != "first")
     assert len(kinds) == 3 and min(kinds.values()) >= 4  # of 30, about 9, 10 and 10
 

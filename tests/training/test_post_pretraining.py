@@ -48,9 +48,9 @@ class Setting:
     def text_loss(self) -> TextOnlyLoss:
         return TextOnlyLoss(self.model, self.text, ["bell", "crow", "dog", "rain"], seed=2)
 
-    def loss(self, model: Compact, items: Items, rows, **options) -> float:
-        """TNCE or, of items in one view, CLAP's loss, in float64, with the events' names as ids."""
-        views = range(items.features.shape[1])
+    def loss(self, model: Compact, items: Items, rows, count: int = 3, **options) -> float:
+        """TNCE of three views, CLAP's loss of one, in float64, with the events' names as ids."""
+        views = range(min(count, items.features.shape[1]))
         captions, events = (
             [[texts[r][v] for r in rows] for v in views] for texts in (items.captions, items.events)
         )
@@ -77,8 +77,8 @@ def setting(tiny_model, banks) -> Setting:
     return Setting(tiny_model, copy.deepcopy(tiny_model), TextFeatures(tiny_model.text_trunk), pools)
 
 
-NO_OVERLAP = {"alpha_same_overlap": 0.0, "alpha_cross_overlap": 0.0}
-NO_TIME = NO_OVERLAP | {"alpha_same": 0.0, "alpha_cross": 0.0}
+NO_OVERLAP = {"alpha_same_overlap": 0.0, "alpha_cross_overlap": 0.0, "view_weights": (1, 1, 0)}
+NO_INVERSION = {"alpha_same": 0.0, "alpha_cross": 0.0, "view_weights": (1, 0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,12 @@ NO_TIME = NO_OVERLAP | {"alpha_same": 0.0, "alpha_cross": 0.0}
     [
         ("t-clap", {}),
         ("t-clap-no-replay", {}),
-        ("t-clap-no-overlap", NO_OVERLAP | {"view_weights": (1, 1, 0)}),
-        ("t-clap-no-time", NO_TIME | {"view_weights": (1, 0, 0)}),
+        ("t-clap-no-inversion", NO_INVERSION),
+        ("t-clap-no-overlap", NO_OVERLAP),
+        ("t-clap-no-temporal-negatives", {"count": 1}),
+        ("clap-ordered", {"count": 1}),
+        ("t-clap-no-overlap-text-warm-up", NO_OVERLAP),
+        ("t-clap-text-none", {}),
         ("t-clap-distinct", {}),
         ("t-clap-alpha-same-0", {"alpha_same": 0.0}),
         ("t-clap-alpha-cross-0", {"alpha_cross": 0.0}),
@@ -96,8 +100,9 @@ NO_TIME = NO_OVERLAP | {"alpha_same": 0.0, "alpha_cross": 0.0}
 def test_the_first_step_of_each_variant(setting, name, options):
     settings = variant(name)
     pool, _ = setting.pools[settings.distinct]
-    row = setting.run(settings, batch=8).iloc[0]
-    size = 2 if settings.distinct else 8  # the four classes make groups of two pairs
+    row = setting.run(settings, batch=4 if name == "clap-ordered" else 8).iloc[0]
+    # The four classes make groups of two pairs; three times four ordered ones are as many items.
+    size = 2 if settings.distinct else 12 if name == "clap-ordered" else 8
     rows = batch_rows(len(pool.composites), size, 0, 5, whole=settings.distinct)
     ordered = [events for r in rows for events in pool.composites.events[r][:2]]
     assert settings.distinct == (len(set(ordered)) == len(ordered))  # else some mean the same: no negatives
@@ -105,11 +110,42 @@ def test_the_first_step_of_each_variant(setting, name, options):
     if name != "t-clap-no-replay":
         expected["loss_replay"] = setting.loss(setting.start, pool.base, batch_rows(20, 4, 0, 5))
     setting.model.load_state_dict(setting.start.state_dict())
-    expected["loss_text"] = sum(term.item() for term in setting.text_loss().losses(0, 2).values())
+    if "text" not in name:
+        expected["loss_text"] = sum(term.item() for term in setting.text_loss().losses(0, 2).values())
     assert {key for key in row.index if key.startswith("loss_")} == expected.keys()
     assert row[list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
     assert row["loss"] == pytest.approx(sum(expected.values()), abs=1e-4)
     assert row["logit_scale"] == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+def test_a_training_without_the_text_only_loss_never_asks_for_it(setting, monkeypatch):
+    monkeypatch.setattr(TextOnlyLoss, "losses", lambda *_: pytest.fail("it was asked for"))
+    histories = [
+        setting.run(variant("t-clap-text-warm-up"), steps=2),
+        setting.run(variant("t-clap"), steps=2, text_loss_batch=0),
+    ]
+    pd.testing.assert_frame_equal(*histories)
+
+
+@pytest.mark.parametrize(
+    ("name", "items"),
+    [
+        ("t-clap", 13),
+        ("clap-continued", 13),
+        ("clap-ordered", 13),
+        ("t-clap-no-overlap", 13),
+        ("t-clap-no-temporal-negatives", 7),
+        ("t-clap-no-replay", 9),
+    ],
+)
+def test_items_per_step(setting, monkeypatch, name, items):
+    """Of 3 pairs and 4 items of replay."""
+    seen, found = [], pd.DataFrame({"items_per_second": []})
+    monkeypatch.setattr(
+        post_pretraining, "optimise", lambda *_, **given: seen.append(given["items"]) or found
+    )
+    setting.run(variant(name))
+    assert seen == [items]
 
 
 def test_the_replays_weight(setting):
