@@ -14,13 +14,10 @@ import pandas as pd
 from artifact import paths
 from artifact.compare import differences
 from artifact.notebook.sounds import Page
-from figures import controls, read, registry
+from figures import read, registry
 from figures.scores import TASKS
-from figures.style import MODELS
 from paper import numbers, tables
 from paper.latex import number
-from paper.tables import with_interval
-from tclap.evaluation.statistics import summarise
 from tclap.training.variants import Variant, variant
 
 
@@ -52,21 +49,6 @@ def variants(names: Sequence[str]) -> pd.DataFrame:
         changed = [f"{key} = {value}" for key, value in asdict(variant(name)).items() if value != usual[key]]
         rows[name] = ", ".join(changed) or "(nothing: this is what the others differ from)"
     return pd.Series(rows).to_frame("differs from t-clap in")
-
-
-def hold_out(rows: pd.DataFrame) -> pd.DataFrame:
-    """2-way accuracy and its interval: one row per model, one column per number of classes trained in order.
-
-    ``rows``: item rows with those of :func:`tclap.evaluation.controls.hold_out_rows`.
-    """
-    found = summarise(rows[rows["task"].str.startswith("hold-out: ")])
-    found["condition"] = found["task"].str.removeprefix("hold-out: ")
-    found["score"] = [
-        with_interval({"accuracy": row.accuracy, "ci95": [row.low, row.high]}) for row in found.itertuples()
-    ]
-    table = found.pivot(index="model", columns="condition", values="score").rename_axis(None, axis=1)
-    conditions = {name: label for name, label in controls.HOLD_OUT.items() if name in table.columns}
-    return table.loc[[m for m in MODELS if m in table.index], list(conditions)].rename(columns=conditions)
 
 
 def farthest(summary: dict, reference: Path, count: int = 10) -> pd.DataFrame:

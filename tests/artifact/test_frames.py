@@ -6,7 +6,6 @@ import copy
 import json
 import re
 
-import pandas as pd
 import pytest
 
 from artifact import paths
@@ -23,7 +22,7 @@ def test_comparisons(summary):
     ]  # fmt: skip
     table = frames.comparisons(summary, "clap", "t-clap")
     assert table.loc["3 (3-way before)"].tolist() == ["−1.3", "[−3.0, +0.5]", "0.042", "0.25", "not shown"]
-    assert len(table) == 1 and frames.comparisons(summary, "clap", "t-clap-half").empty
+    assert len(table) == 1 and frames.comparisons(summary, "clap", "t-clap-distinct").empty
 
 
 def test_variants_say_what_they_change():
@@ -35,19 +34,6 @@ def test_variants_say_what_they_change():
     assert "nothing" in table["t-clap"]
     with pytest.raises(ValueError, match="unknown variant 't-clop'"):
         frames.variants(["t-clop"])
-
-
-def test_hold_out():
-    right = {("t-clap-half", "both seen"): 10, ("t-clap-half", "none seen"): 5, ("clap", "both seen"): 0}
-    rows = [
-        {"model": model, "task": f"hold-out: {condition}", "item": f"{condition} {n}", "seed": 0,
-         "source_a": f"s{n}", "source_b": None, "correct": n < count, "chance": 0.5}
-        for (model, condition), count in right.items() for n in range(10)
-    ]  # fmt: skip
-    table = frames.hold_out(pd.DataFrame([*rows, rows[0] | {"task": "2way_before", "correct": False}]))
-    assert table.index.tolist() == ["clap", "t-clap-half"] and table.columns.tolist() == ["both", "none"]
-    assert table["both"].tolist() == ["0.0 [0.0, 30.8]", "100.0 [69.2, 100.0]"]
-    assert table.loc["t-clap-half", "none"].startswith("50.0 [")
 
 
 def test_where_two_runs_differ_most(summary, tmp_path):
