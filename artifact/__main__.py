@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     helps = {
         "train": "the base model and the variants of a seed",
         "ablate": "slots in time, one thing changed at a time",
+        "hold-out": "a seed's post-pretrainings on composites of some of the classes",
         "summary": "gather the seeds' tables and write summary.json",
         "verify": "compare a run with its reference number by number; as diff, ends with 1 where they differ",
         "report": "print the results, where the files are, and how far the run is from a reference",
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--profile", default="synthetic", help="profile of the run (default: synthetic)")
         command.add_argument("--base", default="compact", help="base model of the run (default: compact)")
-        if name in ("train", "ablate"):
+        if name in ("train", "ablate", "hold-out"):
             command.add_argument("--seed", type=int, default=0)
         if name in ("report", "verify"):
             command.add_argument("--reference", type=Path, help="a summary.json (default: the committed one)")
@@ -45,8 +46,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train a seed's base model and variants, or ablate its slots."""
+    """Train a seed's base model and variants, or those of the hold-out, or ablate its slots."""
     from artifact.experiment import Experiment
+    from artifact.hold_out import hold_out
     from artifact.notebook.setup import set_up
     from artifact.slot_ablation import ablate_slots, base_model_names
     from artifact.training import train_base_models, train_variants
@@ -56,6 +58,8 @@ def train(options: argparse.Namespace) -> int:
     if options.command == "train":
         train_base_models(run, options.seed)
         train_variants(run, options.seed, options.variants)
+    elif options.command == "hold-out":
+        hold_out(run, options.seed)
     elif options.bases:
         train_base_models(run, options.seed, base_model_names(run))
     else:

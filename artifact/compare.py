@@ -10,7 +10,7 @@ import pandas as pd
 from artifact import paths
 from figures import read
 
-SECTIONS = ("models", "controls", "readouts", "windows", "slot_ablation")
+SECTIONS = ("models", "controls", "readouts", "windows", "slot_ablation", "hold_out")
 
 
 def percentages(summary: dict) -> dict[str, float]:

@@ -92,6 +92,16 @@ class Slots(Settings):
     ablation: bool = False  # of the first seed's slots
 
 
+class HoldOut(Settings):
+    """T-CLAP on composites of some of the classes, see :mod:`artifact.hold_out`."""
+
+    fractions: Unique[list[Annotated[float, Field(gt=0, lt=1)]]] = [0.2, 0.4, 0.6, 0.8]  # of the classes
+    splits: PositiveInt = 5  # of the classes at each fraction
+    steps: PositiveInt  # of each of these post-pretrainings, which are shorter than the others
+    pool_pairs: PositiveInt
+    pool_items: PositiveInt
+
+
 class Config(Settings):
     """Everything that a run is a function of, beside its seed, its data and the versions."""
 
@@ -110,6 +120,7 @@ class Config(Settings):
     control_pairs: NonNegativeInt = 0  # the first test pairs, which the controls ask about too
     readouts: Annotated[list[Literal[*READOUTS]], AfterValidator(_unique)] = []
     slots: Slots | None = None  # None: notebook 05 has nothing to do
+    hold_out: HoldOut | None = None  # None: no classes are held out
     window_policies: Unique[list[Literal[*POLICIES]]] = ["fit"]
     crop_energy: Annotated[float, Field(gt=0, le=1)] = 1.0  # of training's segments, see SegmentBank
     gap_ms: Annotated[tuple[float, float], Field(strict=False)] = (0.0, 0.0)
@@ -142,6 +153,11 @@ class Config(Settings):
         rotate = sorted(set(self.rotate) & set(present))
         seeds = list(range(len(self.seeds) * len(rotate)))
         return self.model_copy(update={"rotate": rotate, "seeds": seeds}) if rotate else self
+
+    @property
+    def held_out_seeds(self) -> list[int]:
+        """The seeds that train splits of the class hold-out."""
+        return self.seeds[: self.hold_out.splits] if self.hold_out else []
 
     def model_options(self, base: str) -> dict[str, Any]:
         """Options of a base model; ValueError when the profile does not have it."""

@@ -54,6 +54,7 @@ SLOTS = {f"{BASE}-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
 WRITERS = {
     "data/*": "notebook 01_data_construction",
     "*/slots-ablation.parquet": "`python -m artifact ablate`",
+    "*/hold-out.parquet": "`python -m artifact hold-out`",
     "*[/-]slots[/-]*": "notebook 05_order_from_text",
     f"*/{BASE}/*": "notebook 02_base_model",
     f"*/{NO_TEXT}/*": "notebook 02_base_model",

@@ -59,7 +59,13 @@ CODE = {
         "artifact/parsers.py",
         "tclap/slots/reader.safetensors",
     ),  # fmt: skip
-    "summary": ("artifact/summary.py", "artifact/slot_ablation.py", "tclap/evaluation"),
+    "hold_out": (*TRAINING_CODE, *EVALUATED_BY, "artifact/hold_out.py"),
+    "summary": (
+        "artifact/summary.py",
+        "artifact/slot_ablation.py",
+        "artifact/hold_out.py",
+        "tclap/evaluation",
+    ),
     "tables_and_numbers": ("paper", "figures"),
     "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
     "your_recordings": SEARCHED_BY,
@@ -123,9 +129,13 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
         for part, names in parts(config, seed).items():
             trained.append(step("post_pretraining", model, seed=seed, names=names))
             found[f"post_pretraining-seed{seed}-{part}"] = trained[-1]
+        held_out = []
+        if seed in config.held_out_seeds:
+            held_out = [step("hold_out", model, seed=seed)]
+            found[f"hold_out-seed{seed}"] = held_out[0]
         found[f"evaluation-seed{seed}"] = step("evaluation", *trained, seed=seed)
         if config.slots is not None:
-            found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, seed=seed)
+            found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, *held_out, seed=seed)
     if ablates(config):
         found["other_base_models"] = step("other_base_models", data)
         slots = found[f"order_from_text-seed{config.seeds[0]}"]

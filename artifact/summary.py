@@ -16,6 +16,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from artifact import made, provenance
 from artifact.experiment import Experiment
+from artifact.hold_out import HOLD_OUT, curve
 from artifact.slot_ablation import POOLED, SLOT_ABLATION, error_sources
 from tclap import files
 from tclap.data.clips import STAGES, for_stage
@@ -65,10 +66,14 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     gathered = [run.path(f"seed{seed}/{name}") for seed in config.seeds for name in stamps]
     if config.slots and config.slots.ablation:
         gathered.append(run.path(f"{first}/{SLOT_ABLATION}"))
+    held_out = [f"seed{seed}/{HOLD_OUT}" for seed in config.held_out_seeds]
+    gathered += map(run.path, held_out)
     inputs = {
         "config": config.model_dump(),
         "gathered": [files.sha256_file(path) for path in gathered],
-        "code": provenance.hash_code("artifact/summary.py", "artifact/slot_ablation.py", "tclap/evaluation"),
+        "code": provenance.hash_code(
+            *(f"artifact/{name}.py" for name in ("summary", "slot_ablation", "hold_out")), "tclap/evaluation"
+        ),
     }
     if made.is_current(stamp, files.hash_json(inputs)):
         log_reused("the summary over all seeds")
@@ -92,6 +97,10 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     if config.slots and config.slots.ablation:
         rows = run.table(f"{first}/{SLOT_ABLATION}")
         summary |= {"slot_ablation": slot_ablation(rows), "slot_errors": error_sources(rows)}
+    if held_out:
+        rows = by_fold(pd.concat(map(run.table, held_out), ignore_index=True), config.rotate)
+        slots = tables["results"].query("model == 'clap-slots'") if config.slots else None
+        summary["hold_out"] = curve(rows, slots)
     model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
-from artifact.config import Config
+from artifact.config import Config, PostPretraining
 from artifact.experiment import Experiment
 from artifact.model_folder import ModelFolder
 from tclap import files
@@ -108,7 +108,7 @@ def _train(
         "checkpoints": folder.checkpoints("base"),
     }
     if model.has_pretrained_trunk:
-        pools = _pools(experiment, model, seed)
+        pools = make_pools(experiment, model, seed)
         return post_pretrain(
             model,
             Variant(loss="clip"),
@@ -190,8 +190,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         kind = (settings.base, settings.distinct)
         if kind not in pools:
             others = next((pool for (start, _), pool in pools.items() if start == settings.base), None)
-            pools = {kind: _pools(experiment, base, seed, distinct=settings.distinct, others=others)}
-        pool, validation = pools[kind]
+            pools = {kind: make_pools(experiment, base, seed, distinct=settings.distinct, others=others)}
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
         model = base if settings.readout is None else base.with_readout(settings.readout)
@@ -199,20 +198,14 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         text_loss = TextOnlyLoss(model, text, experiment.labels, seed, **templates)
         if templates:  # thousands of captions, all at once, so that a training that goes on has the same bits
             text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
-        history = post_pretrain(
+        history = train_variant(
+            experiment,
             model,
             settings,
-            experiment.text,
-            pool,
-            validation,
-            post.schedule(epoch=pool.steps_per_epoch(post.batch)),
-            batch=post.batch,
-            replay_batch=post.replay_batch,
-            text_loss=text_loss,
-            text_loss_batch=post.text_loss_batch,
+            pools[kind],
+            post,
+            text_loss,
             seed=seed,
-            chunk_size=post.chunk_size,
-            embedding=BatchEmbedder(experiment.processes, post.micro_batch, post.precision),
             checkpoints=folder.checkpoints("post"),
             what=name,
         )
@@ -234,19 +227,56 @@ def reader_templates() -> dict[str, list[str]]:
     return {name: list(dict.fromkeys(texts)) for name, texts in templates.items()}
 
 
-def _pools(
+def train_variant(
+    experiment: Experiment,
+    model: AudioTextModel,
+    settings: Variant,
+    pools: tuple[Pool, Pool],
+    post: PostPretraining,
+    text_loss: TextOnlyLoss,
+    **options: Any,
+) -> pd.DataFrame:
+    """Post-pretrain a model as ``post`` says, with the ``options`` of :func:`post_pretrain`; its history."""
+    pool, validation = pools
+    return post_pretrain(
+        model,
+        settings,
+        experiment.text,
+        pool,
+        validation,
+        post.schedule(epoch=pool.steps_per_epoch(post.batch)),
+        batch=post.batch,
+        replay_batch=post.replay_batch,
+        text_loss=text_loss,
+        text_loss_batch=post.text_loss_batch,
+        chunk_size=post.chunk_size,
+        embedding=BatchEmbedder(experiment.processes, post.micro_batch, post.precision),
+        **options,
+    )
+
+
+def make_pools(
     experiment: Experiment,
     model: AudioTextModel,
     seed: int,
     *,
+    post: PostPretraining | None = None,
     distinct: bool = False,
+    labels: Sequence[str] | None = None,
     others: tuple[Pool, Pool] | None = None,
 ) -> tuple[Pool, Pool]:
-    """Trunk outputs of what variants are trained and validated on; ``others``: those of another sampler.
+    """Trunk outputs of what variants are trained and validated on.
 
     What went through a pretrained trunk is kept and the same for all seeds.
+
+    Args:
+        experiment, model, seed: the run, and the start of the variants.
+        post: sizes; None: the run's.
+        distinct, labels: of the composites, see :func:`tclap.training.pool.make_pool`.
+        others: pools with other composites, of which the base-type items are taken.
     """
-    config, post = experiment.config, experiment.config.post_pretraining
+    config = experiment.config
+    post = post or config.post_pretraining
     drawn = config.data_seed if model.has_pretrained_trunk else seed
     sizes = {
         "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": drawn},
@@ -256,6 +286,7 @@ def _pools(
             "seed": config.data_seed,
         },
     }
+    composites = {"distinct": distinct, "largest": post.batch, "labels": labels}
 
     def source(stage: str) -> MelSource | WaveformSource:
         if model.has_pretrained_trunk:
@@ -265,7 +296,7 @@ def _pools(
     with experiment.processes.main_first():  # the others find in the store what it has made
         known = [None, None] if others is None else [pool.base for pool in others]
         pools = [
-            make_pool(source(stage), stage=stage, base=base, distinct=distinct, largest=post.batch, **size)
+            make_pool(source(stage), stage=stage, base=base, **composites, **size)
             for (stage, size), base in zip(sizes.items(), known, strict=True)
         ]
         experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))

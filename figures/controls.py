@@ -15,8 +15,6 @@ from figures.marks import dot_plot
 from figures.scores import dig, tidy, usable
 from figures.style import COLUMN, LABELS, PLOTTED_MODELS, TEXT, present
 
-HOLD_OUT_MODELS = ("clap", "t-clap", "t-clap-half", "clap-slots")
-HOLD_OUT: dict[str, str] = LABELS["hold_out"]
 # Kept apart from tclap.data.captions, which imports the audio code.
 SEEN = ("{a} before {b}", "{b} after {a}", "{a} followed by {b}", "first {a}, then {b}")
 
@@ -58,16 +56,3 @@ def wordings(summary: dict) -> tuple[Figure, pd.DataFrame]:
     look = {"along": "x", "label": label, "groups": [name in SEEN for name in names]}
     size = (COLUMN, 0.75 + 0.19 * len(names))
     return dot_plot(rows, (None, "wording", "model"), panels, size, **look), rows
-
-
-def hold_out(summary: dict) -> tuple[Figure, pd.DataFrame]:
-    """Accuracy by how many of a pair's classes one post-pretraining had composites of."""
-    models = asked(summary, HOLD_OUT_MODELS) if dig(summary, "controls", "t-clap-half", "hold-out") else []
-    rows = tidy(
-        ("classes", "model"), product(HOLD_OUT, models), lambda c, m: entry(summary, m, f"hold-out: {c}")
-    )
-    sizes = rows.groupby("classes")["n"].first()
-    places = {name: f"{label}\n(n = {sizes.get(name, 0)})" for name, label in HOLD_OUT.items()}
-    panels = {"": ("classes of the pair that \u201chalf\u201d had composites of", places)}
-    look = {"label": "2-way accuracy (%)"}
-    return dot_plot(rows, (None, "classes", "model"), panels, (COLUMN, 2.3), **look), rows

@@ -10,16 +10,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures import accuracies, concepts, controls, curves, read, similarities, style
+from figures import accuracies, concepts, controls, curves, held_out, read, similarities, style
 
 CONCEPTS = {
     name: getattr(concepts, name) for name in ("paradigm", "loss_matrix", "architecture", "slots_idea")
 }
 ACCURACIES = ("tasks", "ablation", "prompts", "readouts", "windows", "slot_ablation")
-CONTROLS = ("conditions", "wordings", "hold_out")
+CONTROLS = ("conditions", "wordings")
 RESULTS: dict[str, tuple[Callable, str]] = {
     **{name: (getattr(accuracies, name), "summary") for name in ACCURACIES},
     **{name: (getattr(controls, name), "summary") for name in CONTROLS},
+    "hold_out": (held_out.hold_out, "summary"),
     "margins": (similarities.margins, "results"),
     "similarity": (similarities.similarity, "similarity"),
     "composite": (similarities.composite, "example"),

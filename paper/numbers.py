@@ -2,8 +2,8 @@ r"""The numbers of the paper's text, which names each by a key: ``\res{t-clap/2w
 
 A key is a path in :func:`tree`: of a model a task, a control ("group: condition") or a gallery, direction
 and measure; of ``slots`` a change ("group: change") and a task; of ``errors`` a task of slots and a count; of
-``readouts``, ``windows``, ``config`` and the like what the summary has there. A score may end with ``ci95``.
-Percent signs are left out.
+``hold-out`` "slots", or a percentage of the classes and "none seen" or so; of ``readouts``, ``windows`` and
+``config`` what the summary has there. A score may end with ``ci95``. Percent signs are left out.
 ``MODEL over MODEL/TASK/clause`` (``verdict``) and ``MODEL over MODEL/better`` (``worse``) are words about a
 comparison, true of any outcome. What a run did not measure is a dash, so that the text compiles for any run.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from figures.accuracies import POLICIES, READOUTS
-from figures.controls import entry
 from figures.read import has_random_weights
 from figures.scores import TASKS, comparison, dig, shared, usable
 from figures.style import LABELS, MODELS, RANDOM_WEIGHTS
@@ -26,7 +25,8 @@ PAPER = Path(__file__).parent
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
 OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES}
 OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
-OPTIONAL |= {f"hold-out: {condition}" for condition in LABELS["hold_out"]}  # few pairs may have no such pair
+OPTIONAL |= {"hold_out", "40", "80", "slots, named"}
+OPTIONAL |= {seen + of for seen in LABELS["hold_out"] for of in ("", ", named")}
 # Of a base model that is trained from scratch, and of slots.
 OPTIONAL |= {"warm_up", "base_training", "slots", "audio_trunk", "window", "kHz", "dim", "width", "hidden"}
 OPTIONAL |= {"mels", "n_fft ms", "hop ms"}
@@ -43,7 +43,6 @@ def tree(summary: dict) -> dict[str, Any]:
         "seeds": ", ".join(map(str, seeds)),
         "number of seeds": f"{len(seeds)} seed{'s' if seeds[1:] else ''}",
         "classes": classes,
-        "half of the classes": classes and max(classes // 2, 2),
         "commit": (git.get("commit") or latex.DASH)[:12],
         "python": made.get("python") or latex.DASH,
         "uncommitted": " with uncommitted changes" if git.get("dirty") else "",
@@ -54,7 +53,8 @@ def tree(summary: dict) -> dict[str, Any]:
         model["kHz"] = model["sample_rate"] / 1000
         model |= {f"{key} ms": model[key] / model["kHz"] for key in ("n_fft", "hop") if key in model}
     trained = sum(count for part, count in (weights.get("t-clap") or {}).items() if part != "audio_trunk")
-    rows = summary.get("slot_ablation") or []
+    rows, held_out = summary.get("slot_ablation") or [], summary.get("hold_out") or {}
+    seen = [str(entry["classes"]) for entry in held_out.values() if "classes" in entry]
     return {
         "run": run,
         "clips": summary.get("clips"),
@@ -65,6 +65,7 @@ def tree(summary: dict) -> dict[str, Any]:
         "chance": {task: latex.chance(shared(summary, task, "chance")) for task in TASKS},
         "readouts": summary.get("readouts"),
         "windows": summary.get("windows"),
+        "hold-out": {"classes": latex.enumeration(seen)} | held_out,
         "slots": {": ".join(filter(None, (row["group"], row["change"]))): row["tasks"] for row in rows},
         "errors": {row["task"]: row for row in summary.get("slot_errors") or []},
         **{name: _of_model(summary, name) for name in summary["models"]},
@@ -158,7 +159,7 @@ def switches(summary: dict) -> dict[str, bool]:
         "synthetic": summary["profile"] == "synthetic",
         "compact": summary["base"] == "compact",
         "controls": bool(summary.get("controls")),
-        "holdout": bool(entry(summary, "t-clap-half", "hold-out: none seen")),
+        "holdout": bool(summary.get("hold_out")),
         "slots": bool({"clap-slots", "t-clap-slots"} & set(models)),
         "slotablation": bool(summary.get("slot_ablation")),
         "textloss": bool(post.get("text_loss_batch")),

@@ -107,14 +107,14 @@ def test_a_change_makes_again_what_depends_on_it_and_nothing_else(graph):
     assert graph.planned("all") == {}
     graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
     # The figures that this module draws are made again, the tables, and the notebook that shows them.
-    assert graph.planned("paper_inputs") == {"figure": 3, "tables_and_numbers": 1}
+    assert graph.planned("paper_inputs") == {"figure": 2, "tables_and_numbers": 1}
     said = graph.snakemake("--logger", "steps", target="paper_inputs")
-    assert re.search(r"^figure, hold_out +\d+ s +\d of 4$", said, re.M) and len(said.splitlines()) <= 7
+    assert re.search(r"^figure, wordings +\d+ s +\d of 3$", said, re.M) and len(said.splitlines()) <= 7
     drawn = {path.name for path in (graph.root / "figures").iterdir()}
-    names = ("conditions", "wordings", "hold_out")
+    names = ("conditions", "wordings")
     assert drawn == {f"{name}.{kind}" for name in names for kind in ("pdf", "png", "csv")}
     assert graph.planned("all") == {"figures_and_tables": 1}
-    (graph.root / "figures" / "hold_out.png").unlink()
+    (graph.root / "figures" / "wordings.png").unlink()
     assert graph.planned("paper_inputs") == {"figure": 1}
     graph.replace("paper/sections/limits.tex", r"\section{Limits}", r"\section{Limitations}")
     assert graph.planned("paper_inputs") == {"figure": 1, "tables_and_numbers": 1}

@@ -10,7 +10,7 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 
 from artifact import slot_ablation as measured
 from artifact.training import BASES
-from figures import accuracies, controls, style
+from figures import accuracies, controls, held_out, style
 from figures import registry as figures
 from figures.style import LABELS
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
@@ -45,7 +45,6 @@ DRAWN = {
     "slot_ablation": ("x", "task", "change"),
     "conditions": ("y", "panel", "control"),
     "wordings": ("x", None, "wording"),
-    "hold_out": ("y", None, "classes"),
 }
 PANELS = {
     "ablation": accuracies.ABLATION_TASKS,
@@ -78,7 +77,6 @@ def test_places_are_labelled(summary):
     assert of("ablation") == [style.MODELS[name].label for name in made_up.ACCURACY]
     assert of("prompts") == list(made_up.TEMPLATES)
     assert of("wordings") == [w.format(a="A", b="B") for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
-    assert of("hold_out")[0] == "both\n(n = 200)"
     assert of("slot_ablation")[:2] == ["as it is", "parts: 35 % alone"]
     assert "base model: no sequences" in of("slot_ablation")
     legend = [text.get_text() for text in figures.draw("readouts", summary).legends[0].get_texts()]
@@ -94,7 +92,7 @@ def test_seeds_stand_beside_their_mean(summary):
 def test_groups_and_references_are_lines(summary):
     axes = figures.draw("ablation", summary).axes[0]
     levels = {line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]}
-    assert levels == {2.5, 6.5}, "three compared models, four without something, three in distinct batches"
+    assert levels == {2.5, 5.5}, "three compared models, three without something, three in distinct batches"
     uprights = {line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1]}
     assert uprights == {50.0, 98.9}, "chance, and T-CLAP's accuracy"
     axes = figures.draw("wordings", summary).axes[0]
@@ -110,6 +108,35 @@ def test_task_bars_have_the_heights_of_the_summary_over_lines_of_chance(summary)
     segments = [segment for lines in axes.collections for segment in lines.get_segments()]
     level = sorted((round(s[:, 0].mean()), float(s[0, 1])) for s in segments if s[0, 1] == s[1, 1])
     assert level == sorted([*enumerate(made_up.CHANCE.values()), (3, 50.0), (4, 50.0)])
+
+
+def test_the_hold_out_is_a_line_by_seen_classes_beside_the_band_of_slots(summary):
+    figure, rows = figures.make("hold_out", summary)
+    for axes, of in zip(figure.axes, ("", ", named"), strict=True):
+        drawn = [c.lines for c in axes.containers]
+        assert len(drawn) == 3
+        for (line, _, (bars,)), seen in zip(drawn, held_out.SEEN, strict=True):
+            scores = [summary["hold_out"][f"{fraction}%"][seen + of] for fraction in (20, 40, 60, 80)]
+            assert [round(x) for x in line.get_xdata()] == [4, 8, 12, 16]
+            assert line.get_ydata().tolist() == [score["accuracy"] for score in scores]
+            ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+            assert ends == [pytest.approx(score["ci95"]) for score in scores]
+        band = summary["hold_out"]["slots" + of]
+        (box,) = (patch.get_bbox() for patch in axes.patches)
+        assert [box.y0, box.y1] == pytest.approx(band["ci95"])
+        levels = {line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]}
+        assert levels == {50.0, band["accuracy"]}
+    names = {text.get_text(): text.get_position()[1] for text in figure.axes[1].texts}
+    assert list(names) == ["slots", "both seen", "one seen", "none seen"]
+    assert np.diff(sorted(names.values())).min() >= held_out.APART
+    assert len(rows) == 4 * 3 * 2 + 2
+
+
+def test_a_run_without_a_hold_out_says_so(summary):
+    for found in (None, {"slots": made_up.entry(99.0, 50.0)}):
+        summary["hold_out"] = found
+        (text,) = figures.draw("hold_out", summary).texts
+        assert "held no classes out" in text.get_text()
 
 
 def test_a_task_that_does_not_apply_is_labelled(summary):

@@ -136,6 +136,7 @@ CONFIG = {
     "post_pretraining": {"steps": 200, "lr": 0.005, "batch": 32, "replay_batch": 64, "text_loss_batch": 8,
                          "pool_pairs": 3200, "pool_items": 12800, "preset": "cosine"},
     "slots": {"parts": [0.2, 0.5], "source": "waveform"},
+    "hold_out": {"steps": 100},
 }  # fmt: skip
 
 
@@ -162,7 +163,16 @@ def whole() -> dict:
 def bare() -> dict:
     """A summary of a run of a published base model that has next to nothing."""
     summary = made_up.summary(("clap", "clap-continued", "t-clap"))
-    for key in ("readouts", "windows", "controls", "slot_ablation", "comparisons", "clips", "classes"):
+    for key in (
+        "readouts",
+        "windows",
+        "controls",
+        "slot_ablation",
+        "hold_out",
+        "comparisons",
+        "clips",
+        "classes",
+    ):
         del summary[key]
     post = CONFIG["post_pretraining"] | {"lr": 0.001, "preset": "published", "text_loss_batch": 0}
     summary |= {"profile": "paper-smoke", "base": "msclap-2022", "seeds": [0]}

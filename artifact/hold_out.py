@@ -1,0 +1,190 @@
+"""The class hold-out: does order learned from composites of some classes hold for pairs of other classes?
+
+For each fraction of the classes and each split, a seed's base model is post-pretrained as ``t-clap`` with
+composites of the seen classes alone, for training and for validation; replay and the text-only loss have all
+classes. Each split is trained in one seed. The two-way task is then asked about the run's test pairs, of
+which none, one or both classes were seen.
+
+Order can only be right where the sounds are recognised. A composite is *named* when the model classifies
+both of its events rightly: the part of the composite in which an event sounds, as a recording of its own,
+among all classes as in task 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from artifact import made, provenance
+from artifact.config import Config
+from artifact.embeddings import RunEmbeddings
+from artifact.evaluation import evaluated_from
+from artifact.experiment import TRAINING_CODE, Experiment, content_of
+from artifact.training import make_pools, train_variant
+from tclap import files
+from tclap.data.composites import PROMPT, VIEWS
+from tclap.evaluation.benchmark import views_of
+from tclap.evaluation.embeddings import Embeddings
+from tclap.evaluation.statistics import bootstrap_interval
+from tclap.evaluation.tasks import pair_items, score_items
+from tclap.progress import log_reused, progress
+from tclap.training.features import Part
+from tclap.training.text_loss import TextOnlyLoss
+from tclap.training.variants import BASE, variant
+
+HOLD_OUT = "hold-out.parquet"
+VARIANT = "t-clap"
+TWO_WAY = ("2way_before", "2way_after")
+NAMING = ("first named", "second named")
+SEEN = ("none seen", "one seen", "both seen")  # by how many classes of a pair
+ORDER = 50  # RNG stream
+
+
+def hold_out(experiment: Experiment, seed: int) -> pd.DataFrame:
+    """Train and ask the models of a seed's splits, and keep their answers as ``hold-out.parquet``.
+
+    Returns:
+        The rows of :func:`answers` with ``fraction``, ``classes`` (their number), ``split``, ``seed`` and
+        ``seen``, the number of the pair's classes that were seen; first those of the base model, which has
+        seen composites of no class. Existing ones are reused.
+    """
+    experiment = experiment.at(seed)
+    config, folder = experiment.config, experiment.folder / f"seed{seed}"
+    stamp, made_of = folder / "held-out.json", evaluated_from(experiment, seed, [BASE])
+    made_of |= {"clips": files.hash_json(content_of(experiment.clips))}
+    made_of |= {"hold_out": provenance.hash_code("artifact/hold_out.py", *TRAINING_CODE)}
+    if made.is_current(stamp, files.hash_json(made_of)):
+        log_reused(f"class hold-out, seed {seed}")
+        return experiment.table(f"seed{seed}/{HOLD_OUT}")
+    settings, base = config.hold_out, experiment.load(seed)
+    shorter = settings.model_dump(include={"steps", "pool_pairs", "pool_items"})
+    post = config.post_pretraining.model_copy(update=shorter)
+    pairs, items = (experiment.table(f"data/{name}.parquet") for name in ("pairs-test", "items"))
+    items = items[items["task"].isin(TWO_WAY)]
+    views = views_of(pairs, VIEWS[:2])
+    sounds = {name: views[name] for name in items["audio"].unique()} | events_of(pairs)
+    features = experiment.audio_features(base).outputs([*sounds.values()], "composites and their events")
+
+    def asked(model: Any, seen: Sequence[str], **where: Any) -> pd.DataFrame:
+        found = answers(RunEmbeddings(experiment, model, sounds, features), items, pairs, experiment.labels)
+        counts = pairs[["label_i", "label_j"]].isin(list(seen)).sum(axis=1).to_numpy()
+        return found.assign(seen=counts, classes=len(seen), seed=seed, **where)
+
+    rows, pools = [asked(base, [], fraction=0.0, split=-1)], None
+    trained = list(product(splits_of(config, seed), settings.fractions))
+    for split, fraction in progress(trained, "class hold-out"):
+        seen = seen_classes(experiment.labels, fraction, split, settings.splits, config.data_seed)
+        pools = make_pools(experiment, base, seed, post=post, labels=seen, others=pools)
+        model, what = base.with_own_heads(), f"{len(seen)} classes, split {split}"
+        text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, seed)
+        train_variant(experiment, model, variant(VARIANT), pools, post, text_loss, seed=seed, what=what)
+        rows.append(asked(model, seen, fraction=fraction, split=split))
+    table = pd.concat(rows, ignore_index=True)
+    files.write_table(folder / HOLD_OUT, table)
+    made.write(stamp, files.hash_json(made_of), [folder / HOLD_OUT], inputs=made_of)
+    return table
+
+
+def splits_of(config: Config, seed: int) -> range:
+    """The splits that are trained in a seed: they are dealt out over the seeds in turn."""
+    return range(config.seeds.index(seed), config.hold_out.splits, len(config.seeds))
+
+
+def seen_classes(labels: Sequence[str], fraction: float, split: int, splits: int, seed: int) -> list[str]:
+    """The classes, at least two, whose composites a model of a split is trained on.
+
+    All classes stand in a circle in a drawn order, and each split starts at another place: over the splits,
+    the classes are seen equally often where the numbers allow it, and those that a split sees at a smaller
+    fraction are among those that it sees at a larger one.
+    """
+    drawn = np.random.default_rng([seed, ORDER]).permutation(sorted(labels))
+    start = split * len(labels) // splits
+    return sorted(np.roll(drawn, -start)[: max(round(fraction * len(labels)), 2)].tolist())
+
+
+def events_of(pairs: pd.DataFrame) -> dict[str, Part]:
+    """The parts of the composites in which their events sound, by ``<pair_id>/i`` and ``<pair_id>/j``."""
+    parts = {}
+    for row in pairs.to_dict("records"):
+        total = row["length_i"] + row["length_j"] + row["gap"]
+        for end, start in (("i", 0), ("j", total - row["length_j"])):
+            span = start / total, (start + row[f"length_{end}"]) / total
+            parts[f"{row['pair_id']}/{end}"] = Part((row, "forward"), *span)
+    return parts
+
+
+def answers(
+    embeddings: Embeddings, items: pd.DataFrame, pairs: pd.DataFrame, labels: Sequence[str]
+) -> pd.DataFrame:
+    """One row per pair: ``item, source_a, source_b``, ``correct``, the mean of both wordings, and ``named``.
+
+    Args:
+        embeddings: of the pairs' composites and of :func:`events_of`, among others.
+        items: of the two-way task, in both wordings.
+        pairs: their manifest.
+        labels: all classes.
+    """
+    prompts = [PROMPT.format(label) for label in labels]
+    ends = dict(zip(NAMING, "ij", strict=True))
+    naming = [
+        item
+        for pair in pairs.to_dict("records")
+        for item in pair_items(
+            pair, [(task, e, prompts, [labels.index(pair[f"label_{e}"])]) for task, e in ends.items()]
+        )
+    ]
+    found = score_items(pd.concat([items, pd.DataFrame(naming)], ignore_index=True), embeddings)
+    scores = found.astype({"correct": float}).pivot(index="item", columns="task", values="correct")
+    scores = scores.loc[pairs["pair_id"]]
+    return pd.DataFrame(
+        {
+            "item": pairs["pair_id"],
+            "source_a": pairs["source_i"],
+            "source_b": pairs["source_j"],
+            "correct": scores[[*TWO_WAY]].mean(axis=1).to_numpy(),
+            "named": scores[[*NAMING]].all(axis=1).to_numpy(),
+        }
+    )
+
+
+def curve(rows: pd.DataFrame, slots: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Two-way accuracies of T-CLAP by fraction ("20%") and :data:`SEEN`, of all pairs and of the named ones.
+
+    With ``slots`` also theirs on all pairs, named by the base model: of no class they had composites. The
+    intervals are over clips, and for T-CLAP over splits too.
+
+    Args:
+        rows: of :func:`hold_out`, of one seed or of all.
+        slots: item rows of the base model with slots in the same seeds.
+    """
+    found: dict[str, Any] = {}
+    for (fraction, classes), part in rows[rows["classes"] > 0].groupby(["fraction", "classes"]):
+        entry = found[f"{fraction:.0%}"] = {"classes": int(classes), "splits": int(part["split"].nunique())}
+        for count, name in enumerate(SEEN):
+            entry |= _scores(name, part[part["seen"] == count])
+    if slots is not None:
+        both = slots[slots["task"].isin(TWO_WAY)].astype({"correct": float})
+        correct = both.groupby(["seed", "item"])["correct"].mean()
+        base = rows[rows["classes"] == 0].set_index(["seed", "item"])
+        found |= _scores("slots", base.assign(correct=correct))
+    return found
+
+
+def _scores(name: str, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The scores ``<name>`` and ``<name>, named``, in percent, as far as there are such pairs."""
+    found = {}
+    splits = rows["split"].map("split {}".format).where(rows["classes"] > 0)
+    for key, of in ((name, rows), (f"{name}, named", rows[rows["named"]])):
+        if len(of):
+            sources = of[["source_a", "source_b"]].assign(split=splits)
+            found[key] = {
+                "accuracy": 100 * float(of["correct"].mean()),
+                "ci95": [100 * end for end in bootstrap_interval(of["correct"], sources)],
+                "chance": 50.0,
+                "n": len(of),
+            }
+    return found
