@@ -149,7 +149,7 @@ def test_an_item_asked_again_has_the_answer_of_its_row(smoke, monkeypatch):
     made = Experiment("smoke", "compact")
     read = ItemReader(made, 1)
     results = pd.concat([made.table(f"seed1/{kind}results.parquet") for kind in ("", "slots-")])
-    for task, model in (("1", "clap"), ("overlap", "t-clap"), ("3", "t-clap-half"), ("5", "t-clap"),
+    for task, model in (("1", "clap"), ("overlap", "t-clap"), ("3", "clap-ordered"), ("5", "t-clap"),
                         ("4", "t-clap"), ("2way_after", "clap-slots")):  # fmt: skip
         row = results[(results["model"] == model) & (results["task"] == task)].iloc[3]
         asked = read(task, row["item"], [model])
@@ -164,7 +164,8 @@ def test_an_item_asked_again_has_the_answer_of_its_row(smoke, monkeypatch):
     order = [pair["label_i"], pair["label_j"]][:: 1 if pair["order"] == "forward" else -1]
     sound = read("2way_before", pair["pair_id"], ["clap"]).sound
     assert list(sound.events) == order and sound.title == ", then ".join(order)
-    assert sound.ends == (2.0,) and len(sound.waveform) == 4 * sound.sample_rate
+    ends = {"forward": pair["length_i"] / 16000, "reversed": pair["length_j"] / 16000}
+    assert sound.ends == (ends[pair["order"]],) and len(sound.waveform) == 4 * sound.sample_rate
     assert sound.mel.shape[1] * sound.frame_seconds == pytest.approx(4.0, abs=0.05)
 
 

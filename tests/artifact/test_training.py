@@ -206,26 +206,26 @@ def test_base_models_start_from_the_words_that_were_learnt(experiment, monkeypat
 
 
 def test_a_variant_starts_from_its_base_model(experiment, monkeypatch):
-    begun = {}
+    begun, pools = {}, {}
 
-    def start(model, settings, *_, what, **__):
-        begun[what] = model.fingerprint
+    def start(model, settings, text, pool, *_, what, **__):
+        begun[what], pools[what] = model.fingerprint, pool
         return pd.DataFrame({"step": [0]})
 
     monkeypatch.setattr(training, "post_pretrain", start)
-    names = ["t-clap-text-none", "t-clap", "t-clap-no-overlap-text-none"]
+    base_of = {"t-clap-text-none": NO_TEXT, "t-clap": "clap", "t-clap-no-overlap-text-none": NO_TEXT}
+    names = list(base_of)
     with pytest.raises(FileNotFoundError, match=f"seed6/{NO_TEXT}/.* is missing: run notebook 02_base_model"):
         train_variants(experiment, 6, names[:1])
     experiment.config = experiment.config.model_copy(update={"variants": names})
     assert starts(experiment.config) == ["clap", NO_TEXT]
     train_base_models(experiment, 6)
     train_variants(experiment, 6)
-    bases = {name: experiment.load(6, name).fingerprint for name in ("clap", NO_TEXT)}
-    assert begun == {name: bases[NO_TEXT if "none" in name else "clap"] for name in names}
-    assert bases["clap"] != bases[NO_TEXT]
+    assert begun == {name: experiment.load(6, base).fingerprint for name, base in base_of.items()}
+    assert len(set(begun.values())) == 2
+    # The items go through that one's trunk.
+    assert pools[names[0]] is pools[names[2]]
+    features = [pools[name].composites.features for name in names]
+    assert features[0].shape == features[1].shape and not torch.allclose(features[0], features[1], atol=1e-3)
     weights = {name: experiment.made(6, name)["inputs"]["base_weights"] for name in names}
-    assert weights == {
-        name: weights_of(experiment, [base], 6)[base]
-        for name in names
-        for base in [NO_TEXT if "none" in name else "clap"]
-    }
+    assert weights == {name: weights_of(experiment, [base], 6)[base] for name, base in base_of.items()}

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tclap.data.batches import base_batch
+from tclap.data.batches import base_captions, draw_base_items
 from tclap.data.captions import conjunction_events, event_ids, view_captions, view_events, vocabulary
 from tclap.evaluation import tasks
 from tclap.training.text_loss import TextOnlyLoss
@@ -45,14 +45,10 @@ def test_vocabulary_has_what_training_asks_for(pairs):
     known = set(vocabulary(LABELS))
     for generator in (None, *(np.random.default_rng(seed) for seed in range(5))):
         assert {c for view in view_captions(pairs, generator) for c in view} <= known
-    bank = SimpleNamespace(
-        clips=pd.DataFrame({"label": LABELS * 3}),
-        power=torch.ones(24, 4, 8),
-        segments=lambda rows, generator: torch.ones(len(rows), 4, 8),
-    )
-    batch = base_batch(bank, 5000, torch.log, np.random.default_rng(0))
+    clips, generator = pd.DataFrame({"label": LABELS * 3}), np.random.default_rng(0)
+    captions, _ = base_captions(clips, *draw_base_items(clips, 5000, generator), generator)
     # Five wordings of a label, two of an ordered pair: all of them come up.
-    assert set(batch.captions) <= known and len(set(batch.captions)) == 5 * 8 + 2 * 56
+    assert set(captions) <= known and len(set(captions)) == 5 * 8 + 2 * 56
 
 
 def test_vocabulary_has_what_the_text_only_loss_asks_for():
