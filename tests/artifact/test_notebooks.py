@@ -92,7 +92,7 @@ def test_the_graph_makes_everything(smoke, folder):
         assert (smoke / "paper" / name).read_text().strip()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary == json.loads((folder.parent / "summary.json").read_text())
-    assert summary["seeds"] == [0, 1] and len(summary["models"]) == 12
+    assert summary["seeds"] == [0, 1] and len(summary["models"]) == 22
     for model in summary["models"].values():
         for task in model["zste"].values():
             low, high = task["ci95"]
