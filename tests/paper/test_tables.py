@@ -156,6 +156,6 @@ def test_results_are_a_frame_and_an_aligned_text(summary):
     assert lines[0].split() == ["model", *made_up.CHANCE]
     assert lines[1].split() == ["clap", *map(str, made_up.ACCURACY["clap"])]
     assert lines[2].split()[0] == "91.7-94.7"
-    assert len(lines) == 1 + 10 + 3 + 2, "models, intervals of the main three, chance and n"
+    assert len(lines) == 1 + 9 + 3 + 2, "models, intervals of the main three, chance and n"
     stamped = tables.text_table(summary | {"origin": {"random_weights": True}})
     assert stamped == "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING\n" + tables.text_table(summary)
