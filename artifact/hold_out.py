@@ -180,7 +180,9 @@ def _scores(name: str, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     splits = rows["split"].map("split {}".format).where(rows["classes"] > 0)
     for key, of in ((name, rows), (f"{name}, named", rows[rows["named"]])):
         if len(of):
-            sources = of[["source_a", "source_b"]].assign(split=splits)
+            # Where all answers are alike the splits are too, and the interval is that of so many clips.
+            alike = of["correct"].nunique() == 1
+            sources = of[["source_a", "source_b"]].assign(split=None if alike else splits)
             found[key] = {
                 "accuracy": 100 * float(of["correct"].mean()),
                 "ci95": [100 * end for end in bootstrap_interval(of["correct"], sources)],

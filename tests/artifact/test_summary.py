@@ -247,6 +247,12 @@ def test_galleries_are_kept_apart_and_one_smaller_than_k_is_certain(summary):
 ORIGIN = {"path": None, "revision": "abc", "sha256": "0" * 64, "random_weights": False}
 
 
+def held_out_rows(seed):
+    """A pair, half right, whose one class was seen in the split of a seed."""
+    where = {"item": "p", "source_a": "a", "source_b": "b", "correct": 0.5, "named": True, "seed": seed}
+    return pd.DataFrame([where | {"seen": 1, "classes": 4, "fraction": 0.5, "split": seed}])
+
+
 def write_weights(folder, config, **weights) -> None:
     """The first seed's base model: a checkpoint of a config."""
     weights = {name: torch.from_numpy(value) for name, value in weights.items()}
@@ -258,6 +264,7 @@ def write_weights(folder, config, **weights) -> None:
 def run(project_root):
     """A run's folder as if both seeds of a profile had been evaluated."""
     config = load_config("synthetic").model_dump() | {"slots": None, "seeds": [0, 1]}
+    config["hold_out"] |= {"splits": 2}
     folder = paths.run("synthetic", "compact")
     (folder / "data").mkdir(parents=True)
     write_json(folder / "data/config.json", config)
@@ -272,6 +279,7 @@ def run(project_root):
         results[results["seed"] == seed].to_parquet(own / "results.parquet")
         queries[queries["seed"] == seed].to_parquet(own / "retrieval.parquet")
         pd.DataFrame({"model": ["clap"], "seed": [seed]}).to_parquet(own / "similarity.parquet")
+        held_out_rows(seed).to_parquet(own / "hold-out.parquet")
         (own / "example.json").write_text(json.dumps({"seed": seed}))
         np.savez(own / "example.npz", seed=seed)
         for model in ("clap", "t-clap", "readout-mean"):
@@ -290,6 +298,11 @@ def test_a_run_of_two_seeds(run, summary):
     assert {key: found[key] for key in identity} == identity and found["classes"] == 2
     assert found["clips"] == {"base": 2, "post": 2, "validation": 2, "test": 2}
     assert found["folds"] == {"train": [1], "validation": [2], "test": [3]}
+    assert found["hold_out"].keys() == {"50%"} and found["hold_out"]["50%"]["splits"] == 2
+    assert (found["hold_out"]["50%"]["one seen"]["accuracy"], found["hold_out"]["50%"]["one seen"]["n"]) == (
+        50,
+        2,
+    )
     for path in (run / "summary.json", run.parent / "summary.json"):
         written = json.loads(path.read_text(), parse_constant=pytest.fail)
         assert written["models"] == found["models"] and written["comparisons"] == found["comparisons"]
