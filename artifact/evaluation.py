@@ -18,7 +18,7 @@ from artifact.preparation import hashed
 from artifact.training import BASES, starts, variant_names
 from tclap import files
 from tclap.data.clips import for_stage
-from tclap.data.composites import VIEWS, Phrase, place, render
+from tclap.data.composites import TARGET_RMS, VIEWS, Phrase, place, render
 from tclap.evaluation import controls
 from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.embeddings import Embeddings
@@ -203,6 +203,27 @@ def decibels(model: AudioTextModel, waveform: np.ndarray) -> np.ndarray:
         return model.audio_trunk.decibels(batch)[0].T.cpu().numpy()
 
 
+def receptive_field(model: AudioTextModel, parts: int = 100) -> float:
+    """Seconds of sound that an output of the audio trunk depends on, measured on a window of noise.
+
+    Each of the window's ``parts`` is changed in turn. Counted are those that change the middle output by 2 %
+    of the largest change or more: normalisation over the whole window reaches further, and weakly.
+    """
+    samples = round(model.window * model.sample_rate)
+    noise = TARGET_RMS * np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
+    noise[0, 0] = 1.0  # the peak, which some models scale to 1
+    edges = np.linspace(1, samples, parts + 1).round().astype(int)
+    changed = np.repeat(noise[:1], parts, axis=0)
+    for row, start, end in zip(changed, edges[:-1], edges[1:], strict=True):
+        row[start:end] = noise[1, start:end]
+    waveforms = torch.from_numpy(np.concatenate([noise[:1], changed])).split(16)
+    with torch.inference_mode():
+        outputs = torch.cat([model.audio_trunk(block.to(device_of(model))).cpu() for block in waveforms])
+    middle = outputs[:, outputs.shape[1] // 2].double()
+    change = (middle[1:] - middle[0]).norm(dim=1)
+    return model.window * float((change >= 0.02 * change.max()).float().mean())
+
+
 def example_captions(pairs: pd.DataFrame) -> list[Phrase]:
     """Every wording of the two events of the composite that is shown in full, the first of the pairs."""
     a, b = pairs["label_i"].iloc[0], pairs["label_j"].iloc[0]
@@ -229,6 +250,7 @@ def write_example(
             **{f"{view}_mel": decibels(model, waveform) for view, waveform in views.items()},
         )
     example = {"first": pair["label_i"], "second": pair["label_j"], "pair_id": pair["pair_id"]}
+    example["receptive_seconds"] = receptive_field(model)
     for column, key in enumerate(("captions", "captions_reversed")):
         example[key] = {
             words.text("{}"): {name: float(found[row, column]) for name, found in cosines.items()}

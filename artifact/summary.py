@@ -105,8 +105,9 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
     identity = {"profile": profile, "base": base, "seeds": seeds, "origin": model.pop("origin", None)}
+    example = json.loads(shown[1].read_text(encoding="utf-8"))
     summary |= identity | {
-        "model": model,
+        "model": model | {"receptive_seconds": example["receptive_seconds"]},
         "weights": _weights(folder / first),
         "classes": len(run.labels),
         "clips": {stage: len(for_stage(run.clips, stage)) for stage in STAGES},

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from meanings import Meanings
 
 from artifact import evaluation
@@ -66,3 +67,15 @@ def test_every_model_is_asked_through_its_own_trunk(experiment, monkeypatch):
     monkeypatch.setattr(evaluation, "start_of", lambda name: "clap")
     with pytest.raises(ValueError, match="its audio trunk is not the one of clap; train it again"):
         evaluate_seed(experiment, 0)
+
+
+def test_the_receptive_field_is_measured():
+    class Blocks:
+        """Each output is the sum of 200 ms, every 100 ms, with a little of the whole."""
+
+        window, sample_rate, log_scale = 2.0, 1000, torch.zeros(())
+
+        def audio_trunk(self, waveforms):
+            return waveforms.unfold(1, 200, 100).sum(2, keepdim=True) + 1e-4 * waveforms.sum(1)[:, None, None]
+
+    assert evaluation.receptive_field(Blocks()) == pytest.approx(0.2, abs=0.03)
