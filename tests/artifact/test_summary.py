@@ -280,7 +280,8 @@ def run(project_root):
         queries[queries["seed"] == seed].to_parquet(own / "retrieval.parquet")
         pd.DataFrame({"model": ["clap"], "seed": [seed]}).to_parquet(own / "similarity.parquet")
         held_out_rows(seed).to_parquet(own / "hold-out.parquet")
-        (own / "example.json").write_text(json.dumps({"seed": seed}))
+        example = {"seed": seed, "receptive_seconds": 0.25 + seed}
+        (own / "example.json").write_text(json.dumps(example))
         np.savez(own / "example.npz", seed=seed)
         for model in ("clap", "t-clap", "readout-mean"):
             (own / model).mkdir()
@@ -311,7 +312,8 @@ def test_a_run_of_two_seeds(run, summary):
         assert len(table) == rows and set(table["seed"]) == {0, 1}
     history = pd.read_parquet(run / "history.parquet")
     assert len(history) == 12 and set(history["model"]) == {"clap", "t-clap", "readout-mean"}
-    assert json.loads((run / "example.json").read_text()) == {"seed": 0}
+    assert json.loads((run / "example.json").read_text())["seed"] == 0
+    assert found["model"]["receptive_seconds"] == 0.25
     kept = json.loads((run / "provenance.json").read_text())
     assert kept == json.loads(json.dumps(found["provenance"])) | identity
     assert set(kept["data"]) == {"clips", "pairs-validation", "pairs-test", "items", "controls"}
@@ -328,7 +330,7 @@ def test_a_base_model_that_was_trained_here_has_no_origin_and_its_weights_are_co
     weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     write_weights(run, {"window": 4.0}, **weights)
     found = summarise_run("synthetic", "compact")
-    assert found["origin"] is None and found["model"] == {"window": 4.0}
+    assert found["origin"] is None and found["model"] == {"window": 4.0, "receptive_seconds": 0.25}
     assert found["weights"] == {"clap": {"audio_head": 15, "reader": 8, "logit_scale": 1}}
 
 
