@@ -32,7 +32,7 @@ ALL_VIEWS = (*VIEWS, "first", "second", "periodic")
 
 def tone(samples, hertz, loud_from=0.5, level=0.02):
     """A tone that is five times as loud in a tenth of its length, from the fraction ``loud_from`` on."""
-    x = level * np.sin(2 * np.pi * hertz * np.arange(samples) / RATE)
+    x = level * np.sin(2 * np.pi * hertz * (np.arange(samples) + 0.5) / RATE)  # no sample is 0
     start = int(loud_from * samples)
     x[start : start + samples // 10] *= 5
     return x.astype(np.float32)

@@ -157,7 +157,11 @@ def test_each_row_is_the_trunks_output_of_that_item(tiny_published, recorded, tm
     for _ in range(2):  # made, then read
         store = None if dtype is None else FeatureStore(tmp_path, dtype)
         found = features_of(tiny_published, recorded, store).outputs(items, "test")
-        assert torch.equal(found, held.to(dtype)) and found.dtype == (dtype or torch.float32)
+        assert found.dtype == (dtype or torch.float32)
+        if dtype == torch.bfloat16:  # in which the trunk computes, too
+            assert (found.float() - held).abs().mean() < 0.01
+        else:
+            assert torch.equal(found, held.to(dtype))
     # Heads take it as it is, and it can be trained on.
     assert not found.is_inference() and not found.requires_grad
     tiny_published.embed_audio(found[[7, 2, 7]]).sum().backward()
@@ -203,6 +207,8 @@ def test_lists_are_known_by_what_is_heard_and_by_the_trunk(tiny_published, recor
     # All that is heard does.
     changes = {"gap": 80, "policy": "full", "cut": 5, "start_i": abs(row["start_i"] - 1)}
     changes |= {"length_j": row["length_j"] - 1, "gain_i": row["gain_i"] * 2, "gain_j": row["gain_j"] * 2}
+    changes |= {f"start_whole_{end}": row[f"start_whole_{end}"] + 1 for end in "ij"}
+    changes |= {f"gain_whole_{end}": row[f"gain_whole_{end}"] * 2 for end in "ij"}
     for name, value in changes.items():
         assert is_made(model, clips, folder, [(row | {name: value}, "forward")]), name
     assert is_made(model, clips, folder, items[::-1])

@@ -30,7 +30,7 @@ def test_a_cell_of_the_factorial_differs_from_t_clap_as_it_is_named(views, text)
 def test_the_factorial_is_complete():
     assert FACTORIAL.keys() == {f"t-clap{views}{text}" for views in VIEWS for text in TEXT}
     assert len(set(FACTORIAL.values())) == 12 and FACTORIAL.items() <= VARIANTS.items()
-    controls = {"clap-continued", "clap-ordered", "t-clap-no-replay"}
+    controls = {"clap-continued", "clap-ordered", "t-clap-no-replay", "t-clap-more-wordings"}
     distinct = {"t-clap-distinct", "t-clap-alpha-same-0", "t-clap-alpha-cross-0"}
     assert VARIANTS.keys() - FACTORIAL.keys() == controls | distinct
 
