@@ -216,22 +216,7 @@ def test_what_make_reproduce_prints():
     assert [tables.text_table(read.summary(path)).rstrip("\n")] == PRINTED, "put the reference's table there"
 
 
-def test_the_citation_is_that_of_the_citation_file():
-    import yaml
-
-    said = dict(re.findall(r"(\w+) = \{+(.*?)\}+,?$", CITED[0], re.M))
-    wanted = yaml.safe_load((paths.CHECKOUT / "CITATION.cff").read_text())
-    assert said["title"] == wanted["title"] and said["version"] == wanted["version"] == tclap.__version__
-    assert said["author"] == wanted["authors"][0]["name"]
-    assert said["year"] == str(wanted["date-released"])[:4]
-
-
 # Python
-
-
-def test_what_is_fine_tuned_is_tested_beside_fine_tuning():
-    """``test_fine_tuning`` runs the two blocks of docs/library.md on a small model."""
-    assert len([b for b in PYTHON if "fine_tune(" in b]) == 3
 
 
 @pytest.fixture

@@ -113,13 +113,6 @@ def test_the_figures_bars_are_the_similarities_and_the_chosen_are_framed():
     assert bars.yaxis_inverted() and [text.get_text() for text in spectrogram.texts] == ["dog", "rain"]
 
 
-def test_of_two_right_answers_both_are_named(results):
-    both = asked({"clap": [1, 0], "t-clap": [1, 0]}, ["first <dog>", "second rain"], (0, 1))
-    card = ItemBrowser(results, lambda *_: both).card("t-clap", "2a", "x")
-    assert "right: \u201cfirst &lt;dog&gt;\u201d and \u201csecond rain\u201d<br>" in card
-    assert "margin " not in card
-
-
 def test_the_page_has_a_few_items_with_players_and_pictures(browser, read):
     page = browser.page().data
     # Gained, failures from the worst on, and what is surely right.

@@ -120,28 +120,16 @@ def test_options_that_are_given_replace_the_profiles(write):
         ),
         ({"bases": {}}, "bases is {}"),
         ({"seeds": [1, 0, 1]}, r"seeds: 1 is given twice in \[1, 0, 1\]"),
-        ({"variants": ["t-clap", "t-clap"]}, "variants: 't-clap' is given twice"),
-        ({"readouts": ["mean", "mean"]}, "readouts: 'mean' is given twice"),
-        ({"validation_pairs": 0}, "validation_pairs is 0"),
         ({"warm_up": PHASE | {"lr": float("inf")}}, "warm_up.lr is inf"),
-        ({"warm_up": PHASE | {"weight_decay": -1.0}}, "warm_up.weight_decay is -1.0"),
-        ({"post_pretraining": PHASE | {"pool_pairs": 0}}, "post_pretraining.pool_pairs is 0"),
         ({"test_pairs": True}, "test_pairs is True"),
-        ({"test_pairs": 5.0}, "test_pairs is 5.0"),
-        ({"test_pairs": "5"}, "test_pairs is '5'"),
         ({"warm_up": PHASE | {"lr": "3e-3"}}, "warm_up.lr is '3e-3', but should be a valid number"),
         ({"warm_up": PHASE | {"steps": 0}}, "warm_up.steps is 0, but should be greater than 0"),
         ({"warm_up": PHASE | {"preset": "adam"}}, "warm_up.preset is 'adam', but should be 'cosine' or"),
         ({"seeds": []}, r"seeds is \[\]"),
         ({"seeds": [0, -1]}, "seeds.1 is -1"),
         ({"variants": ["t-clapp"]}, "variants.0 is 't-clapp', but should be 'clap-continued', 'clap-ord"),
-        ({"readouts": ["max"]}, "readouts.0 is 'max'"),
-        ({"window_policies": ["half"]}, "window_policies.0 is 'half'"),
-        ({"retrieval_sets": ["flickr"]}, "retrieval_sets.0 is 'flickr'"),
-        ({"features": "float64"}, "features is 'float64'"),
         ({"crop_energy": 0.0}, "crop_energy is 0.0"),
         ({"gap_ms": [0, 1, 2]}, r"gap_ms is \[0, 1, 2\]"),
-        ({"gap_ms": ["0", 1]}, "gap_ms.0 is '0'"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(write, changes, key):
@@ -203,7 +191,6 @@ def test_parameters_are_read_from_the_namespace():
     ("cls", "variables", "message"),
     [
         (SeedParameters, {"sed": 1}, "unknown key 'sed', expected among profile, base, seed"),
-        (SeedParameters, {"seed": "1"}, "seed is '1'"),
         (SeedParameters, {"seed": -1}, "seed is -1"),
         (SeedParameters, {"profile": "nope"}, "unknown profile 'nope', expected one of"),
         (ReportParameters, {"base": "msclop"}, "profile synthetic has no base 'msclop', expected one of"),
@@ -220,20 +207,3 @@ def test_of_a_bad_parameter_a_notebook_shows_the_sentence_alone(cls, variables, 
         with pytest.raises(ValueError, match=f"^notebook 0.*{message}") as caught:
             read_parameters(cls, namespace, "0")
         assert caught.value._render_traceback_() == [f"ValueError: {caught.value}"]
-
-
-def test_a_cell_that_runs_again_may_have_variables_beside_it():
-    namespace = kernel(seed=1)
-    assert read_parameters(SeedParameters, namespace, "02").seed == 1
-    namespace |= {"seed": 2, "count": 7, "name": "t-clap"}
-    assert read_parameters(SeedParameters, namespace, "02").seed == 2
-    namespace["seed"] = "3"
-    with pytest.raises(ValueError, match="seed is '3'"):
-        read_parameters(SeedParameters, namespace, "02")
-
-
-def test_data_options_of_notebook_01():
-    parameters = DataParameters(esc50_root="/x", test_fold=5, classes="auto")
-    options = {"test_fold": 5, "validation_fold": None, "classes": "auto", "download": None}
-    assert parameters.dataset_options() == options
-    assert DataParameters(download=True).dataset_options()["download"] is True

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from artifact import paths
 from artifact.config import load_config
 from artifact.experiment import Experiment
 from artifact.preparation import prepare
-from artifact.training import train_base_models, train_variants
+from artifact.training import train_variants
 from tclap import files
 from tclap.data.captions import vocabulary
 from tclap.models import minilm
@@ -81,16 +80,3 @@ def test_a_damaged_file_is_named(experiment, name, length):
             Experiment("smoke", "compact").table(name)
     finally:
         path.write_bytes(content)
-
-
-def test_names_and_seeds_that_are_not_there(experiment, project_root):
-    with pytest.raises(ValueError, match="unknown variant 't-clapp', expected one of"):
-        train_variants(experiment, 0, ["t-clap", "t-clapp"])
-    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
-        train_base_models(experiment, -1)
-    for profile, base in (("smok", "compact"), ("smoke", "compakt")):
-        with pytest.raises(ValueError, match="'(smok|compakt)', expected one of"):
-            prepare(profile, base)
-    with pytest.raises(FileNotFoundError, match="data/config.json is missing: run notebook 01_data"):
-        Experiment("smoke", "compact")
-    assert paths.root() == project_root and list(project_root.iterdir()) == []

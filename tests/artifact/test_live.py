@@ -33,26 +33,6 @@ def train(steps: int) -> None:
         bar.on_step({"step": step, "loss": 3.0 - step})
 
 
-def test_drawing_takes_its_part_of_the_time_and_ends_with_all(shown, monkeypatch):
-    time, drawn = [0.0], []
-
-    def draw(rows):
-        time[0] += 1.0  # second
-        drawn.append((len(rows), time[0]))
-        return figure_training(rows)
-
-    monkeypatch.setattr(live, "figure_training", draw)
-    with live_curves(part=0.25, clock=lambda: time[0]):
-        bar = progress(range(10), "t-clap", quiet=True)
-        for step in bar:
-            time[0] += 1.5
-            bar.on_step({"step": step, "loss": 1.0})
-    # A drawing of a second is followed by four without one; then by the first row after them.
-    assert drawn == [(1, 2.5), (4, 8.0), (7, 13.5), (10, 19.0), (10, 20.0)]
-    assert [how for how, _ in shown] == ["display", *["update"] * 4], "in one place"
-    assert all(picture.startswith(b"\x89PNG") for _, picture in shown)
-
-
 def test_nothing_is_drawn_in_a_batch_run_nor_where_nothing_is_trained(shown, monkeypatch):
     with live_curves():
         pass
@@ -61,13 +41,6 @@ def test_nothing_is_drawn_in_a_batch_run_nor_where_nothing_is_trained(shown, mon
     with live_curves():
         train(3)
     assert not shown
-
-
-def test_what_has_been_drawn_stays_when_the_training_fails(shown):
-    with pytest.raises(FloatingPointError), live_curves():
-        train(2)
-        raise FloatingPointError
-    assert len(shown) >= 2
 
 
 def test_the_figures_lines_are_the_rows():

@@ -56,22 +56,6 @@ def test_notebooks_are_committed_clean(path):
     assert not any(re.search(r"""["'](/\w|[A-Z]:)""", cell.source) for cell in code), "an absolute path"
 
 
-def test_a_run_keeps_the_kernels_own_socket_errors_to_itself(tmp_path):
-    """The kernel may log through tornado that its socket has gone while it stops."""
-    code = "import logging; logging.basicConfig()"
-    for name, message in (("tornado.general", "socket gone"), ("somebody", "worth reading")):
-        code += f"\nlogging.getLogger({name!r}).error({message!r})"
-    cells = [
-        nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(code),
-    ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "quiet.ipynb")
-    done = call(tmp_path, RUNNER, tmp_path / "quiet.ipynb", tmp_path / "out.ipynb")
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "out.ipynb").read_text(encoding="utf-8")
-    assert "ERROR:somebody:worth reading" in text and "ERROR:tornado" not in text + done.stderr
-
-
 def test_a_kernel_that_is_killed_is_one_sentence(tmp_path):
     cells = [
         nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),

@@ -24,7 +24,7 @@ from tclap.data.batches import (
     draw_boundaries,
     mask_bands,
 )
-from tclap.data.captions import view_captions, view_events
+from tclap.data.captions import CONJUNCTION, SINGLE, view_captions, view_events
 from tclap.data.composites import TARGET_RMS, VIEWS, ClipAudio, draw_pairs, place, render, render_single
 
 CROP_ENERGY = 0.5
@@ -330,27 +330,15 @@ def test_base_batch_is_the_generators():
 
 
 def test_base_captions_name_captioned_clips_by_a_drawn_caption():
-    clips = pd.DataFrame(
-        {"label": ["a", "b"], "captions": [["A bell.", "ringing"], ["Rain falls.", "drops "]]}
-    )
-    kinds = np.array(["single", "overlap", "sequence"] * 200)
-    first = np.arange(600) % 2
+    names = [["A bell", "ringing"], ["Rain falls", "drops"]]
+    clips = pd.DataFrame({"label": ["a", "b"], "captions": [[f"{name}." for name in of] for of in names]})
+    kinds, first = np.array(["single", "overlap", "sequence"] * 200), np.arange(600) % 2
     captions, events = base_captions(clips, kinds, first, 1 - first, np.random.default_rng(0))
-    names = {"a": {"A bell", "ringing"}, "b": {"Rain falls", "drops"}}
-    prefix = "this is a sound of "
-    doubles, singles = set(), set()
-    for kind, row, caption, event in zip(kinds, first, captions, events, strict=True):
-        if kind == "single":
-            label = "ab"[row]
-            assert event == label and caption.endswith(tuple(names[label]))
-            singles.add(caption)
-        else:
-            one, other = caption.removeprefix(prefix).split(" and ")
-            assert event == "a + b"
-            assert {one, other} & names["a"] and {one, other} & names["b"]
-            doubles.add((one, other))
-    # Two captions each: four unordered combinations in either order, and five templates of four names.
-    assert len(doubles) == 8 and len(singles) == 20
+    found = {kind: set(np.array(captions)[kinds == kind]) for kind in set(kinds)}
+    assert found["single"] == {words.format(a=name) for words in SINGLE for of in names for name in of}
+    both = [(x, y) for n in (0, 1) for x in names[n] for y in names[1 - n]]
+    assert found["overlap"] == found["sequence"] == {w.format(a=x, b=y) for w in CONJUNCTION for x, y in both}
+    assert events == ["ab"[n % 2] if kind == "single" else "a + b" for n, kind in enumerate(kinds)]
 
 
 def test_base_items_in_other_shares():

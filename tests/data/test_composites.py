@@ -90,17 +90,13 @@ def clips_table(per_class, labels=LABELS, splits=("train", "validation", "test")
 # Captions
 
 
-@pytest.mark.parametrize("relation", ["before", "after", "while"])
-def test_inversion_of_a_phrase_is_an_involution(relation):
-    p = Phrase("dog", relation, "sea waves")
-    assert p.inverted.inverted == p and p.inverted.text() != p.text()
-    assert (p.inverted.events == p.events) == (relation == "while")
-
-
-def test_wordings_of_one_order_share_their_events():
+def test_the_inverse_and_the_events_of_a_phrase():
+    for relation in ("before", "after", "while"):
+        p = Phrase("dog", relation, "sea waves")
+        assert p.inverted.inverted == p and p.inverted.text() != p.text()
+        assert (p.inverted.events == p.events) == (relation == "while")
     assert Phrase("dog", "before", "rain").events == Phrase("rain", "after", "dog").events == "dog > rain"
-    assert Phrase("rain", "before", "dog").events == Phrase("dog", "after", "rain").events == "rain > dog"
-    assert Phrase("rain", "while", "dog").events == Phrase("dog", "while", "rain").events == "dog & rain"
+    assert Phrase("rain", "while", "dog").events == "dog & rain"
 
 
 def test_captions_of_the_three_views_by_hand():

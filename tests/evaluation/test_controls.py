@@ -222,20 +222,14 @@ def test_the_captions_only_baseline_takes_the_mean_of_the_sounds_of_other_clips(
     model = Random(names)
     rows = controls.baseline_rows(model, pairs)
     rows = rows[rows["task"] == "baseline: captions only"].set_index("item")
+    sources = [{pair.source_i, pair.source_j} for pair in pairs.itertuples()]
     left_out = 0
-    for pair in pairs.itertuples():
-        sources = {pair.source_i, pair.source_j}
-        others = [
-            name
-            for name, other in zip(names, pairs.itertuples(), strict=True)
-            if not sources & {other.source_i, other.source_j}
-        ]
+    for pair, own in zip(pairs.itertuples(), sources, strict=True):
+        others = [name for name, other in zip(names, sources, strict=True) if not own & other]
         left_out += len(names) - len(others)
-        mean = model.sounds(others).double().mean(0)
-        asked = [f"this is a sound of {pair.label_i} before {pair.label_j}"]
-        asked.append(f"this is a sound of {pair.label_j} before {pair.label_i}")
-        scores = model.captions(asked).double() @ mean
-        margin = (scores[0] - scores[1]).item() * (1 if pair.order == "forward" else -1)
+        a, b = (pair.label_i, pair.label_j)[:: 1 if pair.order == "forward" else -1]
+        right, wrong = model.captions([f"this is a sound of {x} before {y}" for x, y in ((a, b), (b, a))])
+        margin = ((right - wrong).double() @ model.sounds(others).double().mean(0)).item()
         assert rows.loc[pair.pair_id, "margin"] == pytest.approx(margin, abs=1e-6)
     assert left_out > len(names)  # more than each one's own
     # Without another clip nothing is known, and that is wrong.

@@ -63,7 +63,7 @@ DEFINED = {
     r"5\,\%": (EXPERIMENTS, PRESETS["published"]["gamma"] == 0.95),
     "2022": ("background experiments", True),
 }
-NAMES = re.compile(r"ESC-50|R@\d+|mAP@10|\bClotho\b")
+NAMES = re.compile(r"ESC-50|R@\d+|mAP@10|\bClotho\b|CC BY 4\.0")
 # Arguments that are no prose.
 ARGUMENTS = re.compile(
     r"\\(?:res|label|ref|input|includegraphics|cite[tp]?|begin|end|vspace|hspace|setlength)\*?"

@@ -17,12 +17,6 @@ def test_the_rate_by_hand():
     assert {step: schedule.rate(step) for step in expected} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_rate_of_few_steps(steps):
-    rates = [Schedule(steps=steps, lr=1.0).rate(step) for step in range(steps)]
-    assert rates[0] == 1.0 and all(0 < rate <= 1 for rate in rates)
-
-
 def test_the_published_preset():
     schedule = Schedule.of("published", 100, 0.001, epoch=25, validate_every=25)
     assert (schedule.weight_decay, schedule.clip_norm, schedule.loss_scale) == (0.0, 0.5, 0.8)

@@ -27,15 +27,12 @@ def test_a_cell_of_the_factorial_differs_from_t_clap_as_it_is_named(views, text)
     assert VARIANTS[f"t-clap{views}{text}"].views == (1 if views == "-no-temporal-negatives" else 3)
 
 
-def test_the_factorial_is_complete():
+def test_the_factorial_is_complete_and_has_its_controls_beside_it():
     assert FACTORIAL.keys() == {f"t-clap{views}{text}" for views in VIEWS for text in TEXT}
     assert len(set(FACTORIAL.values())) == 12 and FACTORIAL.items() <= VARIANTS.items()
     controls = {"clap-continued", "clap-ordered", "t-clap-no-replay", "t-clap-more-wordings"}
     distinct = {"t-clap-distinct", "t-clap-alpha-same-0", "t-clap-alpha-cross-0"}
     assert VARIANTS.keys() - FACTORIAL.keys() == controls | distinct
-
-
-def test_the_ordered_control_is_three_times_as_many_pairs_without_temporal_negatives():
     assert VARIANTS["clap-ordered"] == replace(VARIANTS["t-clap-no-temporal-negatives"], pairs=3)
 
 
