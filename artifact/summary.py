@@ -38,7 +38,7 @@ PRODUCTS = (
 DATA_TABLES = ("clips", "pairs-validation", "pairs-test", "items", "controls")
 COMPARISONS = (
     (BASE, "clap-slots"), ("t-clap", "clap-slots"), ("t-clap", "t-clap-slots"),
-    (BASE, "t-clap"), (CONTROL, "t-clap"), (BASE, CONTROL),
+    (BASE, "t-clap"), (CONTROL, "t-clap"), (BASE, CONTROL), (CONTROL, "clap-ordered"),
     (BASE, "t-clap-slots"), (CONTROL, "clap-slots"), (CONTROL, "t-clap-slots"),
     ("clap-slots", "t-clap-slots"),
     ("t-clap-distinct", "t-clap-alpha-same-0"), ("t-clap-distinct", "t-clap-alpha-cross-0"),

@@ -1,4 +1,4 @@
-"""Conceptual diagrams, drawn from code alone: the paradigm, the loss, the architecture, slots in time."""
+"""Conceptual diagrams, drawn from code alone: the loss, the architecture, slots in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from figures.drawing import FIRST, RIM, SECOND, arrow, box, canvas, cell, chip, composite, say, wave
+from figures.drawing import FIRST, RIM, SECOND, arrow, box, canvas, cell, chip, composite, say
 from figures.style import COLUMN, TEXT
 
 VIEWS = ("forward", "reversed", "overlap")
@@ -18,33 +18,6 @@ OTHER, WHOLE = "#DDDDDD", "#C4C4C4"
 SYMBOLS = np.array([["1", "1"], [r"$\alpha_s$", r"$\alpha_c$"], [r"$\alpha_s^o$", r"$\alpha_c^o$"]])
 """The loss's weights of the same pair and of other pairs: within a view, by time, by overlap."""
 COLOURS = np.array([[FIRST, "#D9D9D9"], ["#DDAA33", "#F3DFB3"], ["#D08A95", "#F1D9DC"]])
-
-
-def paradigm() -> Figure:
-    """What a CLAP is trained for: in a batch of pairs, the similarities on the diagonal."""
-    items, size, left, top = 4, 0.4, 1.58, 2.02
-    figure, axes = canvas(COLUMN, 2.92)
-    box(axes, left, 2.28, items * size, 0.25, "audio tower")
-    box(axes, 0.92, top - items * size, 0.27, items * size, "text tower", rotation=90)
-    for n, caption in enumerate(("a dog barks", "rain falls", "a clock ticks", "a bell rings")):
-        x, y = left + (n + 0.5) * size, top - (n + 0.5) * size
-        wave(axes, x - 0.15, 2.76, 0.3, 0.26, "#333333", n + 1)
-        say(axes, 0.82, y, caption, ha="right", style="italic")
-        for start, end in (
-            ((x, 2.62), (x, 2.54)),
-            ((x, 2.27), (x, top + 0.13)),
-            ((0.84, y), (0.91, y)),
-            ((1.2, y), (1.31, y)),
-        ):
-            arrow(axes, start, end)
-        say(axes, x, top + 0.065, f"$a_{n + 1}$")
-        say(axes, 1.43, y, f"$t_{n + 1}$")
-        for m in range(items):
-            product = rf"$t_{n + 1}\!\cdot a_{m + 1}$"
-            cell(axes, left + m * size, y - size / 2, size, size, FIRST if m == n else OTHER, product)
-    cell(axes, 0.92, 0.14, 0.14, 0.14, FIRST)
-    say(axes, 1.1, 0.2, "the pair: to be most similar in its row and its column", ha="left", size=7)
-    return figure
 
 
 def weights(u: int, v: int, items: int = 3) -> tuple[int, int]:

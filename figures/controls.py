@@ -41,7 +41,7 @@ def conditions(summary: dict) -> tuple[Figure, pd.DataFrame]:
     places = ((p, m, control) for p, (_, points) in panels.items() for m in models for control in points)
     rows = tidy(("panel", "model", "control"), places, lambda _, *where: entry(summary, *where))
     look = {"label": "2-way (before), %", "step": 0.16, "joined": True}
-    return dot_plot(rows, ("panel", "control", "model"), panels, (TEXT, 2.2), **look), rows
+    return dot_plot(rows, ("panel", "control", "model"), panels, (TEXT, 1.95), **look), rows
 
 
 def wordings(summary: dict) -> tuple[Figure, pd.DataFrame]:
@@ -54,5 +54,5 @@ def wordings(summary: dict) -> tuple[Figure, pd.DataFrame]:
     panels = {"": ("", {name: name.format(a="A", b="B") for name in names})}
     label = "2-way accuracy (%); ticks: seeds; above the line: seen in training"
     look = {"along": "x", "label": label, "groups": [name in SEEN for name in names]}
-    size = (COLUMN, 0.75 + 0.19 * len(names))
+    size = (COLUMN, 0.7 + 0.165 * len(names))
     return dot_plot(rows, (None, "wording", "model"), panels, size, **look), rows

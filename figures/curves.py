@@ -38,7 +38,7 @@ def curves(history: pd.DataFrame, smooth: int = 10) -> tuple[Figure, pd.DataFram
     if rows.empty:
         return nothing(TEXT, "No training of the compared models to show."), rows
     models = present(rows["model"])
-    figure = Figure(figsize=(TEXT, 2.0))
+    figure = Figure(figsize=(TEXT, 1.75))
     panels = dict(zip(PANELS, figure.subplots(1, len(PANELS)), strict=True))
     for model, (quantity, (panel, style)) in itertools.product(models, QUANTITIES.items()):
         curve = rows[(rows["model"] == model) & (rows["quantity"] == quantity)]

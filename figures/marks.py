@@ -35,11 +35,9 @@ def dot_plot(
     looks: Mapping[str, ModelStyle] = MODELS,
     along: str = "y",
     label: str = "accuracy (%)",
-    limits: tuple[float, float] | None = None,
     step: float = 0.2,
     bars: float = 0,
     joined: bool = False,
-    reference: str | None = None,
     groups: Sequence = (),
     keys: Sequence[Artist] = (),
 ) -> Figure:
@@ -53,11 +51,9 @@ def dot_plot(
         looks: by name, the styles of series, which share a place side by side.
         along: axis of the accuracies; places stand along the other one.
         label: of the accuracies' axis.
-        limits: of the accuracies' axis, where not 0 to 100.
-        step: distance of two series at a place, in places; 0: one at each, which needs no legend.
+        step: distance of two series at a place, in places.
         bars: draw bars of this width, in places, instead of dots.
         joined: join the dots of a series by a line.
-        reference: a place whose accuracy is a pale line through each panel.
         groups: of each place; a line separates one from the next.
         keys: further entries of the legend.
     """
@@ -76,18 +72,14 @@ def dot_plot(
             own = part if of_series is None else part[part[of_series] == name]
             at = own[of_place].map(names.index).to_numpy() + (bars or step) * (index - (len(looks) - 1) / 2)
             _series(axes, at, own, look, along, bars, joined)
-            for accuracy in own.loc[own[of_place] == reference, "accuracy"]:
-                _line(axes, along, accuracy, color=look.colour, linewidth=3, alpha=0.3, zorder=0.8)
         _chance(axes, part, of_place, names, across)
         for place, (before, after) in enumerate(itertools.pairwise(groups)):
             if before != after:
                 _line(axes, across, place + 0.5, color="black", linewidth=0.5, zorder=0.8)
-        axes.set(**{f"{across}lim": (-0.6, len(names) - 0.4), f"{along}lim": limits or (-5, 105)})
+        axes.set(**{f"{across}lim": (-0.6, len(names) - 0.4), f"{along}lim": (-5, 105)})
         getattr(axes, f"set_{across}ticks")(range(len(names)), list(places.values()), **TIGHT)
-        if not limits:
-            narrow = along == "x" and len(panels) > 1
-            getattr(axes, f"set_{along}ticks")([0, 50, 100] if narrow else [0, 25, 50, 75, 100])
-        axes.grid(True, axis=along if step else "both")
+        getattr(axes, f"set_{along}ticks")([0, 25, 50, 75, 100])
+        axes.grid(True, axis=along)
         axes.tick_params(axis=across, length=0)
         (axes.set_xlabel if along == "y" else axes.set_title)(title, **TIGHT)
     if along == "x":
@@ -95,9 +87,7 @@ def dot_plot(
         figure.supxlabel(label, fontsize="medium")
     else:
         grid[0].set_ylabel(label)
-    if step:
-        chance = [] if limits else [key("chance", **CHANCE)]
-        legend_above(figure, [*map(swatch if bars else dot, looks.values()), *chance, *keys])
+    legend_above(figure, [*map(swatch if bars else dot, looks.values()), key("chance", **CHANCE), *keys])
     return figure
 
 

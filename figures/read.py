@@ -51,6 +51,12 @@ def summary(run: str | Path) -> dict:
     return _json(path, ("profile", "base", "seeds", "models"))
 
 
+def real(run: str | Path) -> dict | None:
+    """The summary of the run on real recordings (profile ``esc50``) beside a run folder, None without one."""
+    path = Path(run).resolve().parents[1] / "esc50" / "summary.json"
+    return summary(path) if path.is_file() else None
+
+
 def has_random_weights(summary: dict) -> bool:
     """Whether a run's base model has stand-ins for published weights."""
     return bool((summary.get("origin") or {}).get("random_weights"))

@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 
 from figures import accuracies, concepts, controls, curves, held_out, read, similarities, style
 
-CONCEPTS = {
-    name: getattr(concepts, name) for name in ("paradigm", "loss_matrix", "architecture", "slots_idea")
-}
-ACCURACIES = ("tasks", "ablation", "prompts", "readouts", "windows", "slot_ablation")
+CONCEPTS = {name: getattr(concepts, name) for name in ("loss_matrix", "architecture", "slots_idea")}
+ACCURACIES = ("tasks", "readouts", "windows")
 CONTROLS = ("conditions", "wordings")
 RESULTS: dict[str, tuple[Callable, str]] = {
     **{name: (getattr(accuracies, name), "summary") for name in ACCURACIES},

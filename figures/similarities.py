@@ -31,7 +31,7 @@ def margins(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     reach = 1.02 * max(chosen["margin"].abs().max(), 1e-3)
     # An even number of bins keeps zero, which separates correct from wrong, an edge.
     edges = np.linspace(-reach, reach, BINS + 1)
-    figure, parts = Figure(figsize=(COLUMN, 1.9)), []
+    figure, parts = Figure(figsize=(COLUMN, 1.7)), []
     panels = dict(zip(WORDINGS, figure.subplots(1, len(WORDINGS), sharey=True), strict=True))
     for model, (task, axes) in itertools.product(models, panels.items()):
         found = chosen.loc[(chosen["model"] == model) & (chosen["task"] == task), "margin"]
@@ -95,7 +95,7 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     names = [caption for group in groups for caption in group]
     models = present({model for of in example["captions"].values() for model in of}, PAIR)
     loudest = max(example["forward_mel"].max(), example["reversed_mel"].max())
-    figure, parts = Figure(figsize=(TEXT, 3.3)), []
+    figure, parts = Figure(figsize=(TEXT, 2.5)), []
     grid = figure.subplots(2, 2, width_ratios=(1.3, 1), sharex="col")
     # The inversion's own boundary: its first segment is the forward one's second.
     views = (("forward", "", (a, b), boundary), ("reversed", "_reversed", (b, a), seconds - boundary))

@@ -39,7 +39,7 @@ class ModelStyle:
 
 MODELS = {name: ModelStyle(*look) for name, look in LABELS["models"].items()}
 MAIN = ("clap", "clap-continued", "t-clap")
-PLOTTED_MODELS = (*MAIN, "clap-slots")
+PLOTTED_MODELS = ("clap", "clap-continued", "clap-ordered", "t-clap", "clap-slots")
 COMPARED = (*PLOTTED_MODELS, "t-clap-slots")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from figures import read
 from paper import numbers, tables
 
+NOT_MADE = "% The run on real recordings was not made.\n"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write ``tables/table_*.tex`` and ``numbers.tex``; the exit code, 2 with a sentence on an error."""
@@ -18,9 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=numbers.PAPER, help="folder to write to")
     options = parser.parse_args(arguments)
     try:
-        summary = read.summary(options.run)
-        texts = {f"tables/table_{name}.tex": tables.build(name, summary) for name in tables.TABLES}
-        texts["numbers.tex"] = numbers.numbers_tex(summary)
+        summary, real = read.summary(options.run), read.real(options.run)
+        shown = {name: real if name == "real" else summary for name in tables.TABLES}
+        texts = {
+            f"tables/table_{name}.tex": tables.build(name, of) if of else NOT_MADE
+            for name, of in shown.items()
+        }
+        texts["numbers.tex"] = numbers.numbers_tex(summary, real=real)
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

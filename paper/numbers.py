@@ -6,6 +6,7 @@ and measure; of ``slots`` a change ("group: change") and a task; of ``errors`` a
 ``config`` what the summary has there. A score may end with ``ci95``. Percent signs are left out.
 ``MODEL over MODEL/TASK/clause`` (``verdict``) and ``MODEL over MODEL/better`` (``worse``) are words about a
 comparison, true of any outcome. What a run did not measure is a dash, so that the text compiles for any run.
+``esc50: t-clap/3`` is the key ``t-clap/3`` of the run on real recordings, a dash where that was not made.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from paper import latex
 from paper.tables import better
 
 PAPER = Path(__file__).parent
+REAL = "esc50: "  # before keys of the run on real recordings
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
+FACTORIAL = [name for group in LABELS["factorial"].values() for name in group if name.startswith("t-clap")]
 OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES}
 OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
 OPTIONAL |= {"hold_out", "40", "80", "slots, named"}
@@ -37,12 +40,15 @@ def tree(summary: dict) -> dict[str, Any]:
     """What keys are paths of; the leaves are scores, numbers, intervals and texts."""
     made, seeds, classes = summary.get("provenance") or {}, summary["seeds"], summary.get("classes")
     git, config, weights = made.get("git") or {}, made.get("config") or {}, summary.get("weights") or {}
+    batch = dig(config, "post_pretraining", "batch")
     run = {
         "profile": latex.escape(summary["profile"]),
         "base": latex.escape(summary["base"]),
         "seeds": ", ".join(map(str, seeds)),
         "number of seeds": f"{len(seeds)} seed{'s' if seeds[1:] else ''}",
         "classes": classes,
+        "folds": len({row["fold"] for row in summary.get("rotations") or []}) or None,
+        "pairs of distinct classes": classes and min(classes // 2, batch or classes),
         "commit": (git.get("commit") or latex.DASH)[:12],
         "python": made.get("python") or latex.DASH,
         "uncommitted": " with uncommitted changes" if git.get("dirty") else "",
@@ -129,8 +135,10 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
     )
 
 
-def lookup(summary: dict, key: str) -> str:
-    """What a key prints for a run; KeyError where there is no such key."""
+def lookup(summary: dict, key: str, real: dict | None = None) -> str:
+    """What a key prints for a run, and ``real`` on real recordings; KeyError where there is no such key."""
+    if key.startswith(REAL):
+        return lookup(real, key.removeprefix(REAL)) if real else latex.DASH
     head, *rest = path = key.split("/")
     if " over " in head:
         return compared(summary, *head.split(" over "), *rest)
@@ -152,13 +160,16 @@ def lookup(summary: dict, key: str) -> str:
     return latex.number(node) if head in MODELS else latex.plain(node)
 
 
-def switches(summary: dict) -> dict[str, bool]:
+def switches(summary: dict, real: dict | None = None) -> dict[str, bool]:
     r"""Which parts of the text have something to speak of in this run: ``\ifcontrols`` and the like."""
     post, models = dig(summary, "provenance", "config", "post_pretraining") or {}, summary["models"]
     return {
         "synthetic": summary["profile"] == "synthetic",
+        "real": real is not None,
         "compact": summary["base"] == "compact",
+        "sfx": summary["base"] == "sfx",
         "controls": bool(summary.get("controls")),
+        "factorial": set(FACTORIAL) <= set(models),
         "holdout": bool(summary.get("hold_out")),
         "slots": bool({"clap-slots", "t-clap-slots"} & set(models)),
         "slotablation": bool(summary.get("slot_ablation")),
@@ -168,13 +179,15 @@ def switches(summary: dict) -> dict[str, bool]:
     }
 
 
-def numbers_tex(summary: dict, paper: str | Path = PAPER) -> str:
+def numbers_tex(summary: dict, paper: str | Path = PAPER, real: dict | None = None) -> str:
     """The numbers that ``main.tex`` and ``sections/`` of a folder use, and the switches, for the preamble.
+
+    ``real`` is the summary of the run on real recordings.
 
     Raises ValueError, naming file and key, where there is no such key.
     """
     lines = ["% Generated from summary.json; changes here are lost."]
-    for name, holds in switches(summary).items():
+    for name, holds in switches(summary, real).items():
         lines.append(rf"\newif\if{name}\{name}{'true' if holds else 'false'}")
     used: dict[str, Path] = {}
     for file in [Path(paper) / "main.tex", *sorted(Path(paper).glob("sections/*.tex"))]:
@@ -183,7 +196,7 @@ def numbers_tex(summary: dict, paper: str | Path = PAPER) -> str:
             used.setdefault(" ".join(key.split()), file)
     for key, file in used.items():
         try:
-            lines.append(rf"\setres{{{key}}}{{{lookup(summary, key)}}}")
+            lines.append(rf"\setres{{{key}}}{{{lookup(summary, key, real)}}}")
         except (KeyError, ValueError):
             raise ValueError(f"{file} names a number {key!r}, which no summary has.") from None
     return "\n".join(lines) + "\n"

@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 
 from figures import controls
-from figures.accuracies import slot_change
 from figures.read import has_random_weights
 from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, score, shared
 from figures.style import COMPARED, LABELS, MAIN, MODELS, PLOTTED_MODELS, RANDOM_WEIGHTS, present
@@ -22,7 +21,9 @@ from paper import latex
 
 DRAFT = Path(__file__).with_name("draft_tables.csv")
 NOT_OURS = r"\textit{draft (2023), not ours}"
+FACTORIAL_TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 DIRECTIONS = ("text_to_audio", "audio_to_text")
+UNCHANGED = "as it is"
 RECALLS = ("R@1", "R@5", "R@10", "mAP@10")
 
 
@@ -69,14 +70,14 @@ def with_interval(entry: dict | None, bold: bool = False) -> str:
 
 
 def results(
-    summary: dict, models: Sequence[str] = tuple(MODELS), cell: Callable[..., str] = with_interval
+    summary: dict, models: Sequence[str] = COMPARED, cell: Callable[..., str] = with_interval
 ) -> pd.DataFrame:
     """Accuracies with 95 % intervals as text: one row per model, then chance and n; one column per task.
 
     ``cell`` makes the text of a score (or None), and is told whether it is among the best compared models.
     """
     models = present(summary["models"], models)
-    winners = {task: best(summary, task, [m for m in models if m in COMPARED]) for task in TASKS}
+    winners = {task: best(summary, task, models) for task in TASKS}
     rows = {m: {t: cell(score(summary, m, t), m in winners[t]) for t in TASKS} for m in models}
     rows["chance"] = {task: latex.chance(shared(summary, task, "chance")) for task in TASKS}
     rows["n per seed"] = {task: latex.number(shared(summary, task, "n"), 0) for task in TASKS}
@@ -84,12 +85,12 @@ def results(
 
 
 def text_table(summary: dict) -> str:
-    """:func:`results` as aligned plain text, with the intervals of the compared models below."""
+    """:func:`results` as aligned plain text, with the intervals below."""
     lines, seeds = [], summary["seeds"]
     for model, row in results(summary).iterrows():
         values, _, ends = zip(*(cell.rstrip("]").partition(" [") for cell in row), strict=True)
         lines.append((model, *values))
-        if model in COMPARED:
+        if any(ends):
             lines.append(("", *(end.replace(", ", "-") for end in ends)))
     table = pd.DataFrame(lines, columns=["", *TASKS]).set_index("").rename_axis("model", axis="columns")
     head = (
@@ -115,9 +116,9 @@ def table_1(summary: dict) -> str:
 
 
 def table_2(summary: dict) -> str:
-    """Tasks: :func:`results` with the ablations apart, then the draft's rows."""
+    """Tasks: :func:`results`, then the draft's rows."""
     table, quoted = results(summary, cell=latex.score), draft()
-    rows = [(name in COMPARED, [MODELS[name].label, *cells]) for name, *cells in table[:-2].itertuples()]
+    rows = [("models", [MODELS[name].label, *cells]) for name, *cells in table[:-2].itertuples()]
     never = [latex.number(NEVER_WHILE) if task in THREE_WAY else "" for task in TASKS]
     (_, *chances), (_, *counts) = table[-2:].itertuples()
     apart = ["chance", *chances], ["never ``while''", *never], ["$n$ per seed", *counts]
@@ -128,19 +129,22 @@ def table_2(summary: dict) -> str:
         label = re.sub(r"alpha\\_(\w+) = 0", r"$\\alpha_\\mathrm{\1} = 0$", latex.escape(name))
         cells = ((span, quoted.get(("II", name, f"Task {task}"), "")) for task, span in spans.items())
         rows.append(("draft", [label, *(rf"\multicolumn{{{n}}}{{c}}{{{cell}}}" for n, cell in cells)]))
-    heads = [
-        [r"accuracy in \%", *(latex.escape(task.short) for task in TASKS.values())],
-        ["", *(rf"{{\scriptsize {task.asks}}}" for task in TASKS.values())],
+    return latex.tabular("l" + "c" * len(TASKS), _task_heads(TASKS), rows, r"\midrule")
+
+
+def _task_heads(tasks: Sequence[str]) -> list[list[str]]:
+    return [
+        [r"accuracy in \%", *(latex.escape(TASKS[task].short) for task in tasks)],
+        ["", *(rf"{{\scriptsize {TASKS[task].asks}}}" for task in tasks)],
     ]
-    return latex.tabular("l" + "c" * len(TASKS), heads, rows, r"\midrule")
 
 
 def table_3(summary: dict) -> str:
-    """Retrieval by gallery in both directions, with intervals and chance, then the draft's recalls."""
+    """Retrieval by gallery in both directions, R@1 with intervals, and chance, then the draft's recalls."""
     rows, measures = [], [(way, measure) for way in DIRECTIONS for measure in (*RECALLS, "median_rank")]
     for gallery, title in LABELS["galleries"].items():
         chances: list = []
-        for model in present(summary["models"], COMPARED):
+        for model in present(summary["models"], COMPARED[:-2]):  # slots change the ordered gallery alone
             found = dig(summary["models"], model, "retrieval", gallery)
             if found:
                 counts = dict.fromkeys(latex.number(dig(found, way, "n"), 0) for way in DIRECTIONS)
@@ -166,7 +170,7 @@ def table_3(summary: dict) -> str:
 
 
 def _recall(way: dict, measure: str) -> str:
-    ends = dig(way, "ci95", measure)
+    ends = dig(way, "ci95", measure) if measure == "R@1" else None
     return latex.score({"accuracy": way[measure], "ci95": ends}) if ends else latex.number(way.get(measure))
 
 
@@ -194,6 +198,12 @@ def table_4(summary: dict) -> str:
     return latex.tabular("l" + "c" * (len(heads) - 2) + "rr", [[r"control (accuracy in \%)", *heads]], rows)
 
 
+def slot_change(group: str, change: str) -> str:
+    """What a row of the ablation of slots changes, in a few words."""
+    what = LABELS["slot_changes"].get(group)
+    return f"{what}: {LABELS['bases'].get(change, change)}" if what else UNCHANGED
+
+
 def table_5(summary: dict) -> str:
     """Slots with one thing changed: accuracies with intervals, then chance and n."""
     found, tasks, rows = summary.get("slot_ablation") or [], LABELS["slot_columns"], []
@@ -206,7 +216,45 @@ def table_5(summary: dict) -> str:
     return latex.tabular("l" + "c" * len(tasks), [[r"accuracy in \%", *tasks.values()]], rows)
 
 
-TABLES = {"1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5}
+def factorial_results(summary: dict, cell: Callable[..., str] = with_interval) -> pd.DataFrame:
+    """As :func:`results`, of the variants by group: the factorial, then those with another thing changed."""
+    groups = {
+        (group, model): title for group, rows in LABELS["factorial"].items() for model, title in rows.items()
+    }
+    models = [(group, model) for group, model in groups if model in summary["models"]]
+    rows = {
+        (group, groups[group, model]): {task: cell(score(summary, model, task)) for task in FACTORIAL_TASKS}
+        for group, model in models
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=FACTORIAL_TASKS)
+
+
+def factorial(summary: dict) -> str:
+    """Views, inversion and text-only loss, and the other variants: :func:`factorial_results` by group."""
+    rows: list = []
+    for (group, title), *cells in factorial_results(summary, latex.score).itertuples():
+        if group not in dict(rows):
+            rows.append((group, [rf"\multicolumn{{{1 + len(FACTORIAL_TASKS)}}}{{l}}{{\textit{{{group}}}}}"]))
+        rows.append((group, [title, *cells]))
+    chances = [latex.chance(shared(summary, task, "chance")) for task in FACTORIAL_TASKS]
+    rows.append(("chance", ["chance", *chances]))
+    heads = _task_heads(FACTORIAL_TASKS)
+    return latex.tabular("l" + "c" * len(FACTORIAL_TASKS), heads, rows)
+
+
+def real(summary: dict) -> str:
+    """Tasks on real recordings, in rows: :func:`results` of that run, a model a column, with chance and n."""
+    table = results(summary, cell=latex.score).T
+    titles = {name: latex.escape(f"{task.short} ({task.asks})") for name, task in TASKS.items()}
+    rows = [("tasks", [titles[task], *cells]) for task, *cells in table.itertuples()]
+    models = [MODELS[name].label for name in table.columns[:-2]]
+    heads = [[r"accuracy in \%", *models, "chance", "$n$"]]
+    return latex.tabular("l" + "c" * len(models) + "rr", heads, rows)
+
+
+TABLES = {
+    "1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5, "factorial": factorial, "real": real
+}  # fmt: skip
 
 
 def build(name: str, summary: dict) -> str:

@@ -28,9 +28,16 @@ def test_the_papers_inputs_are_written_where_they_belong(only_summary, root, cap
     (only_summary / "summary.json").write_text(json.dumps(content))
     assert paper(["--run", str(only_summary), "--out", str(root / "paper")]) == 0
     made = sorted(str(p.relative_to(root / "paper")) for p in (root / "paper").rglob("*.tex"))
-    assert made == ["numbers.tex", *(f"tables/table_{n}.tex" for n in range(1, 6))]
+    assert made == ["numbers.tex", *(f"tables/table_{n}.tex" for n in (1, 2, 3, 4, 5, "factorial", "real"))]
     for path in map(Path, capsys.readouterr().out.split()):
-        assert "random weights: these numbers mean nothing" in path.read_text(), path
+        told = "was not made" if "real" in path.name else "random weights: these numbers mean nothing"
+        assert told in path.read_text(), path
+    (root / "runs" / "esc50").mkdir()
+    (root / "runs" / "esc50" / "summary.json").write_text(json.dumps(made_up.summary()))
+    assert paper(["--run", str(only_summary), "--out", str(root / "paper")]) == 0
+    capsys.readouterr()
+    assert "ordered control" in (root / "paper" / "tables" / "table_real.tex").read_text()
+    assert "\\realtrue" in (root / "paper" / "numbers.tex").read_text()
     assert paper(["--run", str(root / "nowhere")]) == 2
     assert "nowhere/summary.json does not exist" in capsys.readouterr().err
 
@@ -42,7 +49,7 @@ def test_report_shows_results_places_and_the_comparison(only_summary, root, caps
     reference.write_text(json.dumps(made_up.summary()))
     assert main(["report", "--reference", str(reference)]) == 0
     out = capsys.readouterr().out
-    assert "t-clap-no-overlap" in out and str(only_summary) in out and "Identical to the reference" in out
+    assert "clap-ordered" in out and str(only_summary) in out and "Identical to the reference" in out
 
 
 def test_verify_ends_as_diff_does(only_summary, root, capsys):

@@ -135,7 +135,7 @@ def test_a_step_that_fails_says_why_and_where_its_log_is(graph):
 
 def test_a_run_that_was_killed_is_taken_up_by_the_same_command(graph):
     shutil.rmtree(graph.root / RUN / "steps")
-    stamp = graph.root / RUN / "steps" / "figure-paradigm.json"
+    stamp = graph.root / RUN / "steps" / "figure-architecture.json"
     options = {"env": graph.environment, "cwd": graph.root, "start_new_session": True}
     command = graph.command("--logger", "steps", target=str(stamp.relative_to(graph.root)))
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as running:
@@ -145,7 +145,7 @@ def test_a_run_that_was_killed_is_taken_up_by_the_same_command(graph):
         os.killpg(running.pid, signal.SIGKILL)
     assert not stamp.exists()
     assert subprocess.run(command, **options, capture_output=True).returncode == 0
-    assert stamp.exists() and (graph.root / "figures" / "paradigm.png").exists()
+    assert stamp.exists() and (graph.root / "figures" / "architecture.png").exists()
 
 
 @pytest.mark.parametrize(

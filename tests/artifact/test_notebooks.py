@@ -69,7 +69,7 @@ def test_a_kernel_that_is_killed_is_one_sentence(tmp_path):
 
 
 def test_the_graph_makes_everything(smoke, folder):
-    for name in ("tasks", "margins", "similarity", "ablation", "curves", "prompts", "readouts", "windows"):
+    for name in ("tasks", "margins", "similarity", "curves", "readouts", "windows"):
         assert (smoke / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (smoke / "figures" / f"{name}.png").stat().st_size > 5000
     for name in TABLE_FILES:

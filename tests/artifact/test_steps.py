@@ -93,7 +93,7 @@ def test_fingerprints_follow_the_configuration_and_only_what_depends_on_it():
     content = steps.data_content(config, None)
     first = steps.fingerprints(config, "compact", content)
     assert {"data_construction", "evaluation-seed1", "summary", "figure-tasks"} <= first.keys()
-    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 1 + 17 + 3
+    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 1 + 14 + 3
     without = steps.fingerprints(config.model_copy(update={"slots": None}), "compact", content)
     assert first.keys() - without.keys() == {"order_from_text-seed0", "order_from_text-seed1"}
     published = steps.fingerprints(config.model_copy(update={"base_training": None}), "compact", content)
@@ -106,6 +106,19 @@ def test_fingerprints_follow_the_configuration_and_only_what_depends_on_it():
     assert steps.fingerprints(more_seeds, "compact", content) == first
     other_weights = steps.fingerprints(config, "compact", content | {"weights": "abc"})
     assert other_weights["base_model-seed0"] != first["base_model-seed0"]
+
+
+def test_the_tables_follow_the_run_on_real_recordings_but_not_in_that_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TCLAP_ROOT", str(tmp_path))
+    made_before = [steps.fingerprints(load_config(name), "compact", {}) for name in ("smoke", "esc50")]
+    (tmp_path / "runs" / "esc50").mkdir(parents=True)
+    (tmp_path / "runs" / "esc50" / "summary.json").write_text("{}")
+    made_after = [steps.fingerprints(load_config(name), "compact", {}) for name in ("smoke", "esc50")]
+    changed = [
+        {step for step in old if old[step] != new[step]}
+        for old, new in zip(made_before, made_after, strict=True)
+    ]
+    assert changed == [{"tables_and_numbers"}, set()]
 
 
 def test_audio_that_was_exchanged_after_preparing_is_refused(esc50):

@@ -59,7 +59,7 @@ def looks(figure):
             yield to_rgba(handle.get_color()), (handle.get_marker(), *line)
 
 
-ENTRIES = {"ablation": 0, "slot_ablation": 0, "similarity": 0, "tasks": 6, "conditions": 5, "hold_out": 0}
+ENTRIES = {"similarity": 0, "tasks": 7, "conditions": 5, "hold_out": 0}
 
 
 @pytest.mark.parametrize("name", figures.RESULTS)

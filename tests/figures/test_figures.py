@@ -13,6 +13,7 @@ from artifact.training import BASES
 from figures import accuracies, controls, held_out, style
 from figures import registry as figures
 from figures.style import LABELS
+from paper import tables
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.evaluation.controls import CONDITIONS
 from tclap.training.variants import NO_TEXT, VARIANTS
@@ -38,18 +39,13 @@ def labels(axes, along: str) -> list[str]:
 
 # Of each figure: the axis of the accuracies, and the columns that name panel and place.
 DRAWN = {
-    "ablation": ("x", "task", "model"),
-    "prompts": ("x", None, "prompt"),
     "readouts": ("y", None, "task"),
     "windows": ("y", "task", "policy"),
-    "slot_ablation": ("x", "task", "change"),
     "conditions": ("y", "panel", "control"),
     "wordings": ("x", None, "wording"),
 }
 PANELS = {
-    "ablation": accuracies.ABLATION_TASKS,
     "windows": accuracies.WINDOW_TASKS,
-    "slot_ablation": accuracies.SLOT_TASKS,
     "conditions": [" ".join(title.split()) for title in controls.PANELS],
 }
 
@@ -74,11 +70,7 @@ def test_places_are_labelled(summary):
         along = DRAWN[name][0]
         return labels(figures.draw(name, summary).axes[0], along)
 
-    assert of("ablation") == [style.MODELS[name].label for name in made_up.ACCURACY]
-    assert of("prompts") == list(made_up.TEMPLATES)
     assert of("wordings") == [w.format(a="A", b="B") for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
-    assert of("slot_ablation")[:2] == ["as it is", "parts: 35 % alone"]
-    assert "base model: no sequences" in of("slot_ablation")
     legend = [text.get_text() for text in figures.draw("readouts", summary).legends[0].get_texts()]
     assert legend == ["mean over time", "segment means", "end states", "chance"]
 
@@ -89,12 +81,7 @@ def test_seeds_stand_beside_their_mean(summary):
     assert [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "_"] == [[0.0, 99.0, 98.0]]
 
 
-def test_groups_and_references_are_lines(summary):
-    axes = figures.draw("ablation", summary).axes[0]
-    levels = {line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]}
-    assert levels == {2.5, 5.5}, "three compared models, three without something, three in distinct batches"
-    uprights = {line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1]}
-    assert uprights == {50.0, 98.9}, "chance, and T-CLAP's accuracy"
+def test_groups_are_set_apart_by_lines(summary):
     axes = figures.draw("wordings", summary).axes[0]
     assert len(SEEN_WORDINGS) - 0.5 in {line.get_ydata()[0] for line in axes.lines}
 
@@ -103,7 +90,7 @@ def test_task_bars_have_the_heights_of_the_summary_over_lines_of_chance(summary)
     (axes,) = figures.draw("tasks", summary).axes
     bars = [container for container in axes.containers if isinstance(container, BarContainer)]
     heights = [[bar.get_height() for bar in container] for container in bars]
-    assert heights == [list(made_up.ACCURACY[model]) for model in style.MAIN]
+    assert heights == [list(made_up.ACCURACY[model]) for model in (*style.PLOTTED_MODELS[:4],)]
     assert (3, 92.2, 90.7, 93.7) in points(axes, "y")
     segments = [segment for lines in axes.collections for segment in lines.get_segments()]
     level = sorted((round(s[:, 0].mean()), float(s[0, 1])) for s in segments if s[0, 1] == s[1, 1])
@@ -143,22 +130,17 @@ def test_a_task_that_does_not_apply_is_labelled(summary):
     for groups in summary["models"].values():
         groups["zste"]["4"] = None
     assert [text.get_text() for text in figures.draw("tasks", summary).axes[0].texts] == ["n/a"]
-    assert "n/a" in [text.get_text() for text in figures.draw("ablation", summary).axes[3].texts]
-
-
-def test_the_prompts_axis_covers_what_was_found(summary):
-    (axes,) = figures.draw("prompts", summary).axes
-    low, high = axes.get_xlim()
-    assert all(low < left and right < high for *_, left, right in points(axes, "x"))
 
 
 def test_names_are_those_of_the_evaluation_and_of_the_ablation():
     conditions = {control for panel in controls.PANELS.values() for control in panel}
     assert conditions <= set(CONDITIONS) <= conditions | set(LABELS["controls"])
     assert controls.SEEN == SEEN_WORDINGS
-    assert {*LABELS["slot_columns"], *accuracies.SLOT_TASKS} == set(measured.ABLATION_TASKS)
+    assert set(LABELS["slot_columns"]) < set(measured.ABLATION_TASKS)
     assert set(BASES) - {"clap", NO_TEXT} <= set(LABELS["bases"])
-    assert accuracies.UNCHANGED == measured.UNCHANGED
+    assert tables.UNCHANGED == measured.UNCHANGED
+    trained = {model for rows in LABELS["factorial"].values() for model in rows}
+    assert trained == {*VARIANTS, NO_TEXT} - set(style.COMPARED) | {"t-clap"}
     for group in LABELS["slot_changes"]:
         assert f"``{group}``" in measured.__doc__
 
@@ -183,14 +165,14 @@ def test_no_text_leaves_the_figure_or_is_too_small(name, run):
 
 def test_runs_with_few_models_or_without_extras_still_draw():
     small = made_up.summary(("clap", "t-clap"))
-    for name in ("readouts", "windows", "comparisons", "controls", "slot_ablation"):
+    for name in ("readouts", "windows", "comparisons", "controls"):
         del small[name]
     for groups in small["models"].values():
         del groups["prompts"]
     for name in (*DRAWN, "tasks"):
         figure = figures.draw(name, small)
         said = [text.get_text() for text in figure.texts]
-        assert bool(figure.axes) == (name in ("tasks", "ablation"))
+        assert bool(figure.axes) == (name == "tasks")
         assert figure.axes or said == ["This run did not measure what this figure shows."]
     with pytest.raises(ValueError, match="mine"):
         figures.draw("tasks", {"models": {"mine": {}}})
@@ -278,7 +260,7 @@ def test_style_applies_within_its_block_only():
 def test_figures_of_random_weights_say_so_across_all_they_show(run, random):
     content = made_up.summary() | {"origin": None if random is None else {"random_weights": random}}
     (run / "summary.json").write_text(json.dumps(content))
-    for name in figures.RESULTS if random else ("prompts",):
+    for name in figures.RESULTS if random else ("tasks",):
         figure = figures.build(name, run)
         stamps = [text for text in figure.texts if text.get_text() == style.RANDOM_WEIGHTS]
         assert len(stamps) == bool(random)

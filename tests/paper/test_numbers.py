@@ -17,7 +17,7 @@ from paper import latex, numbers
         "chance/5": "0.13",
         "clap/prompts/lowest": "89.2",
         "clap/prompts/highest": "93.2",
-        "t-clap/ordered/text_to_audio/R@1": "44.0",
+        "t-clap/ordered/text_to_audio/R@1": "45.0",
         "windows/msclap/t-clap/3": "59.4",
         "readouts/mean/2way_before": "51.0",
         "slots/as it is/2way_before": "95.0",
@@ -52,6 +52,23 @@ from paper import latex, numbers
 )
 def test_keys_are_looked_up_in_the_summary(summary, key, text):
     assert numbers.lookup(summary, key) == text
+
+
+def test_a_key_may_name_the_run_on_real_recordings(summary, tmp_path):
+    real = made_up.summary() | {"rotations": [{"fold": 1}, {"fold": 1}, {"fold": 4}]}
+    real["models"]["t-clap"]["zste"]["3"] = made_up.entry(71.0, 33.3)
+    assert numbers.lookup(summary, "esc50: t-clap/3", real) == "71.0"
+    assert numbers.lookup(summary, "t-clap/3", real) == "92.2"
+    assert numbers.lookup(summary, "esc50: run/folds", real) == "2"
+    assert numbers.lookup(summary, "esc50: t-clap over clap/3/verdict", real) == "significantly above"
+    assert numbers.lookup(summary, "esc50: t-clap/3") == "--"
+    with pytest.raises(KeyError):
+        numbers.lookup(summary, "esc50: t-clap/33", real)
+    (tmp_path / "sections").mkdir()
+    (tmp_path / "main.tex").write_text(r"\res{esc50: t-clap/3}")
+    for run, lines in ((real, (r"\realtrue", "71.0")), (None, (r"\realfalse", "--"))):
+        text = numbers.numbers_tex(summary, tmp_path, run)
+        assert lines[0] in text and rf"\setres{{esc50: t-clap/3}}{{{lines[1]}}}" in text
 
 
 def test_controls_are_looked_up_by_group_and_condition(summary):

@@ -70,7 +70,7 @@ def test_bold_marks_the_best_and_its_equals_where_another_model_is_significantly
     row = cells(text, "T-CLAP &")
     assert row[1] == r"\score{93.8}{[92.3, 95.3]}", "task 1 has p = 0.4"
     assert row[4] == r"\score{\textbf{92.2}}{[90.7, 93.7]}"
-    assert "textbf" not in "".join(cells(text, "CLAP &") + cells(text, "no replay"))
+    assert "textbf" not in "".join(cells(text, "CLAP &") + cells(text, "ordered control"))
     summary["comparisons"] = []
     assert "textbf" not in "".join(build(name, summary) for name in tables.TABLES)
 
@@ -143,6 +143,31 @@ def test_tables_4_and_5_have_a_row_per_control_and_change(summary):
     assert text.count("base model: ") == 4 and cells(text, "$n$")[1] == "400"
 
 
+def test_the_factorial_has_a_group_for_each_use_of_the_text_only_loss(summary):
+    text = build("factorial", summary)
+    groups = [cells(text, line)[0] for line in text.splitlines() if line.startswith(r"\multicolumn")]
+    assert groups == [rf"\multicolumn{{8}}{{l}}{{\textit{{{group}}}}}" for group in LABELS["factorial"]]
+    parts = text.split(r"\multicolumn")[1:]
+    for part, model in zip(parts, ("t-clap-no-inversion", "t-clap-no-inversion-text-warm-up"), strict=False):
+        values = [entry["accuracy"] for entry in summary["models"][model]["zste"].values()]
+        row = cells(part, "no inversion")[1:]
+        assert [re.search(r"[\d.]+", cell).group() for cell in row] == [
+            f"{values[task]:.1f}" for task in (0, 5, 6, 3, 7, 8, 9)
+        ]
+    frame = tables.factorial_results(summary)
+    assert frame.loc[("no text-only loss", "CLAP"), "1"].startswith(
+        f"{made_up.ACCURACY['clap-no-text-loss'][0]:.1f} ["
+    )
+    assert cells(text, "chance")[1:] == ["5.0", "50.0", "50.0", "33.3", "33.3", "2.0", "0.13"]
+
+
+def test_the_table_of_real_recordings_has_a_row_per_task(summary):
+    row = cells(build("real", summary), "overlap (while)")
+    assert [re.search(r"\d[\d.]*", cell).group() for cell in row[1:]] == [
+        "49.6", "60.3", "10.5", "88.8", "33.3", "500",
+    ]  # fmt: skip
+
+
 def test_results_are_a_frame_and_an_aligned_text(summary):
     frame = tables.results(summary, ("t-clap", "clap"))
     assert list(frame.index) == ["t-clap", "clap", "chance", "n per seed"]
@@ -156,6 +181,6 @@ def test_results_are_a_frame_and_an_aligned_text(summary):
     assert lines[0].split() == ["model", *made_up.CHANCE]
     assert lines[1].split() == ["clap", *map(str, made_up.ACCURACY["clap"])]
     assert lines[2].split()[0] == "91.7-94.7"
-    assert len(lines) == 1 + 9 + 3 + 2, "models, intervals of the main three, chance and n"
+    assert len(lines) == 1 + 2 * 4 + 2, "the four models with their intervals, chance and n"
     stamped = tables.text_table(summary | {"origin": {"random_weights": True}})
     assert stamped == "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING\n" + tables.text_table(summary)
