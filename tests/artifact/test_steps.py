@@ -93,7 +93,7 @@ def test_fingerprints_follow_the_configuration_and_only_what_depends_on_it():
     content = steps.data_content(config, None)
     first = steps.fingerprints(config, "compact", content)
     assert {"data_construction", "evaluation-seed1", "summary", "figure-tasks"} <= first.keys()
-    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 1 + 14 + 3
+    assert "slot_ablation" not in first and len(first) == 1 + 2 * 5 + 1 + 1 + 13 + 3
     without = steps.fingerprints(config.model_copy(update={"slots": None}), "compact", content)
     assert first.keys() - without.keys() == {"order_from_text-seed0", "order_from_text-seed1"}
     published = steps.fingerprints(config.model_copy(update={"base_training": None}), "compact", content)

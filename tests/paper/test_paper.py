@@ -156,7 +156,7 @@ def whole() -> dict:
     summary["provenance"] = {"config": CONFIG, "python": "3.11.7", "packages": packages, "git": git}
     summary["presets"] = PRESETS
     summary["model"] = {"window": 4.0, "sample_rate": 16000, "n_fft": 512, "hop": 320, "mels": 64, "dim": 128}
-    summary["model"] |= {"width": 128, "hidden": 64}
+    summary["model"] |= {"width": 128, "hidden": 64, "receptive_seconds": 0.3}
     summary["controls"]["clap-slots"]["slots"] = {"swapped, before": made_up.entry(0.0, 50.0)}
     summary["weights"] = {
         "clap": {"audio_trunk": 85184, "audio_head": 107520, "text_head": 189312, "logit_scale": 1},
