@@ -48,8 +48,9 @@ def prepare(
     config = config.model_copy(update={"weights": weights})
     clips = hashed(load_clips(config.dataset, root, **config.dataset_options))
     run = Experiment(profile, base, config.with_folds(clips["fold"]))
+    config, _ = run.config, run.reference  # what it refuses is refused before anything is written
     files.write_table(run.folder / "data" / "clips.parquet", clips)
-    config, _ = run.config, run.audio  # read once, for all folds
+    _ = run.audio  # read once, for all folds
     parts: dict[str, list[pd.DataFrame]] = {}
     for index in range(len(config.rotate) or 1):
         for name, table in _tables(run.at(index)).items():
