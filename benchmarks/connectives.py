@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
@@ -134,9 +135,12 @@ def draw(found: pd.DataFrame) -> Figure:
     rows = rows[rows["connective"].isin(CONNECTIVES) & rows["group"].isin(ANY)]
     look = {"along": "x", "looks": LOOKS, "label": "captions that have it (%), 95 % interval"}
     columns = ("group", "connective", "data_set")
-    limits = (-0.5, 1.06 * rows["high"].max())
     with style.styled():
-        return dot_plot(rows, columns, panels, (style.TEXT, 2.6), limits=limits, **look)
+        figure = dot_plot(rows, columns, panels, (style.TEXT, 2.6), **look)
+    for axes in figure.axes:
+        axes.xaxis.set_major_locator(AutoLocator())
+        axes.set_xlim(-0.5, 1.06 * rows["high"].max())
+    return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

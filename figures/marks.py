@@ -87,7 +87,8 @@ def dot_plot(
         figure.supxlabel(label, fontsize="medium")
     else:
         grid[0].set_ylabel(label)
-    legend_above(figure, [*map(swatch if bars else dot, looks.values()), key("chance", **CHANCE), *keys])
+    chance = [key("chance", **CHANCE)] if rows["chance"].notna().any() else []
+    legend_above(figure, [*map(swatch if bars else dot, looks.values()), *chance, *keys])
     return figure
 
 
