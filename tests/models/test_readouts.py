@@ -22,8 +22,8 @@ def readout(name: str, dim: int = 3, hidden: int = 5) -> nn.Module:
     return make_readout(name, dim, hidden).eval()
 
 
-def slow_segments(row: torch.Tensor) -> torch.Tensor:
-    """Four means of a row ``[T, D]``; the bounds are written out for every length in LENGTHS."""
+def slow_segments(row: torch.Tensor, peaks: bool = False) -> torch.Tensor:
+    """Four means (plus maxima) of a row ``[T, D]``; the bounds are written out for all of LENGTHS."""
     bounds = {
         1: [(0, 1), (0, 1), (0, 1), (0, 1)],
         2: [(0, 1), (0, 1), (1, 2), (1, 2)],
@@ -33,7 +33,8 @@ def slow_segments(row: torch.Tensor) -> torch.Tensor:
         7: [(0, 1), (1, 3), (3, 5), (5, 7)],
         10: [(0, 2), (2, 5), (5, 7), (7, 10)],
     }[len(row)]
-    return torch.cat([torch.stack([row[t] for t in range(a, b)]).mean(0) for a, b in bounds])
+    parts = [torch.stack([row[t] for t in range(a, b)]) for a, b in bounds]
+    return torch.cat([part.mean(0) + (part.max(0).values if peaks else 0) for part in parts])
 
 
 def slow_ends(module: nn.Module):
@@ -58,7 +59,9 @@ def slow_ends(module: nn.Module):
 def oracle(name: str, module: nn.Module):
     if name == "ends":
         return slow_ends(module)
-    return slow_segments if name == "segments" else lambda row: row.mean(0)
+    if name.startswith("segment"):
+        return lambda row: slow_segments(row, peaks=name == "segment-peaks")
+    return lambda row: row.mean(0)
 
 
 @pytest.mark.parametrize("name", READOUTS)
@@ -94,7 +97,9 @@ def test_gradients_reach_the_values_but_not_the_padding(name):
 
 
 def test_an_unknown_name():
-    with pytest.raises(ValueError, match="readout must be one of mean, segments, ends, got 'max'"):
+    with pytest.raises(
+        ValueError, match="readout must be one of mean, segments, segment-peaks, ends, got 'max'"
+    ):
         make_readout("max", 3, 5)
 
 
