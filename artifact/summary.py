@@ -136,7 +136,7 @@ def by_fold(rows: pd.DataFrame, folds: Sequence[int]) -> pd.DataFrame:
         return rows
     fold, turn = rows["seed"].map(lambda seed: folds[seed % len(folds)]), rows["seed"] // len(folds)
     if "query" in rows:
-        rows = rows.assign(query="fold" + fold.astype(str) + " " + rows["query"])
+        rows = rows.assign(query="fold" + fold.astype(str) + " " + rows["query"].astype(str))
     return rows.assign(fold=fold, seed=turn)
 
 

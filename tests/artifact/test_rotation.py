@@ -82,11 +82,17 @@ def test_a_seed_has_the_clips_pairs_and_items_of_its_fold(root):
 
 def test_the_summary_counts_turns_and_tells_folds_apart():
     rows = pd.DataFrame(
-        {"seed": [0, 1, 2, 3], "query": "dog", "model": "clap", "task": "1", "correct": [1.0, 0.0, 0.5, 1.0]}
+        {
+            "seed": [0, 1, 2, 3],
+            "query": [7, 7, "dog", "dog"],
+            "model": "clap",
+            "task": "1",
+            "correct": [1.0, 0.0, 0.5, 1.0],
+        }
     )
     found = by_fold(rows, [3, 5])
     assert found["seed"].tolist() == [0, 0, 1, 1] and found["fold"].tolist() == [3, 5, 3, 5]
-    assert found["query"].tolist() == ["fold3 dog", "fold5 dog"] * 2
+    assert found["query"].tolist() == ["fold3 7", "fold5 7", "fold3 dog", "fold5 dog"]
     assert by_fold(rows, []) is rows
     expected = [(3, 0, 100.0), (3, 1, 50.0), (5, 0, 0.0), (5, 1, 100.0)]
     assert [(row["fold"], row["seed"], row["1"]) for row in rotations(found)] == expected
