@@ -95,7 +95,7 @@ def test_the_terminal_gets_a_line_a_step_and_the_logs_plain_text(smoke, folder):
     assert len(said.splitlines()) < 50 and len(said) < 5000 and "\n\n" not in said
     assert re.search(r"^base model, seed 1 +(\d+ min )?\d+ s +\d+ of 29$", said, re.M)
     logs = {path.stem: path.read_text() for path in (folder / "logs").iterdir()}
-    assert len(logs) == 32 and "20 sounds" not in said
+    assert len(logs) == 29 and "20 sounds" not in said
     for name, text in logs.items():
         assert "base64" not in text and "<div" not in text and "\n\n\n" not in text, name
     assert "7 sounds: church bells" in logs["data_construction"]
