@@ -53,5 +53,7 @@ def test_real_recordings_through_papermill(esc50_root, tmp_path):
     clips, pairs = (pd.read_parquet(data / f"{name}.parquet") for name in ("clips", "pairs-test"))
     assert clips["label"].nunique() == 10 and set(clips["split"]) == {"train", "validation", "test"}
     assert clips.groupby("source")["split"].nunique().max() == 1
-    test_clips = set(clips.loc[clips["split"] == "test", "clip_id"])
-    assert set(pairs["clip_i"]) | set(pairs["clip_j"]) <= test_clips
+    assert set(pairs["test_fold"]) == set(clips["fold"])
+    fold = clips.set_index("clip_id")["fold"]
+    for end in ("clip_i", "clip_j"):
+        assert (fold[pairs[end]].to_numpy() == pairs["test_fold"]).all()
