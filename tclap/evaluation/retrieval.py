@@ -26,7 +26,7 @@ from tclap.evaluation.tasks import TIE_TOLERANCE
 log = logging.getLogger(__name__)
 KS = (1, 5, 10)  # of recall
 DEPTH = 10  # of average precision, mAP@10
-HELD = 8_000_000
+ROWS, COLUMNS = 512, 4096  # of a block of scores, which stays in a processor's cache
 
 
 class Found(NamedTuple):
@@ -45,11 +45,12 @@ def search(
     *,
     depth: int = DEPTH,
     tolerance: float = TIE_TOLERANCE,
-    held: int = HELD,
 ) -> Found:
-    """Search a gallery exactly; scores are dot products in float64.
+    """Search a gallery exactly: ranks are those of dot products in float64.
 
     All irrelevant items that score at least as high (less ``tolerance``) as a relevant one are ahead of it.
+    Most are counted by scores in float32, a block at a time; what lies within these scores' rounding error
+    of a relevant item's score is decided in float64.
 
     Args:
         queries, gallery: ``[Q, d]`` and ``[G, d]``.
@@ -57,7 +58,6 @@ def search(
         depth: k of average precision at k: the mean, over a query's ``min(k, relevant)`` best relevant
             items, of the precision at their ranks, 0 for those beyond rank k.
         tolerance: scores that differ by no more are ties.
-        held: number of scores that are held at a time.
 
     Returns:
         For each query the rank (from 1) of its best relevant item, its average precision in [0, 1] and its
@@ -74,30 +74,67 @@ def search(
     if not (queries.isfinite().all() and gallery.isfinite().all()):
         raise ValueError("embeddings of queries or gallery are not finite")
     ids = [np.asarray(events, dtype=object) for events in (query_events, gallery_events)]
-    codes = torch.from_numpy(pd.factorize(np.concatenate(ids))[0])
+    codes = pd.factorize(np.concatenate(ids))[0]
     wanted, events = codes[: len(queries)], codes[len(queries) :]
-    unanswerable = torch.nonzero(~torch.isin(wanted, events))
-    if len(unanswerable):
-        raise ValueError(f"{len(unanswerable)} queries have no relevant item, first {int(unanswerable[0])}")
-    step, items = max(held // len(gallery), 1), gallery.double().T
+    relevant = np.bincount(events, minlength=codes.max() + 1)
+    if not relevant[wanted].all():
+        unanswerable = np.flatnonzero(relevant[wanted] == 0)
+        raise ValueError(f"{len(unanswerable)} queries have no relevant item, first {unanswerable[0]}")
+    by_event = np.split(np.argsort(events, kind="stable"), np.cumsum(relevant)[:-1])
+    single = gallery.float()
+    # Bounds the error of d products in float32, each factor rounded once, summed in any order.
+    unit = (gallery.shape[1] + 8) * 2.0**-24 * gallery.double().norm(dim=1).max()
     found = []
-    for first in range(0, len(queries), step):
-        scores = queries[first : first + step].double() @ items
-        relevant = wanted[first : first + step, None] == events
-        hits = scores.masked_fill(~relevant, -torch.inf).topk(min(depth, len(gallery))).values
-        misses = scores.masked_fill_(relevant, -torch.inf)
-        ahead = (misses >= hits[:, :1] - tolerance).sum(dim=1)
-        misses = misses.topk(hits.shape[1]).values
-        precision = _average_precision(hits, misses, depth, tolerance)
-        found.append((1 + ahead, precision, relevant.sum(dim=1)))
-    return Found(*(torch.cat(parts).numpy() for parts in zip(*found, strict=True)))
+    for first in range(0, len(queries), ROWS):
+        own, items = (
+            queries[first : first + ROWS].double(),
+            [by_event[w] for w in wanted[first : first + ROWS]],
+        )
+        rows, columns = np.repeat(np.arange(len(own)), [len(i) for i in items]), np.concatenate(items)
+        hits = _best_hits(own, gallery, items, rows, columns, depth)
+        bounds = (hits - tolerance).masked_fill(hits.isneginf(), torch.inf)
+        error = unit * own.norm(dim=1, keepdim=True)
+        ahead = torch.zeros(hits.shape, dtype=torch.int64)
+        for start in range(0, len(gallery), COLUMNS):
+            scores = own.float() @ single[start : start + COLUMNS].T
+            here = (columns >= start) & (columns < start + COLUMNS)
+            scores[rows[here], columns[here] - start] = -torch.inf
+            ahead += _count_above(scores, bounds, error, own, gallery[start : start + COLUMNS])
+        found.append((1 + ahead[:, 0], _average_precision(hits, ahead, depth), [len(i) for i in items]))
+    return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _average_precision(hits: Tensor, misses: Tensor, depth: int, tolerance: float) -> Tensor:
-    """Average precision ``[n]`` from the best relevant and irrelevant scores, -inf where there are fewer."""
+def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: ArrayLike, columns: ArrayLike, depth: int):
+    """The best scores ``[n, k]`` of each query's relevant items, -inf where there are fewer than k."""
+    place = np.concatenate([np.arange(len(i)) for i in items])
+    hits = torch.full((len(own), place.max() + 1), -torch.inf, dtype=torch.float64)
+    hits[rows, place] = (own[rows] * gallery[columns].double()).sum(dim=1)
+    return hits.topk(min(depth, hits.shape[1])).values
+
+
+def _count_above(scores: Tensor, bounds: Tensor, error: Tensor, own: Tensor, items: Tensor) -> Tensor:
+    """How many items of a block reach each bound ``[n, k]``; ``scores`` are exact to within ``error``."""
+    low, high = (bounds - error).float(), (bounds + error).float()
+    flags, counts = torch.empty_like(scores), []
+    for k in range(bounds.shape[1]):
+        # Sums of floats are several times faster than of booleans, and exact below 2^24.
+        possible = torch.ge(scores, low[:, k : k + 1], out=flags).sum(dim=1)
+        certain = torch.ge(scores, high[:, k : k + 1], out=flags).sum(dim=1)
+        count = certain.long()
+        if len(undecided := torch.nonzero(possible != certain)[:, 0]):
+            doubt = scores[undecided]
+            doubt = (doubt >= low[undecided, k : k + 1]) & (doubt < high[undecided, k : k + 1])
+            columns = torch.nonzero(doubt.any(dim=0))[:, 0]
+            exact = own[undecided] @ items[columns].double().T
+            count[undecided] += ((exact >= bounds[undecided, k : k + 1]) & doubt[:, columns]).sum(dim=1)
+        counts.append(count)
+    return torch.stack(counts, dim=1)
+
+
+def _average_precision(hits: Tensor, ahead: Tensor, depth: int) -> Tensor:
+    """Average precision ``[n]`` from the best hits and the numbers of irrelevant items ahead of each."""
     place = torch.arange(1, hits.shape[1] + 1)
-    absent = hits.isneginf()
-    ranks = place + (misses[:, None, :] >= (hits - tolerance)[:, :, None]).sum(dim=2)
+    absent, ranks = hits.isneginf(), place + ahead
     gains = (place.double() / ranks).masked_fill(absent | (ranks > depth), 0)
     return gains.sum(dim=1) / (~absent).sum(dim=1)
 

@@ -100,18 +100,31 @@ def brute_force_search(queries, gallery, query_events, gallery_events, depth, to
     return Found(*(np.array(column) for column in zip(*found, strict=True)))
 
 
-@pytest.mark.parametrize("held", [1, 280, 100_000])
+@pytest.mark.parametrize("block", [(1, 1), (7, 16), (512, 4096)])
 @pytest.mark.parametrize("events", [1, 4, 30])
-def test_search_in_blocks_against_sorting(held, events):
+def test_search_in_blocks_against_sorting(monkeypatch, block, events):
+    for name, size in zip(("ROWS", "COLUMNS"), block, strict=True):
+        monkeypatch.setattr(f"tclap.evaluation.retrieval.{name}", size)
     rng = np.random.default_rng(events)
     # Small whole numbers: many exact ties, and dot products without rounding.
     queries, gallery = rng.integers(-2, 3, (50, 3)), rng.integers(-2, 3, (40, 3))
     query_events = rng.integers(events, size=50)
     gallery_events = np.concatenate([np.arange(events), rng.integers(events, size=40 - events)])
-    got = search(queries, gallery, query_events, gallery_events, depth=6, tolerance=0.5, held=held)
+    got = search(queries, gallery, query_events, gallery_events, depth=6, tolerance=0.5)
     expected = brute_force_search(queries, gallery, query_events, gallery_events, 6, 0.5)
     assert got.rank.tolist() == expected.rank.tolist()
     assert got.relevant.tolist() == expected.relevant.tolist()
+    np.testing.assert_allclose(got.average_precision, expected.average_precision, rtol=1e-12)
+
+
+def test_scores_that_are_equal_in_float32_are_ranked_in_float64():
+    rng = np.random.default_rng(5)
+    queries = unit(rng, 6, 8).astype(np.float64)
+    gallery = queries[:1] + 1e-9 * rng.normal(size=(40, 8))
+    events = np.arange(40) % 6
+    got = search(queries, gallery, range(6), events, tolerance=0.0)
+    expected = brute_force_search(queries, gallery, range(6), events, 10, 0.0)
+    assert got.rank.tolist() == expected.rank.tolist()
     np.testing.assert_allclose(got.average_precision, expected.average_precision, rtol=1e-12)
 
 
