@@ -15,12 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import sys
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -59,8 +54,8 @@ def synthesise(
     ``duration`` in seconds (at least 0.5), ``sample_rate`` in Hz (at least 8000). Everything random comes
     from ``generator``. Raises ValueError for a shorter or coarser clip than that.
     """
-    if not (duration >= 0.5 and sample_rate >= 8000):
-        raise ValueError(f"duration={duration}, sample_rate={sample_rate}; expected at least 0.5 s, 8000 Hz.")
+    at_least(0.5, duration=duration)
+    at_least(8000, sample_rate=sample_rate)
     n = round(duration * sample_rate)
     return _record(SOUNDS[label](Synth(generator, sample_rate), n), generator, sample_rate)
 
@@ -73,7 +68,6 @@ def load(
     clips_per_class: Mapping[str, int] = CLIPS_PER_CLASS,
     duration: float = 4.0,
     sample_rate: int = 16000,
-    workers: int | None = None,
 ) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`; writes the WAV files that do not exist yet.
 
@@ -81,60 +75,32 @@ def load(
     hash stands for all that determines the samples, so that settings never share files. A clip depends on the
     seed, its class, split and number alone, not on which other clips are made.
 
-    ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``). ``workers``:
-    processes that render, None: one per usable CPU core; the bytes are the same for any number.
+    ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``).
 
-    Raises ValueError for an unknown label or split or a number below 0 (workers: 1), TypeError for labels
-    that are no list.
+    Raises ValueError for an unknown label or split or a number below 0, TypeError for labels that are no
+    list, and the error of :func:`synthesise`.
     """
     labels = strings_of(labels, "labels")
     for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
         if unknown := set(given) - set(known):
             raise ValueError(f"unknown: {listing(unknown)}; expected some of {', '.join(known)}.")
     at_least(0, **clips_per_class)
-    at_least(1, workers=workers)
     folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed, duration, sample_rate)}"
     rows, missing = [], []
     for label, split in product(labels, STAGES):
         for index in range(clips_per_class.get(split, 0)):
             clip_id = f"{label.replace(' ', '_')}-{split}-{index:03d}"
-            path = str(folder / f"{clip_id}.wav")
-            row = {"clip_id": clip_id, "path": path, "label": label, "captions": [label], "split": split}
+            path = folder / f"{clip_id}.wav"
+            row = {"clip_id": clip_id, "path": str(path), "label": label, "captions": [label], "split": split}
             rows.append(row)
-            if not os.path.exists(path):
-                key = (seed, LABELS.index(label), STAGES.index(split), index)
-                missing.append((path, label, key, duration, sample_rate))
-    if missing:
-        _render_all(missing, workers)
-    else:
+            if not path.exists():
+                missing.append((path, label, (seed, LABELS.index(label), STAGES.index(split), index)))
+    for path, label, key in progress(missing, "synthetic clips", quiet=not missing):
+        waveform = synthesise(label, np.random.default_rng(key), duration, sample_rate)
+        audio.write_wav(path, waveform, sample_rate)
+    if not missing:
         log_reused(f"{len(rows)} synthetic clips")
     return pd.DataFrame(rows)
-
-
-def _render(job: tuple) -> None:
-    path, label, key, duration, sample_rate = job
-    audio.write_wav(path, synthesise(label, np.random.default_rng(key), duration, sample_rate), sample_rate)
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed, rather than go through what is still in its queue."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _render_all(jobs: Sequence[tuple], workers: int | None) -> None:
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Forked workers do not run the caller's script again, as spawned ones would where it has no
-    # `if __name__ == "__main__"`. They compute with numpy and scipy alone, which is safe after a fork.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        for _ in progress(pool.map(_render, jobs, chunksize=8), "synthetic clips", total=len(jobs)):
-            pass
 
 
 def _fingerprint(seed: int, duration: float, sample_rate: int) -> str:

@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import subprocess
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from artifact import paths
 from tclap import audio, load_clips
 from tclap.data.datasets import synthetic
 from tclap.data.sounds import SOUNDS
 from tclap.data.synthesis import Synth
 
 RATE = 8000
-SMALL = {"duration": 1.0, "sample_rate": RATE, "workers": 1}
+SMALL = {"duration": 1.0, "sample_rate": RATE}
 
 
 def rng(*key):
@@ -88,7 +82,8 @@ def test_table_and_files(tmp_path):
 
 
 def test_default_table_is_complete_and_lies_under_the_data_folder(project_root, monkeypatch):
-    monkeypatch.setattr(synthetic, "_render_all", lambda jobs, workers: None)
+    monkeypatch.setattr(audio, "write_wav", lambda *_: None)
+    monkeypatch.setattr(synthetic, "synthesise", lambda *_: None)
     clips = synthetic.load()
     assert len(clips) == 20 * 130 and clips.clip_id.is_unique
     assert {"dog", "crying baby", "door wood knock", "vacuum cleaner"} <= set(clips.label)
@@ -112,7 +107,7 @@ def test_a_clip_depends_on_its_key_alone(tmp_path):
 
 
 def test_settings_never_share_files(tmp_path):
-    options = {"labels": ["cat", "dog"], "clips_per_class": {"test": 1}, "workers": 1}
+    options = {"labels": ["cat", "dog"], "clips_per_class": {"test": 1}}
     folders, waveforms = set(), set()
     for seed, duration, rate in ((0, 1.0, 8000), (1, 1.0, 8000), (0, 0.5, 8000), (0, 1.0, 16000)):
         clips = synthetic.load(tmp_path, seed=seed, duration=duration, sample_rate=rate, **options)
@@ -133,47 +128,6 @@ def test_only_missing_files_are_made(tmp_path):
     assert [Path(path).stat().st_mtime == 1000 for path in clips.path] == [True, False, True, True]
 
 
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
-    options = {"labels": ["engine", "car horn"], "clips_per_class": {"base": 2}, **SMALL}
-    alone = contents(synthetic.load(tmp_path / "1", **options))
-    assert contents(synthetic.load(tmp_path / "2", **{**options, "workers": 2})) == alone
-    # Where processes cannot fork they are spawned: the job must survive the journey.
-    name = "car_horn-base-001.wav"
-    job = (str(tmp_path / name), "car horn", (0, synthetic.LABELS.index("car horn"), 0, 1), 1.0, RATE)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(synthetic._render, [job]))
-    assert (tmp_path / name).read_bytes() == alone[name]
-
-
-def test_a_script_without_a_main_guard_can_load(tmp_path):
-    script = tmp_path / "script.py"
-    options = "labels=['dog', 'cat'], clips_per_class={'base': 2}, duration=0.5, sample_rate=8000, workers=2"
-    load = f"print(len(tclap.load_clips('synthetic', {str(tmp_path)!r}, {options})))"
-    script.write_text(f"import tclap\n{load}\n")
-    environment = {**os.environ, "PYTHONPATH": str(paths.CHECKOUT)}
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env=environment, check=True
-    )
-    assert done.stdout == "4\n"
-
-
-def test_a_kill_leaves_no_worker():
-    """Each worker holds the pipe to this test: it ends when the last of them does, with jobs still queued."""
-    code = """
-import os, signal
-from tclap.data.datasets import synthetic
-def render(job):
-    if job == 8:  # the first of the second worker
-        os.kill(os.getppid(), signal.SIGKILL)
-    signal.pause()
-synthetic._render = render
-synthetic._render_all(range(16), 2)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(paths.CHECKOUT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -182,7 +136,6 @@ synthetic._render_all(range(16), 2)
         ({"duration": 0.1}, "duration"),
         ({"sample_rate": 4000}, "sample_rate"),
         ({"clips_per_class": {"base": -1}}, "base is -1, expected at least 0"),
-        ({"workers": 0}, "workers is 0, expected at least 1"),
     ],
 )
 def test_wrong_settings(tmp_path, options, words):
