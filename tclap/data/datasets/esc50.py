@@ -13,15 +13,17 @@ International Conference on Multimedia, pp. 1015-1018, 2015, doi:10.1145/2733373
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from tclap.arguments import at_least
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
-from tclap.data.download import fetch, unpack
+from tclap.data.download import fetch
 
 URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 # As soundata publishes it, for the archive as GitHub packs it.
@@ -85,7 +87,9 @@ def find_csv(root: str | Path | None, *, download: bool = False) -> Path:
         if root.exists() and any(root.iterdir()):
             raise FileExistsError(f"{root} is not empty and has no meta/esc50.csv; expected a new folder")
         archive = fetch(URL, f"{root.resolve()}.download.zip", MD5)
-        unpack(archive, root, inner="ESC-50-master")
+        with TemporaryDirectory(dir=archive.parent) as unpacked:
+            shutil.unpack_archive(archive, unpacked)
+            Path(unpacked, "ESC-50-master").replace(root)
         archive.unlink()
     if not csv.is_file():
         raise tables.not_found(root, "esc50", "meta/esc50.csv")

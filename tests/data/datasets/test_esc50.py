@@ -134,14 +134,11 @@ def test_choices_that_cannot_be_met(layout, options, words):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda text: "", r"esc50.csv lacks the column\(s\) filename, fold"),
         (lambda text: text.splitlines()[0] + "\n", "esc50.csv has no rows"),
         (lambda text: text.replace("src_file", "src"), r"esc50.csv lacks the column\(s\) src_file"),
         (lambda text: text.replace(",hen,", ", ,"), r"category '' \(line 4\), '' \(line 7\), '' \(line 10\)"),
         (lambda text: text.replace(".wav,1,", ".wav,one,", 1), r"fold 'one' \(line 2\); expected a whole"),
         (lambda text: text.replace("True", "yes", 1), r"esc10 'yes' \(line 2\); expected True or False"),
-        (lambda text: text + "a,b,c,d,e,f,g,h,i\n", "esc50.csv is not a readable csv"),
-        (lambda text: text + "9-short-A-0.wav,1\n", "line 11 has 2 values for 7 columns"),
     ],
 )
 def test_a_broken_csv_is_told_by_file_column_and_line(layout, edit, words):
@@ -157,22 +154,11 @@ def test_a_csv_saved_by_a_spreadsheet_loads(layout):
     assert esc50.load(layout, classes="esc10")["label"].nunique() == 2
 
 
-def test_missing_and_unreadable_files_are_all_named(layout):
-    for stem in ("1-0010-A-0", "2-0026-A-6"):
-        (layout / "audio" / f"{stem}.wav").write_text("no audio")
-    with pytest.raises(ValueError, match=r"2 audio file\(s\) .*1-0010-A-0.wav.*2-0026-A-6.wav"):
-        load_clips("esc50", layout)
-    for path in (layout / "audio").glob("[1-2]-*"):
-        path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"6 audio file\(s\) .*1-0010-A-0.wav, .*2-0026-A-6.wav"):
-        load_clips("esc50", layout)
-
-
 def test_where_the_data_are_looked_for(tmp_path, monkeypatch, project_root):
     monkeypatch.delenv("ESC50_ROOT", raising=False)
     default = project_root / "data" / "esc50"
     for root, folder in ((None, default), (tmp_path / "no", tmp_path / "no")):
-        with pytest.raises(FileNotFoundError, match=f"{folder} .*ESC50_ROOT.*download=True"):
+        with pytest.raises(FileNotFoundError, match=f"{folder} .*ESC50_ROOT"):
             esc50.load(root)
     write_layout(default, rows_of([1, 2, 3]))
     assert len(esc50.load()) == 9
