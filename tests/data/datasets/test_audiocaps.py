@@ -74,26 +74,17 @@ def test_captions_need_no_audio(tmp_path, monkeypatch):
     monkeypatch.setenv("AUDIOCAPS_ROOT", str(tmp_path))
     captions = audiocaps.read_captions()
     assert captions.columns.tolist() == ["clip_id", "source", "part", "split", "number", "caption"]
-    assert captions.iloc[1].tolist() == [
-        "1234567e890_0",
-        "1234567e890",
-        "train",
-        "train",
-        "2",
-        "A dog, barking",
-    ]
+    second = ["1234567e890_0", "1234567e890", "train", "train", "2", "A dog, barking"]
+    assert captions.iloc[1].tolist() == second
     assert captions["number"].tolist() == ["1", "2", "20", "21", "22", "23", "24", "30"]
     assert audiocaps.read_captions(part="test")["number"].tolist() == captions["number"].tolist()[2:]
 
 
 def test_a_missing_or_broken_csv_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .*AUDIOCAPS_ROOT.*download=True"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} .*AUDIOCAPS_ROOT"):
         audiocaps.load(tmp_path)
     (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,abc,0,\n")
     with pytest.raises(ValueError, match=r"val.csv .* caption '' \(line 2\)"):
-        audiocaps.read_captions(tmp_path)
-    (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,caption\n1,abc,rain\n")
-    with pytest.raises(ValueError, match=r"val.csv .* start_time"):
         audiocaps.read_captions(tmp_path)
 
 
@@ -113,7 +104,11 @@ def test_official_captions(audiocaps_root):
 
 
 def test_files_as_a_download_names_them(tmp_path):
-    for name in ("a.m4a", "a.wav", "b.WEBM", "c.opus", "d.txt"):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
+    for name in ("root/a.m4a", "root/a.wav", "elsewhere/b.WEBM", "elsewhere/c.opus", "root/d.txt"):
         (tmp_path / name).touch()
-    expected = {"a": "a.wav", "b": "b.WEBM", "c": "c.opus"}
-    assert tables.audio_files(tmp_path) == {stem: tmp_path / name for stem, name in expected.items()}
+    expected = {"a": "a.m4a", "b": "linked/b.WEBM", "c": "linked/c.opus"}
+    found = tables.audio_files(tmp_path / "root")
+    assert found == {stem: tmp_path / "root" / name for stem, name in expected.items()}

@@ -130,18 +130,14 @@ def test_scarce_labels_train_only_and_are_named(tmp_path, caplog):
         ('file,label\n"a.wav","do\ng"\n\nb.wav,\n', r"in column label '' \(line 5\); expected a value"),
         (
             "file,caption\na.wav,a dog, barking\n",
-            r"clips.csv is .*line 2 has 3 values for 2 columns, and a v",
+            r"clips.csv has more or fewer values .* line 2; a value with",
         ),
-        ('file,caption\na.wav,"a\ndog"\nb.wav\n', r"line 4 has 1 values for 2 columns"),
-        ("file,label,label\na.wav,dog,hen\n", r"clips.csv is .*\(it has more than one column label\)"),
-        ('file,label\na.wav,"dog\n', r"clips.csv is not a readable csv \(unexpected end of data\)"),
+        ('file,caption\na.wav,"a\ndog"\nb.wav\n', "more or fewer values than columns in line 4;"),
+        ('file,label\na.wav,"dog\n', r"clips.csv is not a readable csv: unexpected end of data"),
         ("file,label,split\na.wav,dog,dev\n", r"in column split 'dev' \(line 2\); expected one of train"),
         ("file,label\na.wav,dog\na.wav,hen\n", r"more than one label for a.wav \(dog and hen\)"),
         ("file,label,split\na.wav,dog,train\na.wav,dog,test\n", r"one split for a.wav \(train and test\)"),
         ("file,label,source\na.wav,dog,1\na.wav,dog,2\n", r"more than one source for a.wav \(1 and 2\)"),
-        ("file,label\n../a.wav,dog\n", r"in column file '../a.wav' \(line 2\); expected paths that stay"),
-        ("file,label\nsub/../../a.wav,dog\n", r"'sub/../../a.wav' \(line 2\); expected paths that stay"),
-        ("file,label\n/etc/a.wav,dog\n", r"'/etc/a.wav' \(line 2\); expected paths that stay within"),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path, text, message):
