@@ -112,18 +112,9 @@ def architecture() -> Figure:
 
 def _slots(axes: Axes, x: float, y: float, contents: Sequence[str], colours: Sequence[str]) -> None:
     """An embedding with slots, each with its text and colour; the last is the narrow rest."""
-    for n, (text, colour) in enumerate(zip(contents, colours, strict=True)):
-        cell(
-            axes,
-            x + 0.5 * n,
-            y - 0.12,
-            0.2 if n == 3 else 0.5,
-            0.24,
-            colour,
-            text,
-            edgecolor=RIM,
-            linewidth=0.5,
-        )
+    for text, colour, width in zip(contents, colours, (0.5, 0.5, 0.5, 0.2), strict=True):
+        cell(axes, x, y - 0.12, width, 0.24, colour, text, edgecolor=RIM, linewidth=0.5)
+        x += width
 
 
 def slots_idea() -> Figure:

@@ -43,20 +43,11 @@ def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, 
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     """An arrow between two points."""
-    shape = {
-        "arrowstyle": "-|>",
-        "mutation_scale": 6,
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "linewidth": 0.7,
-        "fc": "k",
-    }
-    axes.annotate("", end, start, arrowprops=shape)
+    shape = {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0, "linewidth": 0.7}
+    axes.annotate("", end, start, arrowprops=shape | {"fc": "k"})
 
 
-def cell(
-    axes: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", **look
-) -> None:
+def cell(axes: Axes, x: float, y: float, width: float, height: float, colour: str, text="", **look) -> None:
     """A filled rectangle with a white rim and a text on it, by its lower left corner."""
     rim = {"edgecolor": "white", "linewidth": 0.8}
     axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, **rim | look))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,67 +27,61 @@ NEVER = CHANCE | {"linestyle": (0, (0.6, 1)), "linewidth": 1.1}
 
 def dot_plot(
     rows: pd.DataFrame,
-    columns: tuple[str | None, str, str | None],
-    panels: Mapping[str, tuple[str, Mapping[str, str]]],
+    columns: tuple[str | None, str, str],
+    panels: Mapping[str, Mapping[str, str]],
     size: tuple[float, float],
     *,
+    titles: Mapping[str, str] | None = None,
     looks: Mapping[str, ModelStyle] = MODELS,
     along: str = "y",
     label: str = "accuracy (%)",
-    step: float = 0.2,
-    bars: float = 0,
+    bars: bool = False,
     joined: bool = False,
-    groups: Sequence = (),
     keys: Sequence[Artist] = (),
 ) -> Figure:
     """Accuracies with their 95 % intervals by place and series, in panels side by side; short ticks: seeds.
 
     Args:
         rows: tidy rows with the measures of :func:`figures.scores.tidy`; without any, the figure says so.
-        columns: those that name the panel (None: there is one), the place and the series (None: all of one).
-        panels: by name, the title and the places with their labels; a place without rows is marked "n/a".
+        columns: those that name the panel (None: there is one), the place and the series.
+        panels: by name, the places with their labels; a place without rows is marked "n/a".
         size: width and height in inches.
+        titles: of the panels (None: their names).
         looks: by name, the styles of series, which share a place side by side.
         along: axis of the accuracies; places stand along the other one.
         label: of the accuracies' axis.
-        step: distance of two series at a place, in places.
-        bars: draw bars of this width, in places, instead of dots.
+        bars: draw bars instead of dots.
         joined: join the dots of a series by a line.
-        groups: of each place; a line separates one from the next.
         keys: further entries of the legend.
     """
     if rows.empty:
         return nothing(size[0], "This run did not measure what this figure shows.")
     of_panel, of_place, of_series = columns
-    found = looks if of_series is None else set(rows[of_series])
-    looks = {name: look for name, look in looks.items() if name in found}
+    looks = {name: look for name, look in looks.items() if name in set(rows[of_series])}
+    step = 0.8 / len(looks) if bars else min(0.2, 0.8 / len(looks))
     across = "x" if along == "y" else "y"
     figure = Figure(figsize=size)
-    widths = [len(places) + 1 for _, places in panels.values()]
+    widths = [len(places) + 1 for places in panels.values()]
     grid = figure.subplots(1, len(panels), sharey=True, width_ratios=widths, squeeze=False)[0]
-    for axes, (panel, (title, places)) in zip(grid, panels.items(), strict=True):
+    for axes, (panel, places) in zip(grid, panels.items(), strict=True):
         part, names = rows if of_panel is None else rows[rows[of_panel] == panel], list(places)
         for index, (name, look) in enumerate(looks.items()):
-            own = part if of_series is None else part[part[of_series] == name]
-            at = own[of_place].map(names.index).to_numpy() + (bars or step) * (index - (len(looks) - 1) / 2)
-            _series(axes, at, own, look, along, bars, joined)
-        _chance(axes, part, of_place, names, across)
-        for place, (before, after) in enumerate(itertools.pairwise(groups)):
-            if before != after:
-                _line(axes, across, place + 0.5, color="black", linewidth=0.5, zorder=0.8)
+            own = part[part[of_series] == name]
+            at = own[of_place].map(names.index).to_numpy() + step * (index - (len(looks) - 1) / 2)
+            _series(axes, at, own, look, along, step if bars else 0, joined)
+        _chance(axes, part, of_place, names, along, bars)
         axes.set(**{f"{across}lim": (-0.6, len(names) - 0.4), f"{along}lim": (-5, 105)})
         getattr(axes, f"set_{across}ticks")(range(len(names)), list(places.values()), **TIGHT)
         getattr(axes, f"set_{along}ticks")([0, 25, 50, 75, 100])
         axes.grid(True, axis=along)
         axes.tick_params(axis=across, length=0)
-        (axes.set_xlabel if along == "y" else axes.set_title)(title, **TIGHT)
+        (axes.set_xlabel if along == "y" else axes.set_title)((titles or {}).get(panel, panel), **TIGHT)
     if along == "x":
         grid[0].invert_yaxis()
         figure.supxlabel(label, fontsize="medium")
     else:
         grid[0].set_ylabel(label)
-    chance = [key("chance", **CHANCE)] if rows["chance"].notna().any() else []
-    legend_above(figure, [*map(swatch if bars else dot, looks.values()), *chance, *keys])
+    legend_above(figure, [*map(swatch if bars else dot, looks.values()), key("chance", **CHANCE), *keys])
     return figure
 
 
@@ -110,23 +103,18 @@ def _series(axes: Axes, at: np.ndarray, rows: pd.DataFrame, look: ModelStyle, al
     axes.errorbar(*dots, **errors, **shape, marker=look.marker, markersize=3.4, elinewidth=0.9, capsize=0)
 
 
-def _chance(axes: Axes, rows: pd.DataFrame, of_place: str, names: Sequence[str], across: str) -> None:
-    """Chance as one line where it is the same everywhere, else as a short one at each place; gaps: n/a."""
+def _chance(
+    axes: Axes, rows: pd.DataFrame, of_place: str, names: Sequence[str], along: str, bars: bool
+) -> None:
+    """Chance as a line at each place, over bars and under dots; "n/a" at a place without rows."""
     chances = rows.groupby(of_place)["chance"].first()
-    if chances.nunique() == 1:
-        _line(axes, "y" if across == "x" else "x", chances.iloc[0], zorder=0.9, **CHANCE)
-    elif across == "x":
-        for name, chance in chances.items():
-            axes.hlines(chance, names.index(name) - 0.45, names.index(name) + 0.45, zorder=3, **CHANCE)
     for place, name in enumerate(names):
-        if name not in chances.index:
-            at = (place, 4) if across == "x" else (50, place)
-            axes.text(*at, "n/a", ha="center", va="baseline" if across == "x" else "center", color=GREY)
-
-
-def _line(axes: Axes, axis: str, value: float, **look) -> None:
-    """A line through the whole axes at a value of one of its axes."""
-    (axes.axvline if axis == "x" else axes.axhline)(value, **look)
+        if name in chances:
+            line = axes.hlines if along == "y" else axes.vlines
+            line(chances[name], place - 0.5, place + 0.5, zorder=3 if bars else 0.9, **CHANCE)
+        else:
+            at = (place, 4) if along == "y" else (50, place)
+            axes.text(*at, "n/a", ha="center", va="center", color=GREY)
 
 
 def bar_look(look: ModelStyle) -> dict:

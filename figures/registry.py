@@ -10,15 +10,20 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures import accuracies, concepts, controls, curves, held_out, read, similarities, style
+from figures import accuracies, concepts, controls, curves, read, similarities, style
 
-CONCEPTS = {name: getattr(concepts, name) for name in ("loss_matrix", "architecture", "slots_idea")}
-ACCURACIES = ("tasks", "readouts", "windows")
-CONTROLS = ("conditions", "wordings")
+CONCEPTS: dict[str, Callable] = {
+    "loss_matrix": concepts.loss_matrix,
+    "architecture": concepts.architecture,
+    "slots_idea": concepts.slots_idea,
+}
 RESULTS: dict[str, tuple[Callable, str]] = {
-    **{name: (getattr(accuracies, name), "summary") for name in ACCURACIES},
-    **{name: (getattr(controls, name), "summary") for name in CONTROLS},
-    "hold_out": (held_out.hold_out, "summary"),
+    "tasks": (accuracies.tasks, "summary"),
+    "readouts": (accuracies.readouts, "summary"),
+    "windows": (accuracies.windows, "summary"),
+    "conditions": (controls.conditions, "summary"),
+    "wordings": (controls.wordings, "summary"),
+    "hold_out": (accuracies.hold_out, "summary"),
     "margins": (similarities.margins, "results"),
     "similarity": (similarities.similarity, "similarity"),
     "composite": (similarities.composite, "example"),
@@ -55,16 +60,11 @@ def sources(name: str) -> list[Path]:
 
 
 def make(name: str, data: Any = None) -> tuple[Figure, pd.DataFrame | None]:
-    """The figure ``name`` and its rows, of data as the reader gives them; ValueError if unknown."""
+    """The figure ``name`` and its rows, of data as its reader gives them; ValueError if unknown."""
     if name not in FIGURES:
         raise ValueError(f"there is no figure {name!r}; the figures are {', '.join(FIGURES)}.")
     with style.styled():
         return (CONCEPTS[name](), None) if name in CONCEPTS else RESULTS[name][0](data)
-
-
-def draw(name: str, data: Any = None) -> Figure:
-    """The figure alone, see :func:`make`."""
-    return make(name, data)[0]
 
 
 def _of_run(name: str, run: str | Path) -> tuple[Figure, pd.DataFrame | None]:
@@ -74,6 +74,11 @@ def _of_run(name: str, run: str | Path) -> tuple[Figure, pd.DataFrame | None]:
     if read.has_random_weights(read.summary(run)):
         style.stamp(figure)
     return figure, rows
+
+
+def draw(name: str, data: Any = None) -> Figure:
+    """The figure alone, see :func:`make`."""
+    return make(name, data)[0]
 
 
 def build(name: str, run: str | Path) -> Figure:

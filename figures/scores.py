@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -36,18 +35,15 @@ def dig(tree: dict | None, *path: str):
     return tree
 
 
-def usable(entry: dict | None) -> bool:
-    """Whether a score is there: not absent, not null, not NaN."""
-    return bool(entry) and entry.get("accuracy") is not None and not math.isnan(entry["accuracy"])
+def measured(tree: dict | None, *path: str) -> dict | None:
+    """The score ``{accuracy, ci95, chance, n, …}``, in percent, at a path; None where it was not measured."""
+    entry = dig(tree, *path)
+    return entry if entry and pd.notna(entry["accuracy"]) else None
 
 
 def score(summary: dict, model: str, task: str, group: str = "zste") -> dict | None:
-    """``{accuracy, ci95, chance, n, …}`` in percent, or None where the run did not measure it.
-
-    ``group`` is ``"zste"`` (``task``: a key of TASKS) or ``"prompts"`` (``task``: a template).
-    """
-    entry = dig(summary["models"], model, group, task)
-    return entry if usable(entry) else None
+    """A model's score in a task (a key of TASKS), or with the group ``"prompts"`` in a template."""
+    return measured(summary["models"], model, group, task)
 
 
 def tidy(keys: Sequence[str], places: Iterable[tuple], lookup: Callable[..., dict | None]) -> pd.DataFrame:
@@ -57,17 +53,11 @@ def tidy(keys: Sequence[str], places: Iterable[tuple], lookup: Callable[..., dic
     """
     found = ((place, lookup(*place)) for place in places)
     rows = [
-        (*place, e["accuracy"], *e["ci95"], e["chance"], e.get("n"), tuple(e.get("per_seed", ())))
+        (*place, e["accuracy"], *e["ci95"], e["chance"], e["n"], tuple(e.get("per_seed", ())))
         for place, e in found
-        if usable(e)
+        if e
     ]
     return pd.DataFrame(rows, columns=[*keys, *MEASURES])
-
-
-def shared(summary: dict, task: str, key: str, group: str = "zste") -> float | None:
-    """``chance`` or ``n`` of a task: the same for every model, so taken from the first that has it."""
-    entries = (score(summary, model, task, group) for model in summary["models"])
-    return next((entry[key] for entry in entries if entry and entry.get(key) is not None), None)
 
 
 def comparison(summary: dict, one: str, other: str, task: str) -> dict | None:

@@ -86,16 +86,15 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """Mel spectrograms of a composite and of its inversion, and both models' similarities to the captions.
 
     ``example``: :func:`figures.read.example`. Captions that are true of what is played are bold. The rows are
-    ``view, quantity, second, band, caption, model, value``: levels in dB and cosines.
+    ``view, caption, model, cosine``.
     """
-    a, b = example["first"], example["second"]
-    boundary, step = example["boundary_seconds"], example["frame_seconds"]
-    seconds = example["forward_mel"].shape[1] * step
+    a, b, boundary = example["first"], example["second"], example["boundary_seconds"]
+    seconds = example["forward_mel"].shape[1] * example["frame_seconds"]
     groups = _captions_in_groups(example["captions"], a, b)
     names = [caption for group in groups for caption in group]
     models = present({model for of in example["captions"].values() for model in of}, PAIR)
     loudest = max(example["forward_mel"].max(), example["reversed_mel"].max())
-    figure, parts = Figure(figsize=(TEXT, 2.5)), []
+    figure, rows = Figure(figsize=(TEXT, 2.5)), []
     grid = figure.subplots(2, 2, width_ratios=(1.3, 1), sharex="col")
     # The inversion's own boundary: its first segment is the forward one's second.
     views = (("forward", "", (a, b), boundary), ("reversed", "_reversed", (b, a), seconds - boundary))
@@ -121,18 +120,12 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         right.axvline(0, color="black", linewidth=0.6)
         right.margins(x=0.04)
         right.grid(True, axis="x")
-        band, frame = (index.ravel() for index in np.indices(mel.shape))
-        levels = {"second": frame * step, "band": band, "value": mel.ravel()}
-        parts.append(pd.DataFrame({"view": view, "quantity": "level"} | levels))
-        cosines = [(caption, model, c) for caption, of in captions.items() for model, c in of.items()]
-        cosines = pd.DataFrame(cosines, columns=["caption", "model", "value"])
-        parts.append(cosines.assign(view=view, quantity="cosine"))
+        rows += [(view, caption, *entry) for caption, of in captions.items() for entry in of.items()]
     grid[1, 0].set_xlabel("time (s)")
     grid[1, 1].set_xlabel("cosine (bold: true)")
     figure.colorbar(image, ax=grid[:, 0], label="dB", pad=0.01, fraction=0.03)
     legend_above(figure, [swatch(MODELS[model]) for model in models])
-    columns = ["view", "quantity", "second", "band", "caption", "model", "value"]
-    return figure, pd.concat(parts, ignore_index=True)[columns].astype({"band": "Int64"})
+    return figure, pd.DataFrame(rows, columns=["view", "caption", "model", "cosine"])
 
 
 def _captions_in_groups(captions: dict, a: str, b: str) -> list[list[str]]:

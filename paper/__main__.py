@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(path)
+    missing = re.findall(r"\\setres\{(.*)\}\{--\}", texts["numbers.tex"])
+    if missing:
+        print(f"not in this run, a dash in the text: {', '.join(missing)}")
     return 0
 
 

@@ -75,12 +75,12 @@ def enumeration(texts: Sequence[str], none: str = DASH) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]])) or none
 
 
-def score(entry: dict | None, bold: bool = False) -> str:
-    r"""An accuracy with its interval; how the two stand is left to the paper's ``\score``."""
+def score(entry: dict | None) -> str:
+    r"""An accuracy, ``bold`` or not, with its interval; how they stand is left to the paper's ``\score``."""
     if not entry:
         return DASH
     value = number(entry["accuracy"])
-    value = rf"\textbf{{{value}}}" if bold else value
+    value = rf"\textbf{{{value}}}" if entry.get("bold") else value
     return rf"\score{{{value}}}{{{interval(entry['ci95'])}}}"
 
 

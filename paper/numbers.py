@@ -5,7 +5,8 @@ and measure; of ``slots`` a change ("group: change") and a task; of ``errors`` a
 ``hold-out`` "slots", or a percentage of the classes and "none seen" or so; of ``readouts``, ``windows`` and
 ``config`` what the summary has there. A score may end with ``ci95``. Percent signs are left out.
 ``MODEL over MODEL/TASK/clause`` (``verdict``) and ``MODEL over MODEL/better`` (``worse``) are words about a
-comparison, true of any outcome. What a run did not measure is a dash, so that the text compiles for any run.
+comparison, true of any outcome. What a run did not measure is a dash, so that the text compiles for any run;
+``python -m paper`` lists these keys, and a misspelt one among them.
 ``esc50: t-clap/3`` is the key ``t-clap/3`` of the run on real recordings, a dash where that was not made.
 """
 
@@ -15,9 +16,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from figures.accuracies import POLICIES, READOUTS
 from figures.read import has_random_weights
-from figures.scores import TASKS, comparison, dig, shared, usable
+from figures.scores import TASKS, comparison, dig, measured, score
 from figures.style import LABELS, MODELS, RANDOM_WEIGHTS
 from paper import latex
 from paper.tables import better
@@ -26,14 +26,6 @@ PAPER = Path(__file__).parent
 REAL = "esc50: "  # before keys of the run on real recordings
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
 FACTORIAL = [name for group in LABELS["factorial"].values() for name in group if name.startswith("t-clap")]
-OPTIONAL = {*MODELS, *TASKS, *LABELS["galleries"], *READOUTS, *POLICIES}
-OPTIONAL |= {f"base: {base}" for base in LABELS["bases"]}
-OPTIONAL |= {"hold_out", "40", "80", "slots, named"}
-OPTIONAL |= {seen + of for seen in LABELS["hold_out"] for of in ("", ", named")}
-# Of a base model that is trained from scratch, and of slots.
-OPTIONAL |= {"warm_up", "base_training", "slots", "audio_trunk", "window", "kHz", "dim", "width", "hidden"}
-OPTIONAL |= {"mels", "n_fft ms", "hop ms"}
-"""Names that a run may lack; any other that is missing among its like is unknown."""
 
 
 def tree(summary: dict) -> dict[str, Any]:
@@ -68,7 +60,7 @@ def tree(summary: dict) -> dict[str, Any]:
         "config": {name: _with_preset(value, summary.get("presets")) for name, value in config.items()},
         "model": model,
         "weights": {**weights, "trained": trained or None},
-        "chance": {task: latex.chance(shared(summary, task, "chance")) for task in TASKS},
+        "chance": {task: _chance(summary, task) for task in TASKS},
         "readouts": summary.get("readouts"),
         "windows": summary.get("windows"),
         "hold-out": {"classes": latex.enumeration(seen)} | held_out,
@@ -76,6 +68,11 @@ def tree(summary: dict) -> dict[str, Any]:
         "errors": {row["task"]: row for row in summary.get("slot_errors") or []},
         **{name: _of_model(summary, name) for name in summary["models"]},
     }
+
+
+def _chance(summary: dict, task: str) -> str:
+    scores = (score(summary, model, task) for model in summary["models"])
+    return latex.chance(next((entry["chance"] for entry in scores if entry), None))
 
 
 def _with_preset(values: Any, presets: dict | None) -> Any:
@@ -92,8 +89,8 @@ def _with_preset(values: Any, presets: dict | None) -> Any:
 def _of_model(summary: dict, name: str) -> dict[str, Any]:
     """A model's tasks, galleries and controls, what it misreads, and its extremes over the prompts."""
     groups, asked = summary["models"][name], dig(summary, "controls", name) or {}
-    scores = [entry["accuracy"] for entry in (groups.get("prompts") or {}).values() if usable(entry)]
-    wordings = {w: e["per_seed"] for w, e in (asked.get("wording") or {}).items() if usable(e)}
+    scores = [entry["accuracy"] for entry in (groups.get("prompts") or {}).values() if measured(entry)]
+    wordings = {w: e["per_seed"] for w, e in (asked.get("wording") or {}).items() if measured(e)}
     counts = {w: sum(right < MISREAD for right in seeds) for w, seeds in wordings.items() if "{" in w}
     of_seeds, counts = len(summary["seeds"]), {wording: n for wording, n in counts.items() if n}
     misread = [f"``{w.format(a='A', b='B')}'' (in {n} of {of_seeds} seeds)" for w, n in counts.items()]
@@ -107,18 +104,17 @@ def _of_model(summary: dict, name: str) -> dict[str, Any]:
 
 
 def compared(summary: dict, model: str, over: str, *path: str) -> str:
-    """A comparison of two models in words, see the head of this module; KeyError for another key."""
+    """A comparison of two models in words, see the head of this module; ValueError for another key."""
     if path in (("better",), ("worse",)):
         winner = model if path == ("better",) else over
         won = [task for task in TASKS if better(summary, task, over, model) == winner]
         names = {"2way_before": "two-way before", "2way_after": "two-way after", "overlap": "overlap"}
         return latex.enumeration([names.get(t, f"task {latex.escape(TASKS[t].short)}") for t in won], "none")
-    task, what = path
-    if model not in MODELS or task not in TASKS or what not in ("verdict", "clause"):
-        raise KeyError(task)
+    task, what = path[0], path[-1]
     found = comparison(summary, over, model, task)
-    if found and found["models"] != [over, model]:
-        raise KeyError(f"{model} over {over}")  # its difference has the other sign
+    swapped = found and found["models"] != [over, model]  # its difference has the other sign
+    if swapped or model not in MODELS or task not in TASKS or what not in ("verdict", "clause"):
+        raise ValueError(f"the text names a number {model} over {over}/{'/'.join(path)}, which no run has.")
     winner, equivalent = better(summary, task, over, model), bool(found and found["equivalent"])
     by = "significantly by less than 2 points" if equivalent else "significantly"
     same = "equivalent to" if equivalent else "neither significantly different from nor equivalent to"
@@ -136,7 +132,7 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
 
 
 def lookup(summary: dict, key: str, real: dict | None = None) -> str:
-    """What a key prints for a run, and ``real`` on real recordings; KeyError where there is no such key."""
+    """What a key prints for a run, and ``real`` on real recordings."""
     if key.startswith(REAL):
         return lookup(real, key.removeprefix(REAL)) if real else latex.DASH
     head, *rest = path = key.split("/")
@@ -145,11 +141,6 @@ def lookup(summary: dict, key: str, real: dict | None = None) -> str:
     node: Any = tree(summary)
     for part in path:
         node = {name.replace(" %", "").replace("%", ""): value for name, value in (node or {}).items()}
-        group, control, _ = part.partition(": ")
-        # Of a group that the run did not ask at all nothing can be said.
-        like = [name for name in node if not control or name.startswith(f"{group}: ")]
-        if like and part not in node and part not in OPTIONAL:
-            raise KeyError(key)
         node = node.get(part)
     if isinstance(node, str):
         return node
@@ -183,20 +174,12 @@ def numbers_tex(summary: dict, paper: str | Path = PAPER, real: dict | None = No
     """The numbers that ``main.tex`` and ``sections/`` of a folder use, and the switches, for the preamble.
 
     ``real`` is the summary of the run on real recordings.
-
-    Raises ValueError, naming file and key, where there is no such key.
     """
     lines = ["% Generated from summary.json; changes here are lost."]
     for name, holds in switches(summary, real).items():
         lines.append(rf"\newif\if{name}\{name}{'true' if holds else 'false'}")
-    used: dict[str, Path] = {}
-    for file in [Path(paper) / "main.tex", *sorted(Path(paper).glob("sections/*.tex"))]:
-        text = re.sub(r"(?<!\\)%.*", "", file.read_text(encoding="utf-8"))
-        for key in re.findall(r"\\res\{([^{}#]+)\}", text):
-            used.setdefault(" ".join(key.split()), file)
-    for key, file in used.items():
-        try:
-            lines.append(rf"\setres{{{key}}}{{{lookup(summary, key, real)}}}")
-        except (KeyError, ValueError):
-            raise ValueError(f"{file} names a number {key!r}, which no summary has.") from None
+    files = [Path(paper) / "main.tex", *sorted(Path(paper).glob("sections/*.tex"))]
+    text = "\n".join(re.sub(r"(?<!\\)%.*", "", file.read_text(encoding="utf-8")) for file in files)
+    keys = dict.fromkeys(" ".join(key.split()) for key in re.findall(r"\\res\{([^{}#]+)\}", text))
+    lines += [rf"\setres{{{key}}}{{{lookup(summary, key, real)}}}" for key in keys]
     return "\n".join(lines) + "\n"

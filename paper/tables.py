@@ -8,36 +8,32 @@ has no bold. The draft's numbers stand in columns or rows of their own, as print
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from figures import controls
 from figures.read import has_random_weights
-from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, score, shared
+from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, measured, score
 from figures.style import COMPARED, LABELS, MAIN, MODELS, PLOTTED_MODELS, RANDOM_WEIGHTS, present
 from paper import latex
 
 DRAFT = Path(__file__).with_name("draft_tables.csv")
 NOT_OURS = r"\textit{draft (2023), not ours}"
+DRAFT_TASKS = {"Task 1": 1, "Task 2": 2, "Task 3": 1, "": 4, "Task 4": 1, "Task 5": 1}
+"""The draft's tasks with how many of our columns each spans."""
 FACTORIAL_TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 DIRECTIONS = ("text_to_audio", "audio_to_text")
 UNCHANGED = "as it is"
 RECALLS = ("R@1", "R@5", "R@10", "mAP@10")
 
 
-def draft() -> dict[tuple[str, str, str], str]:
-    """The draft's numbers by table, row and column, as printed: two values with a comma, none as a dash."""
+def draft(table: str) -> pd.DataFrame:
+    """One of the draft's tables, as printed: two values with a comma, none as a dash."""
     rows = pd.read_csv(DRAFT, comment="#", dtype=str, keep_default_na=False)
-    cells = rows.groupby(["table", "row", "column"], sort=False)["value"]
-    return cells.agg(lambda values: ", ".join(filter(None, values)) or latex.DASH).to_dict()
-
-
-def _of_draft(table: str) -> tuple[list[str], list[str]]:
-    """Names of the rows and of the columns of one of the draft's tables."""
-    cells = [(row, column) for of, row, column in draft() if of == table]
-    return [list(dict.fromkeys(names)) for names in zip(*cells, strict=True)]
+    cells = rows[rows["table"] == table].groupby(["row", "column"], sort=False)["value"]
+    return cells.agg(lambda values: ", ".join(filter(None, values)) or latex.DASH).unstack(sort=False)
 
 
 def better(summary: dict, task: str, first: str, second: str) -> str | None:
@@ -64,9 +60,22 @@ def best(summary: dict, task: str, models: Sequence[str]) -> set[str]:
     return equal | compared - worse if worse else set()
 
 
-def with_interval(entry: dict | None, bold: bool = False) -> str:
+def with_interval(entry: dict | None) -> str:
     """A score as "98.8 [97.1, 99.7]", in percent; text has no bold."""
     return f"{latex.number(entry['accuracy'])} {latex.interval(entry['ci95'])}" if entry else latex.DASH
+
+
+def _texts(
+    rows: Iterable, columns: Iterable, lookup: Callable[..., dict | None], cell: Callable[..., str]
+) -> pd.DataFrame:
+    """Scores as texts, one row per question, one column per model; then what a row shares, chance and n."""
+    table = {}
+    for row in rows:
+        entries = [lookup(row, column) for column in columns]
+        known = next(filter(None, entries), {})
+        ends = latex.chance(known.get("chance")), latex.number(known.get("n"), 0)
+        table[row] = [*map(cell, entries), *ends]
+    return pd.DataFrame.from_dict(table, orient="index", columns=[*columns, "chance", "n"])
 
 
 def results(
@@ -74,14 +83,16 @@ def results(
 ) -> pd.DataFrame:
     """Accuracies with 95 % intervals as text: one row per model, then chance and n; one column per task.
 
-    ``cell`` makes the text of a score (or None), and is told whether it is among the best compared models.
+    ``cell`` makes the text of a score, None if there is none, ``bold`` if it is among the best of the models.
     """
     models = present(summary["models"], models)
     winners = {task: best(summary, task, models) for task in TASKS}
-    rows = {m: {t: cell(score(summary, m, t), m in winners[t]) for t in TASKS} for m in models}
-    rows["chance"] = {task: latex.chance(shared(summary, task, "chance")) for task in TASKS}
-    rows["n per seed"] = {task: latex.number(shared(summary, task, "n"), 0) for task in TASKS}
-    return pd.DataFrame.from_dict(rows, orient="index")
+
+    def lookup(task: str, model: str) -> dict | None:
+        entry = score(summary, model, task)
+        return entry and entry | {"bold": model in winners[task]}
+
+    return _texts(TASKS, models, lookup, cell).T.rename({"n": "n per seed"})
 
 
 def text_table(summary: dict) -> str:
@@ -103,32 +114,30 @@ def text_table(summary: dict) -> str:
 
 def table_1(summary: dict) -> str:
     """Prompt sensitivity: one row per template, one column per main model, the draft's column last."""
-    models, quoted, rows = present(summary["models"], MAIN), draft(), []
-    measured = [template for model in models for template in dig(summary["models"], model, "prompts") or {}]
-    for template in dict.fromkeys([*measured, *_of_draft("I")[0]]):
-        scores = (latex.score(score(summary, model, template, "prompts")) for model in models)
-        chance, n = (shared(summary, template, key, "prompts") for key in ("chance", "n"))
-        theirs = quoted.get(("I", template, "ESC-50 accuracy"), latex.DASH)
-        title = rf"\texttt{{{latex.escape(template)}}}"
-        rows.append(("", [title, *scores, latex.chance(chance), latex.number(n, 0), theirs]))
+    models, quoted = present(summary["models"], MAIN), draft("I")["ESC-50 accuracy"]
+    asked = [template for model in models for template in dig(summary["models"], model, "prompts") or {}]
+    templates = dict.fromkeys([*asked, *quoted.index])
+    table = _texts(templates, models, lambda t, model: score(summary, model, t, "prompts"), latex.score)
+    rows = [
+        ("", [rf"\texttt{{{latex.escape(template)}}}", *cells, quoted.get(template, latex.DASH)])
+        for template, *cells in table.itertuples()
+    ]
     heads = [["prompt", *(MODELS[model].label for model in models), "chance", "$n$", NOT_OURS]]
     return latex.tabular("l" + "c" * len(models) + "rrr", heads, rows)
 
 
 def table_2(summary: dict) -> str:
     """Tasks: :func:`results`, then the draft's rows."""
-    table, quoted = results(summary, cell=latex.score), draft()
-    rows = [("models", [MODELS[name].label, *cells]) for name, *cells in table[:-2].itertuples()]
+    *ours, (_, *chances), (_, *counts) = results(summary, cell=latex.score).itertuples()
+    rows = [("models", [MODELS[name].label, *cells]) for name, *cells in ours]
     never = [latex.number(NEVER_WHILE) if task in THREE_WAY else "" for task in TASKS]
-    (_, *chances), (_, *counts) = table[-2:].itertuples()
     apart = ["chance", *chances], ["never ``while''", *never], ["$n$ per seed", *counts]
     rows += [("chance", cells) for cells in apart]
     rows.append(("draft", [rf"\multicolumn{{{1 + len(TASKS)}}}{{l}}{{{NOT_OURS}}}"]))
-    spans = {"1": 1, "2": 2, "3": 1, "": 4, "4": 1, "5": 1}  # of the draft's tasks, in our columns
-    for name in _of_draft("II")[0]:
+    for name, theirs in draft("II").iterrows():
         label = re.sub(r"alpha\\_(\w+) = 0", r"$\\alpha_\\mathrm{\1} = 0$", latex.escape(name))
-        cells = ((span, quoted.get(("II", name, f"Task {task}"), "")) for task, span in spans.items())
-        rows.append(("draft", [label, *(rf"\multicolumn{{{n}}}{{c}}{{{cell}}}" for n, cell in cells)]))
+        cells = (rf"\multicolumn{{{n}}}{{c}}{{{theirs.get(task, '')}}}" for task, n in DRAFT_TASKS.items())
+        rows.append(("draft", [label, *cells]))
     return latex.tabular("l" + "c" * len(TASKS), _task_heads(TASKS), rows, r"\midrule")
 
 
@@ -156,10 +165,8 @@ def table_3(summary: dict) -> str:
         if any(chances):
             values = ("" if chance is None else latex.chance(chance) for chance in chances)
             rows.append((gallery, ["", "chance", *values, ""]))
-    (names, columns), quoted = _of_draft("III"), draft()
-    rows.append(("draft", [NOT_OURS, *(rf"\multicolumn{{2}}{{c}}{{{column}}}" for column in columns)]))
-    for name in names:
-        cells = (quoted["III", name, column] for column in columns)
+    quoted = draft("III")
+    for name, cells in ((NOT_OURS, quoted.columns), *quoted.iterrows()):
         rows.append(("draft", [name, *(rf"\multicolumn{{2}}{{c}}{{{cell}}}" for cell in cells)]))
     ways = (rf"\multicolumn{{5}}{{c}}{{{way.replace('_', ' ')}}}" for way in DIRECTIONS)
     heads = [
@@ -178,24 +185,17 @@ def control_results(
     summary: dict, models: Sequence[str] = PLOTTED_MODELS, cell: Callable[..., str] = with_interval
 ) -> pd.DataFrame:
     """As :func:`results`, of the controls: one row per control, one column per model, then chance and n."""
-    models, rows = controls.asked(summary, models), {}
-    for control in LABELS["controls"]:
-        entries = [controls.entry(summary, model, control) for model in models]
-        known = next(filter(None, entries), {})
-        rows[control] = [
-            *map(cell, entries),
-            latex.chance(known.get("chance")),
-            latex.number(known.get("n"), 0),
-        ]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*models, "chance", "n"])
+    asked = controls.asked(summary, models)
+    return _texts(LABELS["controls"], asked, lambda c, model: controls.entry(summary, model, c), cell)
 
 
 def table_4(summary: dict) -> str:
     """Controls: :func:`control_results` under the controls' titles."""
     table = control_results(summary, cell=latex.score)
     rows = [(c.partition(":")[0], [LABELS["controls"][c], *cells]) for c, *cells in table.itertuples()]
-    heads = [MODELS[name].label if name in MODELS else name for name in table]
-    return latex.tabular("l" + "c" * (len(heads) - 2) + "rr", [[r"control (accuracy in \%)", *heads]], rows)
+    models = [MODELS[name].label for name in table.columns[:-2]]
+    heads = [[r"control (accuracy in \%)", *models, "chance", "n"]]
+    return latex.tabular("l" + "c" * len(models) + "rr", heads, rows)
 
 
 def slot_change(group: str, change: str) -> str:
@@ -206,37 +206,35 @@ def slot_change(group: str, change: str) -> str:
 
 def table_5(summary: dict) -> str:
     """Slots with one thing changed: accuracies with intervals, then chance and n."""
-    found, tasks, rows = summary.get("slot_ablation") or [], LABELS["slot_columns"], []
-    for row in found:
-        title = latex.escape(slot_change(row["group"], row["change"]))
-        rows.append((row["group"], [title, *(latex.score(row["tasks"].get(task)) for task in tasks)]))
-    known = [next((row["tasks"][task] for row in found if task in row["tasks"]), {}) for task in tasks]
-    rows.append(("chance", ["chance", *(latex.chance(entry.get("chance")) for entry in known)]))
-    rows.append(("chance", ["$n$", *(latex.number(entry.get("n"), 0) for entry in known)]))
+    found, tasks = summary.get("slot_ablation") or [], LABELS["slot_columns"]
+    table = _texts(tasks, range(len(found)), lambda task, n: measured(found[n]["tasks"], task), latex.score).T
+    titles = [(row["group"], latex.escape(slot_change(row["group"], row["change"]))) for row in found]
+    titles += [("chance", "chance"), ("chance", "$n$")]
+    rows = [(group, [title, *table.iloc[n]]) for n, (group, title) in enumerate(titles)]
     return latex.tabular("l" + "c" * len(tasks), [[r"accuracy in \%", *tasks.values()]], rows)
 
 
 def factorial_results(summary: dict, cell: Callable[..., str] = with_interval) -> pd.DataFrame:
     """As :func:`results`, of the variants by group: the factorial, then those with another thing changed."""
-    groups = {
-        (group, model): title for group, rows in LABELS["factorial"].items() for model, title in rows.items()
+    titles = {
+        model: (group, title)
+        for group, models in LABELS["factorial"].items()
+        for model, title in models.items()
+        if model in summary["models"]
     }
-    models = [(group, model) for group, model in groups if model in summary["models"]]
-    rows = {
-        (group, groups[group, model]): {task: cell(score(summary, model, task)) for task in FACTORIAL_TASKS}
-        for group, model in models
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=FACTORIAL_TASKS)
+    table = _texts(FACTORIAL_TASKS, titles, lambda task, model: score(summary, model, task), cell).T
+    table.index = pd.MultiIndex.from_tuples([*titles.values(), ("all", "chance"), ("all", "n per seed")])
+    return table
 
 
 def factorial(summary: dict) -> str:
     """Views, inversion and text-only loss, and the other variants: :func:`factorial_results` by group."""
     rows: list = []
-    for (group, title), *cells in factorial_results(summary, latex.score).itertuples():
+    *variants, (_, *chances), _ = factorial_results(summary, latex.score).itertuples()
+    for (group, title), *cells in variants:
         if group not in dict(rows):
             rows.append((group, [rf"\multicolumn{{{1 + len(FACTORIAL_TASKS)}}}{{l}}{{\textit{{{group}}}}}"]))
         rows.append((group, [title, *cells]))
-    chances = [latex.chance(shared(summary, task, "chance")) for task in FACTORIAL_TASKS]
     rows.append(("chance", ["chance", *chances]))
     heads = _task_heads(FACTORIAL_TASKS)
     return latex.tabular("l" + "c" * len(FACTORIAL_TASKS), heads, rows)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from figures.accuracies import SEEN
 from figures.controls import PANELS
-from figures.held_out import SEEN
 from figures.style import LABELS, MAIN
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 

@@ -59,7 +59,7 @@ def looks(figure):
             yield to_rgba(handle.get_color()), (handle.get_marker(), *line)
 
 
-ENTRIES = {"similarity": 0, "tasks": 7, "conditions": 5, "hold_out": 0}
+ENTRIES = {"similarity": 0, "tasks": 7, "conditions": 5}
 
 
 @pytest.mark.parametrize("name", figures.RESULTS)
