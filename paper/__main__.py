@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(path)
     missing = re.findall(r"\\setres\{(.*)\}\{--\}", texts["numbers.tex"])
     if missing:
-        print(f"not in this run, a dash in the text: {', '.join(missing)}")
+        print(f"not in this run, a dash in the text: {', '.join(missing)}", file=sys.stderr)
     return 0
 
 
