@@ -60,7 +60,7 @@ test: .venv/ready lint ## run the test suite
 .venv-latest/ready: pyproject.toml
 	@echo "setting up .venv-latest: the newest versions on $$("$(LATEST_PYTHON)" --version), of msclap the layers alone"
 	@"$(LATEST_PYTHON)" -m venv --clear .venv-latest
-	@$(LATEST)/python -m pip install $(QUIETLY) torch==2.13.0 torchlibrosa hypothesis pytest pytest-xdist \
+	@$(LATEST)/python -m pip install $(QUIETLY) torch==2.13.0 torchlibrosa mteb mlcroissant hypothesis pytest pytest-xdist \
 		--config-settings editable_mode=compat --editable ".[av]"
 	@$(LATEST)/python -m pip install $(QUIETLY) --no-deps msclap $(AISFX)
 	@touch $@
