@@ -75,7 +75,7 @@ def test_every_line_is_known():
         assert not any(line.startswith((" ", "\t")) for line in block.splitlines()), block
     unknown = [command for command in COMMANDS if not command or Path(command[0]).name not in PROGRAMS]
     assert unknown == [], "say in this file how this is tested"
-    assert len(PRINTED) == len(CITED) == 1 and len(PYTHON) == 6
+    assert len(PRINTED) == len(CITED) == 1 and len(PYTHON) == 7
     assert {len(of(program)) > 0 for program in PROGRAMS} == {True}
 
 
@@ -296,6 +296,19 @@ def test_the_benchmark(monkeypatch):
     monkeypatch.setattr(tclap, "evaluate", evaluate, raising=False)
     exec(block_with('suite="full"'), {"tclap": tclap, "model": "a model", "clips": "clips"})
     assert asked == [{"model": "a model", "clips": "clips", "suite": "full"}]
+
+
+def test_published_items(told, tmp_path, capsys):
+    names = "pair_file,pair_caption,reversed_pair_file,reversed_pair_caption,triplet_file,triplet_caption"
+    rows = [f"{n}.wav,a dog before rain {n},{n}r.wav,rain {n} before a dog,-,-" for n in range(2)]
+    (tmp_path / "CompA_order_benchmark.csv").write_text("\n".join([names, *rows]) + "\n")
+    (tmp_path / "CompA_order_files").mkdir()
+    for n, name in enumerate(("0", "0r", "1", "1r")):
+        tone = 0.1 * np.sin(np.arange(4000) / (3 + n))
+        audio.write_wav(tmp_path / "CompA_order_files" / f"{name}.wav", tone, 8000)
+    exec(block_with("FORMATS"), {})
+    assert told == [("msclap-2022",)]
+    assert "msclap-2022 (order-blind)  compa order: text " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("works", [True, False])

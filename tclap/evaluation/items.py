@@ -1,0 +1,234 @@
+"""Items of order benchmarks that others publish: a model's answers beside baselines that hear no order.
+
+An item has k sounds and m captions and says which sound each caption belongs to
+(:mod:`tclap.evaluation.formats` reads the published files). One of a single sound asks which caption is its
+own: chance 1 / m. One of several has, after Winoground (Thrush et al., CVPR 2022), three scores. With s(i, j)
+the similarity of caption i and sound j, it is correct by
+
+==========  ============================================================  =============  =============
+score       every ...                                                     chance, k = 2  chance, k = 3
+==========  ============================================================  =============  =============
+``text``    sound prefers its own caption: s(j, j) > s(i, j) for i ≠ j    1 / 4          1 / 27
+``audio``   caption prefers its own sound: s(i, i) > s(i, j) for j ≠ i    1 / 4          1 / 27
+``group``   both                                                          1 / 6          1 / 60
+==========  ============================================================  =============  =============
+
+Ties count against the model. The baselines are made of the model's own embeddings:
+
+===============  ============================================================================================
+``text only``    how alike a caption is to the correct captions, rather than to the wrong ones, of the same
+                 task's items about other sounds
+``sound only``   the similarity of the sound and the event that the caption puts first: what the sound names
+                 best came first
+``order-blind``  the mean similarity of the sound and the caption's events, whatever their order
+===============  ============================================================================================
+
+A caption's events are those that the format gives, else those that the caption reader
+(:mod:`tclap.slots.reader`) finds; where it finds none, they are one: the caption's words in alphabetical
+order. A baseline draws among what ties: its ``correct`` is the probability that all its draws are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tclap.data.clips import listing
+from tclap.evaluation.benchmark import report
+from tclap.evaluation.embeddings import Embeddings, ModelEmbeddings
+from tclap.evaluation.statistics import compare, scores_by_seed
+from tclap.evaluation.tasks import TIE_TOLERANCE
+from tclap.slots.reader import Reading, load_reader
+
+ITEM_COLUMNS = ("task", "item", "sounds", "captions", "belongs", "events")
+BASELINES = TEXT_ONLY, SOUND_ONLY, ORDER_BLIND = ("text only", "sound only", "order-blind")
+NOWHERE = -1  # the sound that a wrong caption belongs to
+# For independent continuous scores. Group: all k diagonal values are the largest of their row and column, by
+# enumeration of the orders of 4 and of 9 scores.
+CHANCE = {2: (1 / 4, 1 / 4, 1 / 6), 3: (1 / 27, 1 / 27, 1 / 60)}
+
+
+def item_of(
+    task: str,
+    item: str,
+    sounds: Sequence[str],
+    captions: Sequence[str],
+    belongs: Sequence[int],
+    events: Sequence[tuple[str, ...]] | None = None,
+) -> dict[str, Any]:
+    """One item: the sounds' files, the captions, the index of the sound that each of these belongs to.
+
+    ``events`` are each caption's, in the order in which they sound; None: the caption reader finds them.
+    """
+    return dict(zip(ITEM_COLUMNS, (task, item, sounds, captions, belongs, events), strict=True))
+
+
+def evaluate_items(
+    model: Any,
+    items: pd.DataFrame,
+    *,
+    read: Callable[[list[str]], list[Reading]] | None = None,
+    name: str = "model",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Answers of a model and of its baselines: tidy rows for :func:`tclap.evaluation.statistics.summarise`.
+
+    Args:
+        model: with ``encode_audio(list of file paths)`` and ``encode_text(list of captions)``, as
+            :class:`~tclap.models.encoder.Encoder`, which :func:`tclap.wrap` makes of other objects; each
+            distinct file and text is encoded once.
+        items: with the columns ``ITEM_COLUMNS``, from :mod:`tclap.evaluation.formats`.
+        read: gives what captions say of time; None: the caption reader that comes with the package.
+        name, seed: of the rows. A baseline's name is :func:`named`.
+
+    Returns:
+        ``model, seed, task, item, source_a, source_b, correct, tied, margin, chance``. The sources are the
+        item's first two sounds; ``margin`` is by how much the smallest needed preference holds.
+
+    Raises:
+        ValueError: on no items, or embeddings of a wrong shape or that are not finite.
+    """
+    if items.empty:
+        raise ValueError("there are no items, expected at least one.")
+    embeddings = ModelEmbeddings(model, list(items["sounds"].explode().unique()), str)
+    events = _events(items, read)
+    embeddings.add_captions(items["captions"].explode())
+    embeddings.add_captions(event for captions in events for of_one in captions for event in of_one)
+    rows = []
+    forms = _forms(items, embeddings)
+    for item, of_captions, form in zip(items.to_dict("records"), events, forms, strict=True):
+        captions = embeddings.captions(item["captions"]).double()
+        sounds = embeddings.sounds(item["sounds"]).double().T
+        named_by = [embeddings.captions(of_one).double() @ sounds for of_one in of_captions]
+        scores = {
+            None: captions @ sounds,
+            TEXT_ONLY: (captions @ form)[:, None].expand(-1, sounds.shape[1]),
+            SOUND_ONLY: torch.stack([of_one[0] for of_one in named_by]),
+            ORDER_BLIND: torch.stack([of_one.mean(dim=0) for of_one in named_by]),
+        }
+        for baseline, found in scores.items():
+            about = {"model": name if baseline is None else named(name, baseline), "seed": seed}
+            rows += [about | row for row in _answers(item, found.numpy(), draws=baseline is not None)]
+    return pd.DataFrame(rows)
+
+
+def named(model: str, baseline: str) -> str:
+    """What rows call a baseline of a model."""
+    return f"{model} ({baseline})"
+
+
+def _answers(item: dict[str, Any], scores: np.ndarray, *, draws: bool) -> Iterable[dict[str, Any]]:
+    """The rows of an item from ``scores [captions, sounds]``; ``draws``: among ties, rather than be wrong."""
+    belongs, sounds = list(item["belongs"]), [Path(sound).name for sound in item["sounds"]]
+    # The choices that are to be right: scores of the candidates, and which of them is.
+    text = [(scores[:, j], belongs.index(j)) for j in range(len(sounds))]
+    audio = [(scores[i], j) for i, j in enumerate(belongs) if j != NOWHERE]
+    asked = {"": (text, 1 / len(belongs))}
+    if len(sounds) > 1:
+        kinds = {": text": text, ": audio": audio, ": group": text + audio}
+        asked = dict(zip(kinds, zip(kinds.values(), CHANCE[len(sounds)], strict=True), strict=True))
+    for kind, (choices, chance) in asked.items():
+        margin = min(float(found[own] - np.delete(found, own).max()) for found, own in choices)
+        yield {
+            "task": item["task"] + kind,
+            "item": item["item"],
+            "source_a": sounds[0],
+            "source_b": sounds[1] if len(sounds) > 1 else None,
+            "correct": prod(_drawn(*choice) for choice in choices)
+            if draws
+            else float(margin > TIE_TOLERANCE),
+            "tied": abs(margin) <= TIE_TOLERANCE,
+            "margin": margin,
+            "chance": chance,
+        }
+
+
+def _drawn(scores: np.ndarray, own: int) -> float:
+    """Probability that a draw among the candidates of the highest score gives ``own``."""
+    best = scores >= scores.max() - TIE_TOLERANCE
+    return float(best[own]) / best.sum()
+
+
+def _events(
+    items: pd.DataFrame, read: Callable[[list[str]], list[Reading]] | None
+) -> list[list[tuple[str, ...]]]:
+    """The events of every caption of every item."""
+    unread = sorted(set(items.loc[items["events"].isna(), "captions"].explode()))
+    readings = (read or load_reader().read)(unread) if unread else []
+    found = {
+        caption: (*reading.events, *reading.throughout) or (" ".join(sorted(caption.lower().split())),)
+        for caption, reading in zip(unread, readings, strict=True)
+    }
+    return [
+        [found[caption] for caption in captions] if events is None else list(events)
+        for captions, events in zip(items["captions"], items["events"], strict=True)
+    ]
+
+
+def _forms(items: pd.DataFrame, embeddings: Embeddings) -> list[Tensor]:
+    """What correct captions have and wrong ones lack, in the task's items about other sounds: ``[d]`` each.
+
+    The mean of the correct minus the mean of the wrong captions; zero where no other item has both.
+    """
+    contrasts = []
+    for captions, belongs in zip(items["captions"], items["belongs"], strict=True):
+        found = embeddings.captions(captions).double()
+        correct = torch.tensor(belongs) != NOWHERE
+        both = correct.any() and not correct.all()
+        contrasts.append(found[correct].mean(0) - found[~correct].mean(0) if both else 0 * found[0])
+    contrasts = torch.stack(contrasts)
+    forms = torch.zeros_like(contrasts)
+    places = pd.Series(range(len(items)))
+    for _, group in places.groupby(items["task"].to_numpy()):
+        total = contrasts[group.to_numpy()].sum(0)
+        heard = items["sounds"].iloc[group].set_axis(group).explode()
+        with_sound = heard.index.to_series().groupby(heard.to_numpy()).agg(set)
+        for place in group:
+            alike = sorted(set().union(*with_sound[list(items["sounds"].iloc[place])]))
+            forms[place] = (total - contrasts[alike].sum(0)) / max(len(group) - len(alike), 1)
+    return list(forms)
+
+
+def order_gaps(rows: pd.DataFrame) -> pd.DataFrame:
+    """How much of each model's accuracy hearing order makes: model minus order-blind, in percent.
+
+    ``model, task, gap, low, high``: the 95 % interval is that of the paired differences over items that share
+    sounds, and over seeds (:func:`tclap.evaluation.statistics.compare`, and its errors).
+    """
+    scores, gaps = {(s.model, s.task): s for s in scores_by_seed(rows)}, []
+    for (model, task), own in scores.items():
+        if blind := scores.get((named(model, ORDER_BLIND), task)):
+            found = compare(blind.values, own.values, own.sources)
+            ends = zip(("gap", "low", "high"), (found.difference, *found.ci95), strict=True)
+            gaps.append({"model": model, "task": task} | {end: 100 * float(value) for end, value in ends})
+    return pd.DataFrame(gaps)
+
+
+def leaks(rows: pd.DataFrame) -> pd.DataFrame:
+    """The items that the text-only or the order-blind baseline answers without a draw: ``model, task, item``.
+
+    Some are by luck: on two captions that differ in their events, half.
+    """
+    baselines = rows["model"].str.endswith(tuple(named("", name) for name in (TEXT_ONLY, ORDER_BLIND)))
+    sure = rows[baselines].groupby(["model", "task", "item"], sort=False)["correct"].min() == 1
+    return sure[sure].index.to_frame(index=False)
+
+
+def report_items(rows: pd.DataFrame) -> str:
+    """Rows of :func:`evaluate_items` as text: accuracies, order gaps and the items that leak."""
+    gaps = order_gaps(rows).set_index(["model", "task"]).to_string(float_format="{:.1f}".format)
+    asked = rows.groupby(["model", "task"])["item"].nunique()
+    answered = [
+        f"{model} answers {len(found)} of {asked[model, task]} items of {task}: {listing(found['item'])}"
+        for (model, task), found in leaks(rows).groupby(["model", "task"], sort=False)
+    ]
+    return "\n".join(
+        [report(rows), "order gap: model minus order-blind, in percent", gaps, "", *answered, ""]
+    )
