@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,38 +28,23 @@ PADDING = 1e-4  # of the peak
 _CODEC_DELAY = 0.25  # seconds that a header may promise beyond what is decoded
 
 
-@dataclass(frozen=True)
-class Info:
-    """An audio file's header: sample rate in Hz, channels, frames, container and coding."""
+def duration(path: str | Path) -> float:
+    """Seconds of an audio file that :func:`read` can read, as far as is seen without decoding it all.
 
-    sample_rate: int
-    channels: int
-    frames: int
-    format: str
-    subtype: str
-
-
-def check(path: str | Path) -> Info:
-    """The header of an audio file that :func:`read` can read, as far as is seen without decoding it all.
-
-    Raises FileNotFoundError when there is no such file, ValueError when it is empty, not audio, holds no
-    samples, is truncated, or is a stream whose header does not tell its length. Only :func:`read` finds NaN
-    or infinity, and damage in the middle of a compressed stream. What PyAV reads is decoded whole.
+    Raises FileNotFoundError when there is no such file, ValueError when it is not audio, holds no samples, is
+    truncated, or is a stream whose header does not tell its length. Only :func:`read` finds NaN or infinity,
+    and damage in the middle of a compressed stream. What PyAV reads is decoded whole.
     """
-    with _opened(path) as file, _refusing_truncation(path):
+    with _opened(path) as file:
         if file is None:
-            return _decoded(path)[0]
-        if _is_cut_short(path):
-            raise EOFError
-        if file.frames == 0:
-            raise ValueError(f"{path} is an audio file without any samples.")
-        if file.frames == np.iinfo(np.int64).max:
-            raise ValueError(f"{path} does not say how long it is; encode it again from the whole audio.")
+            samples, rate = _decoded(path)
+            return len(samples) / rate
+        frames = _promised(path, file)
         # A compressed stream's header keeps its promise only if the last sample can be decoded.
-        file.seek(file.frames - 1)
+        file.seek(frames - 1)
         if len(file.read(1)) == 0:
             raise EOFError
-        return Info(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+        return frames / file.samplerate
 
 
 def read(path: str | Path, sample_rate: int | None = None) -> np.ndarray:
@@ -68,28 +52,27 @@ def read(path: str | Path, sample_rate: int | None = None) -> np.ndarray:
 
     With PyAV installed also the first audio stream of m4a, mp4, mov, webm, mka, mkv or wma. Channels are
     averaged, then resampled to ``sample_rate`` in Hz; None keeps the file's own rate. Silence is returned
-    with a UserWarning. Raises the errors of :func:`check`, and ValueError on NaN or infinity.
+    with a UserWarning. Raises the errors of :func:`duration`, and ValueError on NaN or infinity.
     """
-    with _opened(path) as file, _refusing_truncation(path):
+    with _opened(path) as file:
         if file is None:
-            header, channels = _decoded(path)
+            channels, rate = _decoded(path)
         else:
-            header, channels = check(path), file.read(dtype="float32", always_2d=True)
-        if len(channels) < header.frames:
-            raise EOFError
+            frames, rate = _promised(path, file), file.samplerate
+            channels = file.read(dtype="float32", always_2d=True)
+            if len(channels) < frames:
+                raise EOFError
     if not np.isfinite(channels).all():
         raise ValueError(f"{path} contains samples that are NaN or infinite.")
     if not channels.any():
         warnings.warn(f"{path} is silent: all its samples are zero.", UserWarning, stacklevel=2)
     mono = channels.mean(axis=1)
-    return mono if sample_rate is None else resample(mono, header.sample_rate, sample_rate)
+    return mono if sample_rate is None else resample(mono, rate, sample_rate)
 
 
 def resample(x: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     """Resample ``x`` ``[samples]`` from one rate in Hz to another; ValueError when one is not positive."""
     x = _waveform(x)
-    if not (from_rate > 0 and to_rate > 0):
-        raise ValueError(f"sample rates must be positive, got {from_rate} and {to_rate} Hz.")
     if from_rate == to_rate:
         return x
     return soxr.resample(x, from_rate, to_rate).astype(np.float32, copy=False)
@@ -126,9 +109,14 @@ def repeat_to(x: np.ndarray, n: int) -> np.ndarray:
 
 
 def crop(x: np.ndarray, start: int, n: int) -> np.ndarray:
-    """The ``n`` samples of ``x`` from ``start`` on, as a copy; ValueError when they reach beyond ``x``."""
+    """The ``n`` samples of ``x`` from ``start`` on, as a copy; a waveform shorter than ``n`` is repeated.
+
+    Raises ValueError when they reach beyond a waveform that is long enough.
+    """
     x = _waveform(x)
-    if start < 0 or n < 1 or start + n > len(x):
+    if len(x) < n:
+        return repeat_to(x, n)
+    if start < 0 or start + n > len(x):
         raise ValueError(f"samples {start} to {start + n} are not all within a waveform of {len(x)} samples.")
     return x[start : start + n].copy()
 
@@ -181,23 +169,34 @@ def _waveform(x: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile | None]:
-    """The file; None where libsndfile does not know its format."""
-    path = Path(path)
-    if not path.exists():
+    """The file, None where libsndfile does not know its format; what is damaged is a ValueError."""
+    if not Path(path).exists():
         raise FileNotFoundError(f"there is no audio file {path}.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty: the file has 0 bytes.")
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError):
         # TypeError: soundfile takes a name that ends in .raw for headerless samples of unknown rate.
         file = nullcontext()
-    with file as opened:
-        yield opened
+    try:
+        with file as opened:
+            yield opened
+    except (soundfile.LibsndfileError, EOFError) as error:
+        raise ValueError(f"{path} is truncated or damaged: its header promises more samples.") from error
 
 
-def _decoded(path: str | Path) -> tuple[Info, np.ndarray]:
-    """Header and samples ``[frames, 1]``, channels averaged, of a container's first audio stream, by PyAV.
+def _promised(path: str | Path, file: soundfile.SoundFile) -> int:
+    """The frames that the header promises; EOFError where the file is known to end before them."""
+    if _is_cut_short(path):
+        raise EOFError
+    if file.frames == 0:
+        raise ValueError(f"{path} is an audio file without any samples.")
+    if file.frames == np.iinfo(np.int64).max:
+        raise ValueError(f"{path} does not say how long it is; encode it again from the whole audio.")
+    return file.frames
+
+
+def _decoded(path: str | Path) -> tuple[np.ndarray, int]:
+    """Samples ``[frames, 1]``, channels averaged, of a container's first audio stream by PyAV; its rate.
 
     Raises EOFError on truncation and damage, ValueError otherwise.
     """
@@ -226,21 +225,9 @@ def _decoded(path: str | Path) -> tuple[Info, np.ndarray]:
         # A container says how long its longest stream is, and not always how long each one is.
         alone = container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0
         promised = float(stream.duration * stream.time_base) if stream.duration else alone
-        frames = sum(map(len, parts))
-        if frames < (promised - _CODEC_DELAY) * stream.rate or _is_cut_short(path):
+        if not parts or sum(map(len, parts)) < (promised - _CODEC_DELAY) * stream.rate or _is_cut_short(path):
             raise EOFError
-        if frames == 0:
-            raise ValueError(f"{path} is an audio file without any samples.")
-        info = Info(stream.rate, stream.channels, frames, container.format.name, stream.codec_context.name)
-        return info, np.concatenate(parts)[:, None]
-
-
-@contextmanager
-def _refusing_truncation(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except (soundfile.LibsndfileError, EOFError) as error:
-        raise ValueError(f"{path} is truncated or damaged: its header promises more samples.") from error
+        return np.concatenate(parts)[:, None], stream.rate
 
 
 def _is_cut_short(path: str | Path) -> bool:

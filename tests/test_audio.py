@@ -18,26 +18,13 @@ def noise(n, seed=0):
     return (0.1 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "subtype", "tolerance"),
-    [
-        ("wav", "PCM_U8", 1 / 100),
-        ("wav", "PCM_24", 1e-6),
-        ("wav", "FLOAT", 0),
-        ("flac", "PCM_16", 1 / 30000),
-        ("ogg", "VORBIS", 0.1),
-    ],
-)
-def test_read_averages_the_channels_of_every_format(tmp_path, suffix, subtype, tolerance):
-    phase = 2 * np.pi * np.arange(4000) / 16000
-    stereo = np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)], axis=1).astype(np.float32)
-    path = tmp_path / f"x.{suffix}"
-    soundfile.write(path, stereo, 16000, subtype=subtype)
-    x = audio.read(path)
-    assert x.dtype == np.float32 and x.shape == (4000,)
-    expected = (stereo[:, 0] + stereo[:, 1]) / 2
-    np.testing.assert_allclose(x, expected, rtol=1e-6, atol=tolerance)
-    assert np.corrcoef(x, expected)[0, 1] > 0.9
+@pytest.mark.parametrize(("subtype", "tolerance"), [("PCM_U8", 1 / 100), ("PCM_24", 1e-6), ("FLOAT", 0)])
+def test_read_averages_the_channels_at_every_bit_depth(tmp_path, subtype, tolerance):
+    stereo = np.stack([noise(4000), noise(4000, seed=1)], axis=1)
+    soundfile.write(tmp_path / "x.wav", stereo, 16000, subtype=subtype)
+    x = audio.read(tmp_path / "x.wav")
+    assert x.dtype == np.float32 and audio.duration(tmp_path / "x.wav") == 0.25
+    np.testing.assert_allclose(x, (stereo[:, 0] + stereo[:, 1]) / 2, rtol=1e-6, atol=tolerance)
 
 
 @pytest.mark.parametrize(("rate", "target"), [(44100, 16000), (16000, 44100), (8000, 16000), (16000, 16000)])
@@ -49,12 +36,18 @@ def test_read_resamples(tmp_path, rate, target):
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(x)) / target)
     inner = slice(1000, -1000)
     np.testing.assert_allclose(x[inner], expected[inner], atol=2e-3)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="over 0"):
         audio.read(path, 0)
 
 
+def two_tones(rate):
+    """Two seconds ``[channels, samples]``: 300 Hz at 0.3 to the left, 1000 Hz at 0.5 to the right."""
+    phase = 2 * np.pi * np.arange(2 * rate) / rate
+    return np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)]).astype(np.float32)
+
+
 def write_container(path, codec, rate=48000, *, sound=True, picture=None, movflags=""):
-    """Two seconds: 300 Hz at 0.3 to the left, 1000 Hz at 0.5 to the right; ``picture``: a video codec."""
+    """A file of :func:`two_tones`; ``picture``: a video codec."""
     with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
         streams = []
         if picture:
@@ -64,9 +57,7 @@ def write_container(path, codec, rate=48000, *, sound=True, picture=None, movfla
                 image.pts = n
             streams.append((stream, images))
         if sound:
-            phase = 2 * np.pi * np.arange(2 * rate) / rate
-            stereo = np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)]).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(stereo, format="fltp", layout="stereo")
+            frame = av.AudioFrame.from_ndarray(two_tones(rate), format="fltp", layout="stereo")
             frame.sample_rate, frame.pts = rate, 0
             stream = container.add_stream(codec, rate=rate, layout="stereo")
             stream.bit_rate = 128_000
@@ -77,12 +68,16 @@ def write_container(path, codec, rate=48000, *, sound=True, picture=None, movfla
     return path
 
 
-CONTAINERS = [  # name, codec, rate, video codec
+FORMATS = [  # name, codec where PyAV writes it, rate, video codec
+    ("x.flac", None, 44100, None),
+    ("x.mp3", None, 44100, None),
+    ("x.ogg", None, 16000, None),
+    ("x.opus", None, 48000, None),
+    ("x.aiff", None, 22050, None),
     ("x.m4a", "aac", 44100, None),
     ("x.m4a", "alac", 16000, None),
     ("x.mp4", "aac", 44100, "mpeg4"),
     ("x.mov", "pcm_s16le", 16000, None),
-    ("x.webm", "libopus", 48000, None),
     ("x.webm", "libopus", 48000, "libvpx"),
     ("x.wma", "wmav2", 44100, None),
     ("x.mka", "flac", 22050, None),
@@ -90,37 +85,25 @@ CONTAINERS = [  # name, codec, rate, video codec
 ]
 
 
-@pytest.mark.parametrize(("name", "codec", "rate", "picture"), CONTAINERS)
-def test_containers_are_read_with_pyav(tmp_path, monkeypatch, name, codec, rate, picture):
-    write_container(tmp_path / name, codec, rate, picture=picture)
+@pytest.mark.parametrize(("name", "codec", "rate", "picture"), FORMATS)
+def test_formats_and_containers(tmp_path, monkeypatch, name, codec, rate, picture):
     monkeypatch.chdir(tmp_path)
-    x, header = audio.read(name), audio.check(name)
-    assert x.dtype == np.float32 and x.shape == (header.frames,)
-    assert header.sample_rate == rate and header.channels == 2 and header.subtype in codec
-    assert abs(len(x) - 2 * rate) <= 2048
+    if codec:
+        write_container(tmp_path / name, codec, rate, picture=picture)
+    else:
+        kind = {"format": "OGG", "subtype": "OPUS"} if name == "x.opus" else {}
+        soundfile.write(name, two_tones(rate).T, rate, **kind)
+    x = audio.read(name)
+    assert x.dtype == np.float32 and len(x) == audio.duration(name) * rate
+    assert abs(len(x) - 2 * rate) <= 2304
     # A second from the middle: the bins of a spectrum are whole Hz.
     spectrum = np.abs(np.fft.rfft(x[rate // 2 :][:rate])) / (rate / 2)
     assert set(np.argsort(spectrum)[-2:]) == {300, 1000}
     np.testing.assert_allclose(spectrum[[300, 1000]], [0.15, 0.25], rtol=0.05)
-    assert abs(len(audio.read(name, 8000)) - 16000) <= 8000 * 2048 / rate
+    assert abs(len(audio.read(name, 8000)) - 16000) <= 8000 * 2304 / rate
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "opus", "aiff", "au", "m4a", "webm", "wma"])
-def test_ten_formats(tmp_path, suffix):
-    codecs, path = {"m4a": "aac", "webm": "libopus", "wma": "wmav2"}, tmp_path / f"x.{suffix}"
-    if suffix in codecs:
-        write_container(path, codecs[suffix])
-    else:
-        phase = 2 * np.pi * np.arange(96000) / 48000
-        stereo = np.stack([0.3 * np.sin(300 * phase), 0.5 * np.sin(1000 * phase)], axis=1)
-        kind = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
-        soundfile.write(path, stereo, 48000, **kind)
-    x = audio.read(path)
-    spectrum = np.abs(np.fft.rfft(x[24000:72000]))
-    assert abs(len(x) - 96000) <= 2304 and set(np.argsort(spectrum)[-2:]) == {300, 1000}
-
-
-@pytest.mark.parametrize("function", [audio.read, audio.check])
+@pytest.mark.parametrize("function", [audio.read, audio.duration])
 @pytest.mark.parametrize(
     ("name", "codec", "flags"),
     [
@@ -162,30 +145,21 @@ def test_without_pyav_the_error_says_what_to_do(tmp_path, monkeypatch):
         audio.read(path)
 
 
-def test_check_gives_the_header(tmp_path):
-    path = tmp_path / "x.flac"
-    soundfile.write(path, np.zeros((22051, 2)), 44100)
-    assert audio.check(path) == audio.Info(44100, 2, 22051, "FLAC", "PCM_16")
-
-
-@pytest.mark.parametrize("function", [audio.read, audio.check])
+@pytest.mark.parametrize("function", [audio.read, audio.duration])
 def test_missing_empty_and_foreign_files(tmp_path, function):
     with pytest.raises(FileNotFoundError, match="gone.wav"):
         function(tmp_path / "gone.wav")
-    (tmp_path / "empty.wav").touch()
-    with pytest.raises(ValueError, match="empty.wav is empty"):
-        function(tmp_path / "empty.wav")
-    for name in ("text.wav", "text.raw", "text.ogg"):
-        (tmp_path / name).write_text("This is no audio file." * 100)
+    for name, content in (("text.wav", "This is no audio file."), ("text.raw", "Text."), ("empty.wav", "")):
+        (tmp_path / name).write_text(content * 100)
         with pytest.raises(ValueError, match=f"{name} is not an audio file"):
             function(tmp_path / name)
     with pytest.raises(ValueError, match="is not an audio file"):
         function(tmp_path)
 
 
-@pytest.mark.parametrize("function", [audio.read, audio.check])
+@pytest.mark.parametrize("function", [audio.read, audio.duration])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
-@pytest.mark.parametrize("keep", [0.3, 0.9, None])
+@pytest.mark.parametrize("keep", [0.3, None])
 def test_truncated(tmp_path, function, suffix, keep):
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, noise(48000), 16000)
@@ -200,10 +174,10 @@ def test_a_file_without_samples_or_cut_right_after_its_header(tmp_path):
     path = tmp_path / "x.wav"
     soundfile.write(path, np.zeros(0), 16000)
     with pytest.raises(ValueError, match=r"x\.wav.*without any samples"):
-        audio.check(path)
+        audio.duration(path)
     path.write_bytes(path.read_bytes()[:40] + struct.pack("<I", 200))
     with pytest.raises(ValueError, match="truncated"):
-        audio.check(path)
+        audio.duration(path)
 
 
 def test_damage_inside_a_compressed_stream_is_found_by_read(tmp_path):
@@ -225,7 +199,7 @@ def test_a_stream_of_unknown_length_is_refused(tmp_path):
     data[22:26] = bytes(4)
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"stream\.flac does not say how long it is"):
-        audio.check(path)
+        audio.duration(path)
 
 
 def wav_bytes(data, *, size=None, before=b"", after=b"", pad=True):
@@ -250,11 +224,11 @@ def test_unusual_but_whole_wavs_are_accepted(tmp_path):
     for name, content in files.items():
         path = tmp_path / f"{name}.wav"
         path.write_bytes(content)
-        assert audio.check(path).frames == 1001, name
+        assert audio.duration(path) == 1001 / 16000, name
         np.testing.assert_allclose(audio.read(path), np.frombuffer(data, np.uint8) / 128.0 - 1, atol=1e-6)
     path.write_bytes(wav_bytes(data, before=listing)[:-50])
     with pytest.raises(ValueError, match="truncated"):
-        audio.check(path)
+        audio.duration(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -265,7 +239,7 @@ def test_samples_that_are_no_numbers(tmp_path, bad):
     soundfile.write(path, np.stack([x, noise(100)], axis=1), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match=r"bad\.wav contains samples that are NaN"):
         audio.read(path)
-    audio.check(path)
+    audio.duration(path)
     with pytest.raises(ValueError, match="peaks at (nan|inf)"):
         audio.write_wav(tmp_path / "out.wav", x, 16000, subtype="FLOAT")
     assert not (tmp_path / "out.wav").exists()
@@ -289,7 +263,7 @@ def test_write_wav(tmp_path):
     x = noise(500)
     x[:2] = 1, -1
     audio.write_wav(path, x, 22050)
-    assert audio.check(path) == audio.Info(22050, 1, 500, "WAV", "PCM_16")
+    assert soundfile.info(path).samplerate == 22050 and soundfile.info(path).subtype == "PCM_16"
     with pytest.raises(ValueError, match=r"x\.wav peaks at 1\.5"):
         audio.write_wav(path, 1.5 * x, 22050)
     np.testing.assert_allclose(audio.read(path), x, atol=1 / 20000)
@@ -318,7 +292,8 @@ def test_repeat_and_crop():
     part = audio.crop(x, 0, 3)
     part[:] = 0
     assert x.sum() == 6
-    for start, n in ((-1, 2), (2, 2), (0, 4)):
+    np.testing.assert_array_equal(audio.crop(x, 0, 5), [1, 2, 3, 1, 2])
+    for start, n in ((-1, 2), (2, 2)):
         with pytest.raises(ValueError, match="not all within"):
             audio.crop(x, start, n)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tclap import audio
 from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
-from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text, cut_event
+from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text
 from tclap.progress import progress
 
 Mel = Callable[[Tensor], Tensor]
@@ -52,7 +52,7 @@ class SegmentBank:
             for clip_id in progress(self.clips["clip_id"], "mel power of clips", quiet=len(clips) < 512):
                 clip = clip_audio(clip_id)
                 longest = min(max(len(clip), samples), LONGEST * samples)
-                kept = cut_event(clip, audio.most_energetic_start(clip, longest), longest)
+                kept = audio.crop(clip, audio.most_energetic_start(clip, longest), longest)
                 powers.append(mel(torch.from_numpy(kept)[None])[0])
                 frames = len(powers[-1])
                 # Of the waveform, as the evaluation's crops and levels are: mel bands weigh frequencies.

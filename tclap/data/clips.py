@@ -44,8 +44,8 @@ def load_clips(name: str, root: str | Path | None = None, **options: object) -> 
 
     ``root`` is the data set's folder (None: its own default) and ``options`` go to its ``load``, which gives
     ``clip_id, path, captions, split`` and may leave out ``label`` and ``source`` (default: the clip id) and
-    ``fold`` (0). Raises ValueError for an unknown name, an unreadable file or an invalid table, and
-    FileNotFoundError for missing data.
+    ``fold`` (0). Raises ValueError for an unknown name, audio files that are missing or unreadable or an
+    invalid table, and FileNotFoundError for a missing csv.
     """
     clips = _module(name).load(root, **options)
     defaults = {"label": clips["clip_id"], "source": clips["clip_id"], "fold": 0}
@@ -68,19 +68,14 @@ def _module(name: str) -> ModuleType:
 
 def _durations(paths: Iterable[str]) -> list[float]:
     """Length in seconds of each audio file; one error names all that are missing or cannot be read."""
-    seconds, missing, unreadable = [], [], []
+    seconds, problems = [], []
     for path in paths:
         try:
-            header = audio.check(path)
-            seconds.append(header.frames / header.sample_rate)
-        except FileNotFoundError:
-            missing.append(path)
-        except ValueError as error:
-            unreadable.append(str(error).rstrip("."))
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} audio file(s) do not exist: {listing(missing)}")
-    if unreadable:
-        raise ValueError(f"{len(unreadable)} audio file(s) cannot be read: {listing(unreadable)}")
+            seconds.append(audio.duration(path))
+        except (FileNotFoundError, ValueError) as error:
+            problems.append(error)
+    if problems:
+        raise ValueError(f"{len(problems)} audio file(s) cannot be read: {listing(problems)}")
     return seconds
 
 

@@ -239,18 +239,13 @@ def place(
         for end, clip in clips.items():
             for name, length in ((end, lengths[end]), (f"whole_{end}", total)):
                 start = audio.most_energetic_start(clip, length)
-                level = audio.rms(cut_event(clip, start, length))
+                level = audio.rms(audio.crop(clip, start, length))
                 row |= {f"start_{name}": start, f"gain_{name}": TARGET_RMS / level if level > 0 else 1.0}
             row[f"length_{end}"] = lengths[end]
         if policy == "msclap" and total > samples:
             row["cut"] = int(generator.integers(total - samples, endpoint=True))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def cut_event(clip: np.ndarray, start: int, length: int) -> np.ndarray:
-    """``length`` samples of a clip from ``start`` on; a shorter clip is repeated."""
-    return audio.repeat_to(clip, length) if len(clip) < length else audio.crop(clip, start, length)
 
 
 def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> np.ndarray:
@@ -265,7 +260,7 @@ def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> 
 
     def events(names: Sequence[str], lengths: Sequence[int]) -> list[np.ndarray]:
         return [
-            cut_event(clip, row[f"start_{name}"], length) * np.float32(row[f"gain_{name}"])
+            audio.crop(clip, row[f"start_{name}"], length) * np.float32(row[f"gain_{name}"])
             for clip, name, length in zip(clips, names, lengths, strict=True)
         ]
 
@@ -278,12 +273,12 @@ def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> 
         first, second = events(("whole_i", "whole_j"), (total, total))
         waveform = {"overlap": first + second, "first": first, "second": second}[view]
     if row["policy"] == "msclap":
-        waveform = cut_event(waveform, max(row["cut"], 0), row["window"])
+        waveform = audio.crop(waveform, max(row["cut"], 0), row["window"])
     return audio.scale_to_rms(waveform, TARGET_RMS)
 
 
 def _loudest(clip: np.ndarray, length: int) -> np.ndarray:
-    return audio.scale_to_rms(cut_event(clip, audio.most_energetic_start(clip, length), length), TARGET_RMS)
+    return audio.scale_to_rms(audio.crop(clip, audio.most_energetic_start(clip, length), length), TARGET_RMS)
 
 
 def render_single(clip: np.ndarray, window: float, sample_rate: int) -> np.ndarray:

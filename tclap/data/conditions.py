@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tclap import audio
-from tclap.data.composites import TARGET_RMS, ClipAudio, cut_event, render, render_single
+from tclap.data.composites import TARGET_RMS, ClipAudio, render, render_single
 from tclap.data.synthesis import Synth
 
 
@@ -44,7 +44,7 @@ class Event(NamedTuple):
 
     def cut(self, clip: np.ndarray) -> np.ndarray:
         """The event's samples, from the samples of its clip."""
-        part = cut_event(clip, self.start, self.length) * np.float32(self.gain)
+        part = audio.crop(clip, self.start, self.length) * np.float32(self.gain)
         return part[::-1] if self.backwards else part
 
 
@@ -135,7 +135,7 @@ def _event(
 ) -> Event:
     clip = clip_audio(clip_id)
     start = audio.most_energetic_start(clip, length)
-    level = audio.rms(cut_event(clip, start, length))
+    level = audio.rms(audio.crop(clip, start, length))
     return Event(clip_id, start, length, gain * TARGET_RMS / level if level > 0 else gain, backwards)
 
 

@@ -76,13 +76,10 @@ def test_all_problems_come_in_one_error(tmp_path):
 def test_missing_and_unreadable_files_are_named_and_counted(tmp_path, loaded):
     clips = make(tmp_path, n=16)
     (tmp_path / "clip0.wav").write_text("this is no audio")
-    (tmp_path / "clip1.wav").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"2 audio file\(s\) cannot be read: .*clip0.wav.*clip1.wav"):
-        loaded(clips)
-    for i in range(2, 15):
+    for i in range(1, 13):
         (tmp_path / f"clip{i}.wav").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"13 audio file\(s\) do not exist: .*clip2.wav, .*clip11.wav and 3 more$"
+        ValueError, match=r"13 audio file\(s\) cannot be read: .*clip0.wav is not .*clip9.wav. and 3 more$"
     ):
         loaded(clips)
 

@@ -146,10 +146,7 @@ def test_what_cannot_be_used_is_told(tmp_path, text, message):
         folder.load(tmp_path)
 
 
-def test_a_missing_csv_or_file_is_named(tmp_path):
-    write(tmp_path, labelled({"dog": 3, "hen": 3}), ["dog1.wav", "hen0.wav", "hen1.wav"])
-    with pytest.raises(FileNotFoundError, match=r"3 audio file\(s\) .*dog0.wav, .*dog2.wav, .*hen2.wav$"):
-        load_clips("folder", tmp_path)
+def test_a_missing_csv_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}/other.csv does not exist"):
         load_clips("folder", tmp_path, csv="other.csv")
 
