@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tqdm.auto import tqdm
 
 T = TypeVar("T")
 Listener = Callable[[str, Mapping[str, float]], None]
@@ -35,43 +37,25 @@ def step_listener(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-class progress(Iterator[T]):
-    """An iterator over items that shows how far it is.
+class progress(tqdm):
+    """A bar of work over a list of items, in a batch run log lines; ``quiet`` for work too short to show."""
 
-    ``quiet`` for work too short to show; ``total`` says how many items there are that have no length.
-    """
-
-    def __init__(
-        self, items: Iterable[T], what: str, *, quiet: bool = False, total: int | None = None
-    ) -> None:
-        self._bar, self._what = None, what
-        if not quiet and is_batch():
-            items = _logged(items, what, total)
-        elif not quiet:
-            from tqdm.auto import tqdm
-
-            items = self._bar = tqdm(items, desc=what, total=total)
-        self._items = iter(items)
-
-    def __next__(self) -> T:
-        return next(self._items)
-
-    def set_status(self, text: str) -> None:
-        """Show a short text beside the bar, where there is one."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(text)
+    def __init__(self, items: Collection[Any], what: str, *, quiet: bool = False) -> None:
+        self.what = what
+        if is_batch() and not quiet:
+            items = _logged(items, what)
+        super().__init__(items, desc=what, disable=quiet or is_batch())
 
     def on_step(self, row: Mapping[str, float]) -> None:
         """Give a row of a training's history to the listeners (:func:`step_listener`)."""
         for listener in _listeners:
-            listener(self._what, row)
+            listener(self.what, row)
 
 
-def _logged(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
-    total = len(items) if isinstance(items, Sized) else total
-    started = time.monotonic()
+def _logged(items: Collection[T], what: str) -> Iterator[T]:
+    started, total = time.monotonic(), len(items)
     for done, item in enumerate(items):
-        if total and done and done * 4 // total > (done - 1) * 4 // total:
+        if done and done * 4 // total > (done - 1) * 4 // total:
             log.info("%s: %d of %d, %.0f s", what, done, total, time.monotonic() - started)
         yield item
     log.info("%s: done, %.0f s", what, time.monotonic() - started)

@@ -116,7 +116,7 @@ def optimise(
                 best = {name: tensor.clone() for name, tensor in module.state_dict().items()}
             metrics = ", ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("step", "lr"))
             log.info("%s, step %d: %s", what, step + 1, metrics)
-            bar.set_status(", ".join(f"{k} {row[k]:.3g}" for k in SHOWN if k in row))
+            bar.set_postfix_str(", ".join(f"{k} {row[k]:.3g}" for k in SHOWN if k in row))
         bar.on_step(row)
         if checked and checkpoints is not None and processes.is_main:
             state = {"step": step + 1, "history": rows, "lowest": lowest, "best": best}
