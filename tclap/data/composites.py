@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ import pandas as pd
 from tclap import audio
 from tclap.data.clips import for_stage
 
+Reader = Callable[[str], np.ndarray]  # a clip's id to its waveform
 PROMPT = "this is a sound of {}"
 SIGMAS = {"preceding": "before", "succeeding": "after"}
 VIEWS = ("forward", "reversed", "overlap")
@@ -195,52 +197,72 @@ class ClipAudio:
         return audio.without_padding(audio.read(self.paths[clip_id], self.sample_rate))
 
 
+class Event(NamedTuple):
+    """A part of a clip: ``length`` samples from ``start`` on, times ``gain``."""
+
+    clip_id: str
+    start: int
+    length: int
+    gain: float
+    backwards: bool = False
+
+    def cut(self, clip_audio: Reader) -> np.ndarray:
+        """The event's samples, float32 ``[length]``."""
+        part = audio.crop(clip_audio(self.clip_id), self.start, self.length) * np.float32(self.gain)
+        return part[::-1] if self.backwards else part
+
+
+def loudest_event(
+    clip_id: str, length: int, reader: Reader, gain: float = 1.0, backwards: bool = False
+) -> Event:
+    """The most energetic ``length`` samples of a clip, with ``gain`` over :data:`TARGET_RMS`."""
+    clip = reader(clip_id)
+    start = audio.most_energetic_start(clip, length)
+    level = audio.rms(audio.crop(clip, start, length))
+    return Event(clip_id, start, length, gain * TARGET_RMS / level if level > 0 else gain, backwards)
+
+
 def place(
     pairs: pd.DataFrame,
     clip_audio: ClipAudio,
     window: float,
     *,
     policy: str = "fit",
-    boundary: tuple[float, float] = BOUNDARY,
     gap_ms: tuple[float, float] = (0.0, 0.0),
     seed: int | Sequence[int] = 0,
 ) -> pd.DataFrame:
     """Decide crops, gains and gaps of drawn pairs (or of a manifest, anew): the complete manifest.
 
     ``window`` is the model's, in seconds. Under the policy ``fit`` the clip *i* takes a fraction of the
-    events' time that is drawn evenly from ``boundary``, within (0, 1). ``gap_ms`` is the range from which
-    each pair's silence between the events is drawn, in whole milliseconds; negative for an equal-power
-    cross-fade.
+    events' time that is drawn evenly from :data:`BOUNDARY`. ``gap_ms`` is the range from which each pair's
+    silence between the events is drawn, in whole milliseconds; negative for an equal-power cross-fade.
     All is drawn from ``seed`` and the row's position alone.
 
     Raises:
-        ValueError: on an unknown policy, a boundary out of range, or a gap that leaves no room for events.
+        ValueError: on an unknown policy, or a gap that leaves no room for events.
     """
     if policy not in POLICIES:
         raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {policy!r}.")
-    if not 0 < boundary[0] <= boundary[1] < 1:
-        raise ValueError(f"boundary={boundary}, expected two ascending fractions between 0 and 1.")
     rate = clip_audio.sample_rate
     samples = round(window * rate)
     rows = []
     for index, pair in enumerate(pairs.to_dict("records")):
         generator = np.random.default_rng([*np.atleast_1d(seed), index])
         gap = round(int(generator.integers(*map(round, gap_ms), endpoint=True)) * rate / 1000)
-        clips = {end: clip_audio(pair[f"clip_{end}"]) for end in ("i", "j")}
-        lengths = {end: len(clip) for end, clip in clips.items()}
-        part = generator.uniform(*boundary)
+        part = generator.uniform(*BOUNDARY)
         if policy == "fit":
-            lengths["i"] = round(part * (samples - gap))
+            lengths = {"i": round(part * (samples - gap))}
             lengths["j"] = samples - gap - lengths["i"]
+        else:
+            lengths = {end: len(clip_audio(pair[f"clip_{end}"])) for end in ("i", "j")}
         if min(lengths.values()) <= max(0, -gap):
             raise ValueError(f"gap_ms={gap_ms} leaves no room for two events in {window:g} s.")
         row = dict(pair, gap=gap, policy=policy, window=samples, sample_rate=rate, cut=-1)
         total = sum(lengths.values()) + gap
-        for end, clip in clips.items():
+        for end in lengths:
             for name, length in ((end, lengths[end]), (f"whole_{end}", total)):
-                start = audio.most_energetic_start(clip, length)
-                level = audio.rms(audio.crop(clip, start, length))
-                row |= {f"start_{name}": start, f"gain_{name}": TARGET_RMS / level if level > 0 else 1.0}
+                event = loudest_event(pair[f"clip_{end}"], length, clip_audio)
+                row |= {f"start_{name}": event.start, f"gain_{name}": event.gain}
             row[f"length_{end}"] = lengths[end]
         if policy == "msclap" and total > samples:
             row["cut"] = int(generator.integers(total - samples, endpoint=True))
@@ -248,30 +270,28 @@ def place(
     return pd.DataFrame(rows)
 
 
-def render(row: Mapping, view: str, clip_audio: Callable[[str], np.ndarray]) -> np.ndarray:
+def render(row: Mapping, view: str, clip_audio: Reader) -> np.ndarray:
     """The waveform of one view of a manifest row: float32 ``[samples]`` at the row's sample rate.
 
     Beside ``VIEWS`` there are ``first`` and ``second``, the single events *i* and *j*, and ``periodic``: half
     a window of the overlap, played twice, which a model can tell by its repetition. All are scaled to
     :data:`TARGET_RMS`, so that level gives nothing away; silence stays silence.
     """
-    clips, gap = [clip_audio(row[f"clip_{end}"]) for end in ("i", "j")], row["gap"]
-    total = row["length_i"] + row["length_j"] + gap
+    total = row["length_i"] + row["length_j"] + row["gap"]
 
-    def events(names: Sequence[str], lengths: Sequence[int]) -> list[np.ndarray]:
-        return [
-            audio.crop(clip, row[f"start_{name}"], length) * np.float32(row[f"gain_{name}"])
-            for clip, name, length in zip(clips, names, lengths, strict=True)
-        ]
+    def event(end: str, name: str, length: int) -> np.ndarray:
+        start, gain = row[f"start_{name}"], row[f"gain_{name}"]
+        return Event(row[f"clip_{end}"], start, length, gain).cut(clip_audio)
 
     if view in ("forward", "reversed"):
-        parts = events("ij", (row["length_i"], row["length_j"]))
-        waveform = audio.concatenate(*(parts if view == "forward" else parts[::-1]), gap)
+        parts = [event(end, end, row[f"length_{end}"]) for end in ("ij" if view == "forward" else "ji")]
+        waveform = audio.concatenate(*parts, row["gap"])
     elif view == "periodic":
-        waveform = audio.repeat_to(sum(_loudest(clip, total // 2) for clip in clips), total)
+        halves = [_loudest(clip_audio(row[f"clip_{end}"]), total // 2) for end in "ij"]
+        waveform = audio.repeat_to(sum(halves), total)
     else:
-        first, second = events(("whole_i", "whole_j"), (total, total))
-        waveform = {"overlap": first + second, "first": first, "second": second}[view]
+        ends = {"overlap": "ij", "first": "i", "second": "j"}[view]
+        waveform = sum(event(end, f"whole_{end}", total) for end in ends)
     if row["policy"] == "msclap":
         waveform = audio.crop(waveform, max(row["cut"], 0), row["window"])
     return audio.scale_to_rms(waveform, TARGET_RMS)

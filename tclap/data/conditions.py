@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tclap import audio
-from tclap.data.composites import TARGET_RMS, ClipAudio, render, render_single
+from tclap.data.composites import TARGET_RMS, ClipAudio, Event, loudest_event, render, render_single
 from tclap.data.synthesis import Synth
 
 
@@ -31,21 +31,6 @@ class Condition:
     near: tuple[bool, bool] | None = None
     # Whether each event is played backwards, in its place: the inverted composite, backwards as a whole.
     backwards: bool = False
-
-
-class Event(NamedTuple):
-    """A part of a clip: ``length`` samples from ``start`` on, times ``gain``."""
-
-    clip_id: str
-    start: int
-    length: int
-    gain: float
-    backwards: bool = False
-
-    def cut(self, clip: np.ndarray) -> np.ndarray:
-        """The event's samples, from the samples of its clip."""
-        part = audio.crop(clip, self.start, self.length) * np.float32(self.gain)
-        return part[::-1] if self.backwards else part
 
 
 @dataclass(frozen=True)
@@ -73,13 +58,10 @@ class Arrangement:
         return asdict(self) | {"events": [event[1:] for event in self.events]}
 
     def render(self, clip_audio: ClipAudio) -> np.ndarray:
-        """The waveform, float32 ``[window]``, at one RMS; ValueError when the events do not fit."""
-        played = (event.cut(clip_audio(event.clip_id)) for event in self.events)
+        """The waveform, float32 ``[window]``, at one RMS."""
+        played = (event.cut(clip_audio) for event in self.events)
         joined = reduce(lambda first, second: audio.concatenate(first, second, self.gap), played)
-        rest = self.window - self.lead - len(joined)
-        if rest < 0:
-            raise ValueError(f"{self.lead + len(joined)} samples do not fit in a window of {self.window}.")
-        waveform = np.pad(joined, (self.lead, rest))
+        waveform = np.pad(joined, (self.lead, self.window - self.lead - len(joined)))
         level = audio.rms(waveform)
         if self.snr_db is not None and level > 0:
             noise = pink_noise(self.window, np.random.default_rng(self.seed))
@@ -117,7 +99,7 @@ def arrange(
         raise ValueError(f"{condition} leaves no room for two events in {window:g} s.")
     gains = (10 ** (condition.first_db / 20), 1.0)
     events = (
-        _event(clip_audio, clip_id, length, gain, condition.backwards)
+        loudest_event(clip_id, length, clip_audio, gain, condition.backwards)
         for clip_id, length, gain in zip((first, second), lengths, gains, strict=True)
     )
     return Arrangement(tuple(events), samples, lead, gap, condition.snr_db, tuple(seed))
@@ -126,17 +108,8 @@ def arrange(
 def sequence(clip_ids: Sequence[str], clip_audio: ClipAudio, window: float) -> Arrangement:
     """Clips one after the other, of equal length and level; they fill ``window`` seconds."""
     samples = round(window * clip_audio.sample_rate)
-    events = (_event(clip_audio, clip_id, samples // len(clip_ids)) for clip_id in clip_ids)
+    events = (loudest_event(clip_id, samples // len(clip_ids), clip_audio) for clip_id in clip_ids)
     return Arrangement(tuple(events), samples)
-
-
-def _event(
-    clip_audio: ClipAudio, clip_id: str, length: int, gain: float = 1.0, backwards: bool = False
-) -> Event:
-    clip = clip_audio(clip_id)
-    start = audio.most_energetic_start(clip, length)
-    level = audio.rms(audio.crop(clip, start, length))
-    return Event(clip_id, start, length, gain * TARGET_RMS / level if level > 0 else gain, backwards)
 
 
 Sound = str | tuple[Mapping, str] | Arrangement  # a clip id, a manifest's row and a view, or an arrangement

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tclap.data import composites
 from tclap.data.batches import base_batch, composite_batch
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render
 from tclap.training import pool as module
@@ -157,7 +158,7 @@ def test_composites_are_the_trunks_output_of_their_manifest_row(
         torch.testing.assert_close(made.composites.features[n], expected, atol=1e-5, rtol=0)
 
 
-def test_base_items_sound_as_they_are_captioned(waveforms, tiny_published, recorded):
+def test_base_items_sound_as_they_are_captioned(waveforms, tiny_published, recorded, monkeypatch):
     """Every item is a clip of the label that its events name, or two of both in one of two ways."""
     made, train = pool_of(waveforms, pairs=1, base_items=30), recorded[recorded["split"] == "train"]
     reader, of = ClipAudio(recorded, 8000), train.groupby("label")["clip_id"].agg(list)
@@ -171,7 +172,8 @@ def test_base_items_sound_as_they_are_captioned(waveforms, tiny_published, recor
         both = [
             {"clip_i": i, "clip_j": j} for a, b in ((one, other), (other, one)) for i in of[a] for j in of[b]
         ]
-        rows = place(pd.DataFrame(both), reader, tiny_published.window, boundary=(at, at)).to_dict("records")
+        monkeypatch.setattr(composites, "BOUNDARY", (at, at))
+        rows = place(pd.DataFrame(both), reader, tiny_published.window).to_dict("records")
         views = ("first",) if one == other else ("overlap", "forward")
         matches = {
             view
