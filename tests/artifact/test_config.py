@@ -98,9 +98,9 @@ def test_the_papers_profile():
 
 def test_options_that_are_given_replace_the_profiles(write):
     write(dataset_options={"seed": 3, "labels": ["dog", "rain"]})
-    given = {"labels": ["crow", "siren"], "duration": None, "sample_rate": 5}
+    given = {"labels": ["crow", "siren"], "seed": None, "clips_per_class": {"base": 5}}
     options = load_config("made", given).dataset_options
-    assert options == {"seed": 3, "labels": ["crow", "siren"], "sample_rate": 5}
+    assert options == {"seed": 3, "labels": ["crow", "siren"], "clips_per_class": {"base": 5}}
     with pytest.raises(
         ValueError, match="data set synthetic has no option 'test_fold', expected among clips_per"
     ):

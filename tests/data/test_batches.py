@@ -36,7 +36,7 @@ def made(tmp_path_factory):
     """A small data set's bank, manifest and reader, and a randomly initialised model."""
     torch.manual_seed(0)
     model = load_model("compact", window=WINDOW)
-    options = {"labels": ["dog", "rooster", "rain", "siren"], "clips_per_class": {"test": 2}, "workers": 1}
+    options = {"labels": ["dog", "rooster", "rain", "siren"], "clips_per_class": {"test": 2}}
     clips = load_clips("synthetic", tmp_path_factory.mktemp("data"), **options)
     reader = ClipAudio(clips, RATE)
     pairs = place(draw_pairs(clips, "test", 12, seed=0), reader, WINDOW)

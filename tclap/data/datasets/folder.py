@@ -15,24 +15,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tclap.data.clips import SPLITS, listing
+from tclap.data.clips import listing
 from tclap.data.datasets import tables
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = 0.1  # the part of a label's sources that is drawn for validation, and as much for the test
 
-def load(
-    root: str | Path, *, csv: str = "clips.csv", validation: float = 0.1, test: float = 0.1, seed: int = 0
-) -> pd.DataFrame:
+
+def load(root: str | Path, *, csv: str = "clips.csv", seed: int = 0) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`: those of the folder ``root``, described by its file ``csv``.
 
     Without captions a clip's label is its caption; without labels a clip is its own label, or that of the
     first clip with the same captions. A clip's id is its path relative to ``root``.
 
-    Without a column ``split``, the fractions ``validation`` and ``test`` (each at least 0, below 1 together)
-    of the sources are drawn from ``seed``, label by label, and the others are for training. A label with
-    more sources than there are splits to fill is in every split; one with fewer is in training only, which
-    is logged. Clips without labels are at least two in each split. The order of the rows does not matter.
+    Without a column ``split``, a tenth of the sources is drawn from ``seed`` for validation and a tenth for
+    the test, label by label, and the others are for training. A label with three or more sources is in every
+    split; one with fewer is in training only, which is logged. Clips without labels are at least two in each
+    split. The order of the rows does not matter.
 
     Raises FileNotFoundError where the csv is missing, ValueError for a broken csv, a file with two labels,
     splits or sources, or too few sources to split.
@@ -45,7 +45,7 @@ def load(
     clips = _by_clip(_read_csv(csv), csv)
     clips["path"] = [str(root / name) for name in clips["clip_id"]]
     if "split" not in clips:
-        clips["split"] = _draw_splits(clips, {"validation": validation, "test": test}, seed, csv)
+        clips["split"] = _draw_splits(clips, seed, csv)
     if "label" not in clips:
         # Clips that are captioned alike cannot be told apart by a caption: they are one event.
         said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
@@ -58,8 +58,6 @@ def _read_csv(csv: Path) -> pd.DataFrame:
     table = tables.read_csv(csv, ("file",), optional=("caption", "label", "split", "source"))
     if not {"caption", "label"} & set(table.columns):
         raise ValueError(f"{csv} has neither a column caption nor a column label; expected at least one")
-    if "split" in table:
-        tables.refuse(csv, table, "split", ~table["split"].isin(SPLITS), f"one of {', '.join(SPLITS)}")
     return table.assign(file=table["file"].map(posixpath.normpath))
 
 
@@ -78,10 +76,7 @@ def _by_clip(table: pd.DataFrame, csv: Path) -> pd.DataFrame:
     return clips
 
 
-def _draw_splits(clips: pd.DataFrame, fractions: dict[str, float], seed: int, csv: Path) -> pd.Series:
-    if min(fractions.values()) < 0 or not sum(fractions.values()) < 1:
-        raise ValueError(f"the fractions are {fractions}; expected each at least 0 and their sum below 1")
-    fractions = {split: fraction for split, fraction in fractions.items() if fraction > 0}
+def _draw_splits(clips: pd.DataFrame, seed: int, csv: Path) -> pd.Series:
     # A source stays together, under one of its labels: the first in the alphabet.
     labels = clips.assign(label=clips.get("label", "")).groupby("source")["label"].min()
     # Clips without labels need two sources in a split, or they make no pair.
@@ -90,17 +85,14 @@ def _draw_splits(clips: pd.DataFrame, fractions: dict[str, float], seed: int, cs
     drawn, scarce = {}, []
     for label, sources in labels.groupby(labels):
         order = rng.permutation(sources.index)
-        if len(order) < least * (len(fractions) + 1):
+        if len(order) < 3 * least:
             scarce.append(label)
             continue
-        counts = {split: max(least, round(fraction * len(order))) for split, fraction in fractions.items()}
-        while sum(counts.values()) > len(order) - least:
-            counts[max(counts, key=counts.get)] -= 1
-        splits = np.repeat(list(counts), list(counts.values()))
-        drawn |= dict(zip(order, splits.tolist(), strict=False))
-    if fractions and not drawn:
+        count = max(least, round(HELD_OUT * len(order)))
+        drawn |= dict.fromkeys(order[:count], "validation") | dict.fromkeys(order[count : 2 * count], "test")
+    if not drawn:
         found = f"{len(labels)} source(s) of {labels.nunique()} label(s)"
         raise ValueError(f"{csv} has too few clips to split: {found}; expected more, or a column split")
-    if fractions and scarce:
+    if scarce:
         log.warning("%s: too few sources to hold any out, in training only: %s", csv, listing(scarce))
     return clips["source"].map(lambda source: drawn.get(source, "train"))

@@ -31,6 +31,7 @@ from tclap.data.synthesis import Synth
 from tclap.progress import log_reused, progress
 
 LABELS: tuple[str, ...] = tuple(SOUNDS)
+SECONDS, RATE = 4, 16000  # of a clip; samples per second
 CLIPS_PER_CLASS: Mapping[str, int] = {"base": 60, "post": 40, "validation": 10, "test": 20}
 
 # Raise it with every change of the code that changes samples: cached files of another version are left alone.
@@ -46,18 +47,9 @@ LEVEL_DBFS = (-36.0, -12.0)
 PEAK_LIMIT = 0.95
 
 
-def synthesise(
-    label: str, generator: np.random.Generator, duration: float = 4.0, sample_rate: int = 16000
-) -> np.ndarray:
-    """One clip of a class, float32 ``[round(duration * sample_rate)]``, within ±``PEAK_LIMIT``.
-
-    ``duration`` in seconds (at least 0.5), ``sample_rate`` in Hz (at least 8000). Everything random comes
-    from ``generator``. Raises ValueError for a shorter or coarser clip than that.
-    """
-    at_least(0.5, duration=duration)
-    at_least(8000, sample_rate=sample_rate)
-    n = round(duration * sample_rate)
-    return _record(SOUNDS[label](Synth(generator, sample_rate), n), generator, sample_rate)
+def synthesise(label: str, generator: np.random.Generator) -> np.ndarray:
+    """One clip of a class, float32 ``[SECONDS * RATE]``, within ±``PEAK_LIMIT``, drawn from ``generator``."""
+    return _record(SOUNDS[label](Synth(generator, RATE), SECONDS * RATE), generator, RATE)
 
 
 def load(
@@ -66,8 +58,6 @@ def load(
     seed: int = 0,
     labels: Sequence[str] = LABELS,
     clips_per_class: Mapping[str, int] = CLIPS_PER_CLASS,
-    duration: float = 4.0,
-    sample_rate: int = 16000,
 ) -> pd.DataFrame:
     """Clips for :func:`tclap.load_clips`; writes the WAV files that do not exist yet.
 
@@ -78,14 +68,14 @@ def load(
     ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``).
 
     Raises ValueError for an unknown label or split or a number below 0, TypeError for labels that are no
-    list, and the error of :func:`synthesise`.
+    list.
     """
     labels = strings_of(labels, "labels")
     for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
         if unknown := set(given) - set(known):
             raise ValueError(f"unknown: {listing(unknown)}; expected some of {', '.join(known)}.")
     at_least(0, **clips_per_class)
-    folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed, duration, sample_rate)}"
+    folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed)}"
     rows, missing = [], []
     for label, split in product(labels, STAGES):
         for index in range(clips_per_class.get(split, 0)):
@@ -96,19 +86,18 @@ def load(
             if not path.exists():
                 missing.append((path, label, (seed, LABELS.index(label), STAGES.index(split), index)))
     for path, label, key in progress(missing, "synthetic clips", quiet=not missing):
-        waveform = synthesise(label, np.random.default_rng(key), duration, sample_rate)
-        audio.write_wav(path, waveform, sample_rate)
+        audio.write_wav(path, synthesise(label, np.random.default_rng(key)), RATE)
     if not missing:
         log_reused(f"{len(rows)} synthetic clips")
     return pd.DataFrame(rows)
 
 
-def _fingerprint(seed: int, duration: float, sample_rate: int) -> str:
+def _fingerprint(seed: int) -> str:
     recording = [
         SNR_DB, NOISE_SLOPE, REVERB_SECONDS, REVERB_DB, TILT_DB_PER_OCTAVE, PEAK_DB,
         LEVEL_DBFS, PEAK_LIMIT,
     ]  # fmt: skip
-    settings = [VERSION, LABELS, STAGES, recording, int(seed), float(duration), int(sample_rate)]
+    settings = [VERSION, LABELS, STAGES, recording, int(seed), float(SECONDS), RATE]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
