@@ -54,13 +54,12 @@ def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, 
     import torch
 
     from tclap.evaluation.benchmark import evaluate, report
-    from tclap.models.base import AudioTextModel
     from tclap.models.registry import load_model
 
     at_least(1, threads=threads)
     torch.set_num_threads(threads)
     loaded = load_model(model, weights)
-    if isinstance(loaded, AudioTextModel) and loaded.loaded_from is None:
+    if not loaded.is_published and Path(weights or "").suffix != ".safetensors":
         raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
     clips = load_clips(data, root)
     if out is not None:

@@ -27,7 +27,7 @@ from figures.marks import legend_above
 from figures.style import TEXT, styled
 from tclap import audio, files
 from tclap.data.clips import for_stage
-from tclap.data.composites import TARGET_RMS
+from tclap.data.composites import PROMPT, TARGET_RMS
 from tclap.models.registry import HUB_ID
 from tclap.models.transformers import WEIGHTS
 from tclap.models.windows import Windows
@@ -146,7 +146,7 @@ def event_times(slots: SlotModel, waveform: np.ndarray, events: Sequence[str]) -
     starts = np.linspace(0, len(waveform) - samples, count).round().astype(int)
     windows = [waveform[start : start + samples] for start in starts]
     events = list(dict.fromkeys(events))
-    said = slots.base.encode_text([slots.prompt.format(event) for event in events])
+    said = slots.base.encode_text([PROMPT.format(event) for event in events])
     found = slots.base.encode_audio(windows, policy="cover") @ said.T
     return pd.DataFrame(found.numpy(), (starts + samples / 2) / slots.sample_rate, events)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tclap import files
 from tclap.models.encoder import Encoder
-from tclap.models.weights import load_exactly, make_header, read_header
+from tclap.models.weights import load_exactly, make_header
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
 
@@ -64,18 +64,14 @@ class AudioTextModel(Encoder, nn.Module):
 
     def with_own_heads(self) -> AudioTextModel:
         """A model that shares this one's trunks and has heads and τ of its own, equal to this one's."""
-        other = copy.copy(self)
-        other._parameters = {"log_scale": nn.Parameter(self.log_scale.detach().clone())}
-        heads = {name: copy.deepcopy(getattr(self, name)) for name in ("audio_head", "text_head")}
-        other._modules = dict(self._modules) | heads
-        return other
+        return copy.deepcopy(self, {id(trunk): trunk for trunk in (self.audio_trunk, self.text_trunk)})
 
     def with_readout(self, readout: str) -> AudioTextModel:
         """A model that shares this one's trunks, with heads of its own and another audio readout."""
         other = self.with_own_heads()
         other.audio_head.set_readout(readout)
         other.config = self.config | {"readout": readout}
-        return other.eval()
+        return other.to(self.log_scale.device).eval()
 
     @property
     def has_pretrained_trunk(self) -> bool:
@@ -127,17 +123,6 @@ class AudioTextModel(Encoder, nn.Module):
         finally:
             self.train(was_training)
 
-    def _nothing(self) -> Tensor:
-        return self.log_scale.new_zeros(0, self.dim)
-
-    def set_loaded_from(self, arguments: dict[str, Any]) -> None:
-        """Keep the arguments of ``tclap.load_model``, and what the weights were then."""
-        self.loaded_from, self._loaded = arguments, files.hash_state(self.own_state())
-
-    def is_as_loaded(self) -> bool:
-        """Whether ``tclap.load_model`` made this model and nothing has trained it since."""
-        return self.loaded_from is not None and self._loaded == files.hash_state(self.own_state())
-
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that post-pretraining trains: both heads and log τ."""
         return [*self.audio_head.parameters(), *self.text_head.parameters(), self.log_scale]
@@ -162,17 +147,13 @@ class AudioTextModel(Encoder, nn.Module):
 
         Raises:
             ValueError: on a name that does not end in ``.safetensors``.
-            FileExistsError: on a file that is there and no checkpoint of this library; it is kept.
         """
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"a checkpoint is named *.safetensors, got {path}.")
-        if path.exists() and read_header(path) is None:
-            raise FileExistsError(f"{path} is no checkpoint and is not overwritten: choose another name.")
         state = self.own_state()
-        header = make_header(self.name, self.config, state)
         with files.replacing(path) as temporary:
-            save_file(state, temporary, header)
+            save_file(state, temporary, make_header(self.name, self.config, state))
 
 
 def _normalised(outputs: Tensor) -> Tensor:

@@ -114,7 +114,13 @@ class AudioHead(nn.Module):
 
     def __init__(self, readout: str, width: int, hidden: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.readout, self.dropout = make_readout(readout, width, hidden), nn.Dropout(dropout)
+        self.sizes, self.dropout = (width, hidden, dim), nn.Dropout(dropout)
+        self.set_readout(readout)
+
+    def set_readout(self, readout: str) -> None:
+        """Take another readout; all weights are drawn anew."""
+        width, hidden, dim = self.sizes
+        self.readout = make_readout(readout, width, hidden)
         self.mlp = nn.Sequential(nn.Linear(self.readout.width, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -137,7 +143,6 @@ class TextTrunk(towers.TextTrunk):
     """Frozen MiniLM's token outputs of a list of captions, special tokens included."""
 
     fingerprint = minilm.SHA256
-    width = minilm.WIDTH
 
     def __init__(self) -> None:
         nn.Module.__init__(self)  # MiniLM is loaded on first use: where all captions are stored, never
@@ -189,11 +194,9 @@ class Compact(AudioTextModel):
         if context not in CONTEXTS:
             raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        for size, value in (("window", window), ("initial_scale", initial_scale)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{size} is {value}, expected a finite number above 0.")
         at_least(1, sample_rate=sample_rate, n_fft=n_fft, hop=hop)
         at_least(1, mels=mels, width=width, hidden=hidden, dim=dim)
+        at_least(1 / sample_rate, window=window)
         super().__init__(initial_scale)
         self.config = config
         self.window, self.sample_rate, self.dim = window, sample_rate, dim
@@ -203,11 +206,8 @@ class Compact(AudioTextModel):
         self.text_head = TextHead(hidden, dim)
 
     def with_readout(self, readout: str) -> Compact:
-        """A model with this one's trunks and text head and a fresh audio head of another readout."""
-        other = Compact(**(self.config | {"readout": readout}))
-        other.audio_trunk.load_state_dict(self.audio_trunk.state_dict())
-        other.text_head.load_state_dict(self.text_head.state_dict())
-        with torch.no_grad():
-            other.log_scale.copy_(self.log_scale)
-        other.max_log_scale = self.max_log_scale
-        return other.to(self.log_scale.device)
+        """A model that shares this one's trunks, with a fresh audio head, drawn with a whole model."""
+        other = self.with_own_heads()
+        other.config = self.config | {"readout": readout}
+        other.audio_head = Compact(**other.config).audio_head.to(self.log_scale.device)
+        return other.eval()

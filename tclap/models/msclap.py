@@ -50,14 +50,12 @@ FRONT = ("sampling_rate", "window_size", "hop_size", "mel_bins", "fmin", "fmax",
 
 def _package() -> Path:
     """The folder of the msclap package; ModuleNotFoundError where it or what its layers import is missing."""
-    found = {name: importlib.util.find_spec(name) for name in ("msclap", "torchlibrosa", "librosa")}
-    missing = [name for name, spec in found.items() if spec is None]
-    if missing:
-        raise ModuleNotFoundError(
-            f"msclap's models need {' and '.join(missing)}, expected after pip install torchlibrosa and "
-            "pip install --no-deps msclap."
-        )
-    return Path(found["msclap"].submodule_search_locations[0])
+    for name in ("msclap", "torchlibrosa", "librosa"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"msclap's models need {name}: pip install torchlibrosa and pip install --no-deps msclap."
+            )
+    return Path(importlib.util.find_spec("msclap").submodule_search_locations[0])
 
 
 @lru_cache(maxsize=1)
@@ -76,6 +74,8 @@ def _architecture() -> ModuleType:
 class AudioTrunk(Trunk):
     """The package's audio encoder ``base`` up to its global pooling: ``[N, samples] -> [N, T, D]``."""
 
+    hop = 320  # samples from frame to frame
+
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
@@ -84,11 +84,6 @@ class AudioTrunk(Trunk):
     def front(self) -> nn.Module:
         """The module that has the spectrogram's layers."""
         return getattr(self.base, "htsat", self.base)
-
-    @property
-    def hop(self) -> int:
-        """Samples from frame to frame."""
-        return self.front.spectrogram_extractor.stft.hop_length
 
     def decibels(self, waveforms: Tensor) -> Tensor:
         """Mel power ``[N, frames, bands]`` in dB; a spectrum needs all of float32's digits."""
@@ -129,10 +124,9 @@ class HtsatTrunk(AudioTrunk):
         longest = htsat.spec_size * htsat.freq_ratio
         log_mel = self.log_mel(waveforms)
         if log_mel.shape[2] > longest:
+            # The msclap package averages several crops of longer audio, across which order is lost.
             raise ValueError(
-                f"HTSAT takes at most {longest} frames at once; {waveforms.shape[1]} samples give "
-                f"{log_mel.shape[2]}. The msclap package averages several crops of longer audio, across "
-                "which order is lost: use the window policy fit."
+                f"HTSAT takes at most {longest} frames at once, got {log_mel.shape[2]}: use the policy fit."
             )
         tokens = htsat.pos_drop(htsat.patch_embed(htsat.reshape_wav2img(log_mel)))
         for layer in htsat.layers:
@@ -197,7 +191,6 @@ class Msclap(AudioTextModel):
     is_published = True
     batch_size = 16
     moved: dict[str, str]  # prefixes of our names and msclap's
-    landmark: str  # msclap's name of a weight that only this version has
 
     def __init__(self, readout: str = "published") -> None:
         super().__init__()
@@ -222,15 +215,10 @@ class Msclap(AudioTextModel):
     def from_pretrained(
         cls, weights: str | Path | None = None, readout: str = "published", revision: str | None = None
     ) -> Msclap:
-        """The model on official weights.
+        """The model on official weights; errors as of :func:`tclap.load_model`.
 
         ``weights`` is a file in the official format; None: the hub's of ``revision`` (None: the newest),
         from its cache or the hub.
-
-        Raises:
-            ModuleNotFoundError: when the package msclap or one that its layers need is missing.
-            OSError: when weights, configuration or tokenizer are missing or not readable.
-            ValueError: when the weights are damaged, hold code, or are another model's.
         """
         _package()  # before a download
         if weights is None:
@@ -240,12 +228,12 @@ class Msclap(AudioTextModel):
             revision = path.parent.name  # the cache keeps a file under its commit
         else:
             path, revision = Path(weights), None
-        content = read_weights(path, "model")
-        for other in (Msclap2022, Msclap2023):
-            if other is not cls and other.landmark in content["model"]:
-                raise ValueError(f"{path} holds weights of {other.name!r}, expected {cls.name!r}.")
+        content = read_weights(path)
         model = cls(readout)
-        model._load_official(content["model"], path)
+        published = [name for name in model.state_dict() if not name.startswith("audio_head.order.")]
+        names = {name: model.official_name(name) for name in published}
+        load_exactly(model, content.get("model", {}), path, names)
+        model.max_log_scale = max(model.max_log_scale, float(model.log_scale.detach()))
         model.origin = {
             "path": None if weights is None else str(path.resolve()),
             "revision": revision,
@@ -260,11 +248,6 @@ class Msclap(AudioTextModel):
         (prefix,) = [ours for ours in self.moved if name.startswith(ours)] or [""]
         return self.moved.get(prefix, "") + name.removeprefix(prefix)
 
-    def _load_official(self, state: dict[str, Tensor], path: Path) -> None:
-        published = [name for name in self.state_dict() if not name.startswith("audio_head.order.")]
-        load_exactly(self, state, path, {name: self.official_name(name) for name in published})
-        self.max_log_scale = max(self.max_log_scale, float(self.log_scale.detach()))
-
     def official_state(self) -> dict[str, Tensor]:
         """The whole model under msclap's own names; ValueError with a readout that msclap does not have."""
         if self.config["readout"] != "published":
@@ -273,10 +256,9 @@ class Msclap(AudioTextModel):
 
     def export(self, path: str | Path) -> None:
         """Write a checkpoint that ``msclap.CLAP(model_fp=path, version=...)`` loads; errors as above."""
-        is_random = bool(self.origin and self.origin.get("random_weights"))
-        checkpoint = {"model": self.official_state()} | ({"random_weights": True} if is_random else {})
+        is_random = bool(self.origin and self.origin["random_weights"])
         with files.replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+            torch.save({"model": self.official_state(), "random_weights": is_random}, temporary)
 
 
 def _text_encoder(name: str) -> tuple[nn.Module, Any]:
@@ -305,7 +287,6 @@ class Msclap2022(Msclap):
     """Cnn14 and BERT."""
 
     name = "msclap-2022"
-    landmark = "audio_encoder.base.fc1.weight"
     moved = _COMMON | {
         "audio_head.fc1.": "audio_encoder.base.fc1.",
         "text_head.layer.": "caption_encoder.base.encoder.layer.11.",
@@ -326,7 +307,6 @@ class Msclap2023(Msclap):
     """HTSAT and GPT-2."""
 
     name = "msclap-2023"
-    landmark = "audio_encoder.base.htsat.norm.weight"
     moved = _COMMON | {
         "audio_head.norm.": "audio_encoder.base.htsat.norm.",
         "text_head.layer.": "caption_encoder.base.h.11.",

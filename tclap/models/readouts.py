@@ -15,52 +15,30 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from tclap.models import PUBLISHED_READOUTS, READOUTS
 
 
-def _lengths(values: Tensor, lengths: Tensor | None) -> Tensor:
-    whole = torch.full((values.shape[0],), values.shape[1], device=values.device)
-    return whole if lengths is None else lengths
-
-
-class Mean(nn.Module):
-    """Mean over time: order-blind."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.width = dim
-
-    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        lengths = _lengths(values, lengths)
-        valid = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
-        return (values * valid[..., None]).sum(1) / lengths[:, None]
-
-
 class Segments(nn.Module):
-    """Means of four equal segments, concatenated."""
+    """Means of ``count`` equal segments, concatenated; of one segment it is order-blind.
 
-    COUNT, PEAKS = 4, False
+    With ``peaks``, mean plus maximum, as Cnn14 pools the whole (Kong et al., arXiv 1912.10211).
+    """
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, count: int = 4, peaks: bool = False) -> None:
         super().__init__()
-        self.width = self.COUNT * dim
+        self.width, self.count, self.peaks = count * dim, count, peaks
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        lengths = _lengths(values, lengths)
+        if lengths is None:
+            lengths = torch.full((values.shape[0],), values.shape[1], device=values.device)
         position = torch.arange(values.shape[1], device=values.device)
-        means = []
-        for k in range(self.COUNT):
-            # A sequence shorter than four repeats a position rather than leave a segment empty.
-            start = (k * lengths) // self.COUNT
-            end = torch.maximum(((k + 1) * lengths) // self.COUNT, start + 1)
+        found = []
+        for k in range(self.count):
+            # A sequence shorter than their number repeats a position rather than leave a segment empty.
+            start = (k * lengths) // self.count
+            end = torch.maximum(((k + 1) * lengths) // self.count, start + 1)
             inside = (position >= start[:, None]) & (position < end[:, None])
-            mean = (values * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
-            peak = values.masked_fill(~inside[..., None], -torch.inf).amax(1) if self.PEAKS else 0.0
-            means.append(mean + peak)
-        return torch.cat(means, dim=1)
-
-
-class SegmentPeaks(Segments):
-    """Mean plus maximum of four equal segments, as Cnn14 pools the whole (Kong et al., arXiv 1912.10211)."""
-
-    PEAKS = True
+            found.append((values * inside[..., None]).sum(1) / inside.sum(1, keepdim=True))
+            if self.peaks:
+                found[-1] = found[-1] + values.masked_fill(~inside[..., None], -torch.inf).amax(1)
+        return torch.cat(found, dim=1)
 
 
 class Ends(nn.Module):
@@ -88,14 +66,14 @@ class ResidualSegments(nn.Module):
 
     def __init__(self, dim: int, out: int, hidden: int = 256) -> None:
         super().__init__()
-        self.segments = Segments(dim, hidden)
+        self.segments = Segments(dim)
         self.norm = nn.LayerNorm(self.segments.width)
         self.inner = nn.Linear(self.segments.width, hidden)
         self.outer = nn.Linear(hidden, out, bias=False)
         nn.init.zeros_(self.outer.weight)
 
     def forward(self, values: Tensor) -> Tensor:
-        means = self.segments(values).unflatten(1, (Segments.COUNT, -1))
+        means = self.segments(values).unflatten(1, (self.segments.count, -1))
         deviations = (means - means.mean(1, keepdim=True)).flatten(1)
         return self.outer(nn.functional.gelu(self.inner(self.norm(deviations))))
 
@@ -114,9 +92,8 @@ class PublishedHead(nn.Module):
     def set_readout(self, readout: str) -> None:
         """Take the published readout, or add a fresh order head to it; ValueError on another name."""
         _check(readout, PUBLISHED_READOUTS)
-        device = next(self.projection.parameters()).device
         residual = readout == "residual-segments"
-        self.order = ResidualSegments(self.width, self.dim).to(device) if residual else None
+        self.order = ResidualSegments(self.width, self.dim) if residual else None
 
     def forward(self, features: Tensor) -> Tensor:
         published = self.projection(self.pooled(features))
@@ -126,9 +103,9 @@ class PublishedHead(nn.Module):
 def make_readout(name: str, dim: int, hidden: int) -> nn.Module:
     """A readout of trunk outputs ``dim`` wide, by name; ``hidden`` is the width of a recurrent state."""
     _check(name, READOUTS)
-    return {"mean": Mean, "segments": Segments, "segment-peaks": SegmentPeaks, "ends": Ends}[name](
-        dim, hidden
-    )
+    if name == "ends":
+        return Ends(dim, hidden)
+    return Segments(dim, count=1 if name == "mean" else 4, peaks=name == "segment-peaks")
 
 
 def _check(name: str, known: tuple[str, ...]) -> None:

@@ -6,16 +6,13 @@ A model's module is imported when it is asked for, so that nobody needs the pack
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tclap.models.base import AudioTextModel
-from tclap.models.encoder import Encoder
 from tclap.models.weights import read_checkpoint
 
 MODELS = {
@@ -26,7 +23,6 @@ MODELS = {
 }
 CLAP_MODEL = "tclap.models.transformers:TransformersClap"  # of an id on the hub, or a folder
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-SLOTS = "tclap.slots.model:SlotModel"  # of a json file
 
 
 def load_model(
@@ -34,7 +30,7 @@ def load_model(
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
     **options: Any,
-) -> Encoder:
+) -> AudioTextModel:
     """Load a model by name.
 
     ========================================  ==========================================================
@@ -46,7 +42,6 @@ def load_model(
     ``msclap-2022``, ``msclap-2023``          Microsoft's CLAP (:mod:`tclap.models.msclap`)
     ``laion/clap-htsat-fused``, or any id on  a ``ClapModel`` of transformers
     the hub, or the path of a folder          (:mod:`tclap.models.transformers`)
-    the path of a ``.json`` file              what a model with slots wrote (:mod:`tclap.slots.model`)
     ========================================  ==========================================================
 
     Args:
@@ -59,74 +54,51 @@ def load_model(
             ours, also ``pretrained``, the published file that it was made on.
 
     Returns:
-        The model, an :class:`AudioTextModel` where it has trunks and heads; ``loaded_from`` says what loads
-        the same again, its name and path as strings, and is None where weights are fresh.
+        The model, in evaluation mode.
 
     Raises:
-        ValueError: on an unknown name or option, or weights that are damaged, edited or another model's.
-        OSError: when the weights are missing.
+        ValueError: on an unknown name, or weights that are damaged, edited or another model's.
+        TypeError: on an unknown option.
+        OSError: when a file is missing or not readable.
+        ModuleNotFoundError: when a package that the model needs is missing.
     """
-    if str(name).endswith(".json"):
-        return _imported(SLOTS).load(name, device)
-    name, folder_or_id = _resolved(str(name))
-    model_class = _imported(CLAP_MODEL if folder_or_id else MODELS[name])
+    name = str(name)
+    folder_or_id = None if name in MODELS else _folder_or_id(name)
+    module, _, class_name = MODELS.get(name, CLAP_MODEL).partition(":")
+    model_class = getattr(importlib.import_module(module), class_name)
     on_published = "audio_trunk." in model_class.pretrained
     theirs = on_published and not folder_or_id and Path(weights or "").suffix != ".safetensors"
-    ours = weights is not None and not theirs
-    source = model_class.from_pretrained if on_published else model_class
-    accepted = [option for option in inspect.signature(source).parameters if option != "weights"]
-    accepted += ["pretrained"] if ours and on_published and not folder_or_id else []
-    unknown = sorted(set(options) - set(accepted))
-    if unknown:
-        raise ValueError(f"{name} has no option {unknown[0]!r}, expected among {', '.join(accepted)}.")
-    weights = None if weights is None else str(Path(weights).resolve())
-    if "pretrained" in options:
-        options["pretrained"] = str(Path(options["pretrained"]).resolve())
-    loaded_from = {"name": name, "weights": weights, "options": dict(options)}
-    if ours:
+    if weights is not None and not theirs:
         config, state = read_checkpoint(Path(weights), model_class.name)
-        pretrained = options.pop("pretrained", folder_or_id)
-        model = _rebuilt(model_class, config | options, pretrained)
+        model = _rebuilt(model_class, config | options, folder_or_id)
         model.load_own_state(state, weights)
+    elif on_published:
+        model = model_class.from_pretrained(folder_or_id or weights, **options)
     else:
-        model = source(**({"weights": folder_or_id or weights} if on_published else {}), **options)
-    if model.origin and model.origin["revision"]:  # the hub's newest is another one tomorrow
-        loaded_from["options"]["revision"] = model.origin["revision"]
-    if ours or model.is_published:  # fresh weights are others each time
-        model.set_loaded_from(loaded_from)
+        model = model_class(**options)
     return model.to(device).eval()
 
 
-def _resolved(name: str) -> tuple[str, str | None]:
-    """The name, of a folder its absolute path, and where the published weights lie if it says so."""
-    if name in MODELS:
-        return name, None
-    if name and Path(name).is_dir():
-        name = str(Path(name).resolve())
-    elif not HUB_ID.fullmatch(name):
-        raise ValueError(
-            f"a model's name is one of {', '.join(MODELS)}, an id on the hub such as laion/clap-htsat-fused "
-            f"or the path of a folder with a ClapModel of transformers, got {name!r}."
-        )
-    return name, name
-
-
-def _imported(where: str) -> Any:
-    module, _, name = where.partition(":")
-    return getattr(importlib.import_module(module), name)
+def _folder_or_id(name: str) -> str:
+    """The name, where it is of a folder or may be of a repository on the hub; else ValueError."""
+    if name and Path(name).is_dir() or HUB_ID.fullmatch(name):
+        return name
+    raise ValueError(
+        f"a model's name is one of {', '.join(MODELS)}, an id on the hub such as laion/clap-htsat-fused or "
+        f"the path of a folder with a ClapModel of transformers, got {name!r}."
+    )
 
 
 def _rebuilt(
-    model_class: type[AudioTextModel], config: Mapping[str, Any], pretrained: str | None
+    model_class: type[AudioTextModel], config: dict[str, Any], folder_or_id: str | None
 ) -> AudioTextModel:
     """The model of a checkpoint's config on its published weights, if any; its own are not yet loaded."""
-    config = dict(config)
     origin = config.pop("origin", None)
     if origin is None:
         return model_class(**config)
-    if origin.get("revision"):
+    if origin["revision"]:
         config.setdefault("revision", origin["revision"])  # the hub's files of the commit that was used then
-    model = model_class.from_pretrained(origin["path"] if pretrained is None else pretrained, **config)
+    model = model_class.from_pretrained(config.pop("pretrained", folder_or_id or origin["path"]), **config)
     if model.origin["sha256"] != origin["sha256"]:
         raise ValueError(
             f"{model.origin['path'] or 'the hub file'} has sha256 {model.origin['sha256'][:12]}, but "

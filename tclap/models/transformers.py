@@ -9,8 +9,7 @@ Here recordings are cut into windows before, each is embedded as the extractor p
 is marked: an embedding depends on the recording alone.
 
 The checkpoints hold two temperatures. As in ``ClapModel``, the similarity of texts (rows) to audio is
-scaled by ``logit_scale_t``, which is τ here. The other, of audio (rows) to texts, is the buffer
-``logit_scale_a``: saved and loaded, used by nothing.
+scaled by ``logit_scale_t``, which is τ here.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
-from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
+from transformers.utils import cached_file
 
 from tclap import files
 from tclap.models.base import AudioTextModel
@@ -86,17 +84,12 @@ class TransformersClap(AudioTextModel):
     batch_size = 16
 
     def __init__(
-        self,
-        network: ClapModel,
-        tokenizer: PreTrainedTokenizerBase,
-        settings: ClapFeatureExtractor,
-        readout: str = "published",
+        self, network: ClapModel, tokenizer, settings: ClapFeatureExtractor, readout: str = "published"
     ) -> None:
         super().__init__()
         with torch.no_grad():
             self.log_scale.copy_(network.logit_scale_t)
         self.max_log_scale = max(self.max_log_scale, float(self.log_scale.detach()))
-        self.register_buffer("logit_scale_a", network.logit_scale_a.detach().clone())
         self.config = {"readout": readout}
         self.sample_rate, self.window = settings.sampling_rate, float(settings.max_length_s)
         self.padding = PADDINGS.get(settings.padding, "silence")
@@ -123,46 +116,35 @@ class TransformersClap(AudioTextModel):
     def from_pretrained(
         cls, weights: str | Path, readout: str = "published", revision: str | None = None
     ) -> TransformersClap:
-        """The model on published weights.
+        """The model on published weights; errors as of :func:`tclap.load_model`.
 
         ``weights`` is a folder with files as on the hub: ``config.json``, the feature extractor's and the
         tokenizer's, and ``model.safetensors`` or ``pytorch_model.bin``; or an id on the hub, whose files of
         ``revision`` (None: the newest) come from its cache or the hub.
-
-        Raises:
-            OSError: when the folder or one of its files is missing, not readable or not of a ``ClapModel``.
-            ValueError: when the weights are damaged, hold code, or are another model's.
         """
-        repository = None if Path(weights).is_dir() else str(weights)
+        is_folder = Path(weights).is_dir()
+        source = str(Path(weights).resolve()) if is_folder else str(weights)
         with in_one_sentence(f"the ClapModel {weights}", "give an id on the hub, or a folder with all files"):
-            folder = Path(weights).resolve()
-            if repository:
-                small = ["*.json", "*.txt"]
-                folder = Path(snapshot_download(repository, revision=revision, allow_patterns=small))
-            kind = ClapConfig.get_config_dict(folder)[0].get("model_type")
-            if kind != "clap":
-                raise ValueError(f"config.json is of the model type {kind}, not clap")
-            config = ClapConfig.from_pretrained(folder)
-            settings = ClapFeatureExtractor.from_pretrained(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            file = _weights(folder, repository)
+            folder = Path(cached_file(source, "config.json", revision=revision)).parent
+            revision = None if is_folder else folder.name  # the cache keeps a commit's files under it
+            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+            if not isinstance(config, ClapConfig):
+                raise ValueError(f"config.json is of the model type {config.model_type}, not clap")
+            settings = ClapFeatureExtractor.from_pretrained(source, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+            file = _weights(source, revision)
         network = ClapModel(config)
         load_exactly(network, read_weights(file), file)
         model = cls(network, tokenizer, settings, readout)
-        model.origin = {
-            "path": None if repository else str(folder),
-            "revision": folder.name if repository else None,  # the cache keeps a commit's files under it
-            "sha256": files.sha256_file(file),
-        }
+        path = source if is_folder else None
+        model.origin = {"path": path, "revision": revision, "sha256": files.sha256_file(file)}
         model.config = model.config | {"origin": model.origin}
         return model
 
 
-def _weights(folder: Path, repository: str | None) -> Path:
-    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if found or repository is None:
-        return found[0] if found else folder / WEIGHTS[0]
+def _weights(source: str, revision: str | None) -> Path:
+    """The file of weights in a folder or of a repository: the first of :data:`WEIGHTS` that there is."""
     try:
-        return Path(hf_hub_download(repository, WEIGHTS[0], revision=folder.name))
-    except EntryNotFoundError:
-        return Path(hf_hub_download(repository, WEIGHTS[1], revision=folder.name))
+        return Path(cached_file(source, WEIGHTS[0], revision=revision))
+    except OSError:
+        return Path(cached_file(source, WEIGHTS[1], revision=revision))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,21 +33,18 @@ def in_one_sentence(what: str, instead: str) -> Iterator[None]:
         raise OSError(f"{what} could not be loaded ({reason}); {instead}.") from error
 
 
-def read_weights(path: Path, key: str | None = None) -> dict[str, Any]:
-    """The content of a file of safetensors or of ``torch.save``: named tensors, under ``key`` if given.
+def read_weights(path: Path) -> dict[str, Any]:
+    """The content of a file of safetensors or of ``torch.save``: a dict, of named tensors or around them.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged, has no tensors there, or holds what could be code, which is not run.
+        ValueError: when it is damaged, has no weights, or holds what could be code, which is not run.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, expected a file of weights.")
     try:
         if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:  # an older format than zip cannot be mapped into memory
-            mmap = zipfile.is_zipfile(path)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return load_file(path)
+        # An older format than zip cannot be mapped into memory.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception as error:  # the readers raise errors of ten kinds on bytes that are no weights
@@ -55,10 +52,8 @@ def read_weights(path: Path, key: str | None = None) -> dict[str, Any]:
             f"{path} cannot be loaded: it is truncated or damaged, or holds more than tensors and plain "
             "values, which could be code."
         ) from error
-    state = content.get(key) if key and isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        where = f" under the key {key!r}" if key else ""
-        raise ValueError(f"{path} has no weights{where}, expected a dict of tensors.")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} has no weights, expected a dict of tensors.")
     return content
 
 
@@ -69,17 +64,6 @@ def make_header(model: str, config: Mapping[str, Any], state: Mapping[str, Tenso
     return {HEADER: f"{files.hash_json([text, files.hash_state(state)])} {text}"}
 
 
-def read_header(path: Path) -> str | None:
-    """What :func:`make_header` put into a file, unchecked; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get(HEADER)
-    except SafetensorError:
-        return None
-
-
 def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
 
@@ -87,10 +71,13 @@ def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Te
         FileNotFoundError: when there is no such file.
         ValueError: when it is damaged, was edited, or is no checkpoint or another model's.
     """
-    state, header = read_weights(path), read_header(path)
-    if header is None:
+    state, metadata = read_weights(path), None
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+    if HEADER not in (metadata or {}):
         raise ValueError(f"{path} has no configuration in its header, expected a file that save() wrote.")
-    digest, _, text = header.partition(" ")
+    digest, _, text = metadata[HEADER].partition(" ")
     if digest != files.hash_json([text, files.hash_state(state)]):
         raise ValueError(f"{path} does not match its hash: weights or configuration are damaged or edited.")
     content = json.loads(text)
@@ -117,7 +104,8 @@ def load_exactly(
         sorted(name for name in found if not DERIVED.fullmatch(name))
         for found in (wanted.keys() - state.keys(), state.keys() - wanted.keys())
     )
-    misshapen = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
+    shared = wanted.keys() & state.keys()
+    misshapen = sorted(k for k in shared if wanted[k].shape != getattr(state[k], "shape", None))
     if missing or unexpected or misshapen:
         raise ValueError(
             f"{where} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, of another "

@@ -11,63 +11,47 @@ import numpy as np
 import torch
 
 from tclap import audio
-from tclap.arguments import at_least
-from tclap.data import composites
 
 PCM = (np.int16, np.int32)  # samples that soundfile and wave give unscaled
-POLICIES = (*composites.POLICIES, "cover")
-PADDINGS = ("repeat", "repeat-whole", "silence")
+POLICIES = ("fit", "cover")
 
 
 @dataclass(frozen=True)
 class Windows:
     """A window policy: what becomes of audio that is not as long as the window.
 
-    Of longer audio ``fit`` takes the most energetic window, ``cover`` windows a ``hop`` apart, of which
-    the last ends with the recording, ``full`` all at once, for a model that can take it, ``msclap`` one at
-    random, drawn from ``seed`` and the item's position. Shorter audio is repeated and cut (``repeat``),
-    repeated as often as it fits whole and then padded (``repeat-whole``), or padded (``silence``).
+    Of longer audio ``fit`` takes the most energetic window, ``cover`` one after the other, of which the
+    last ends with the recording. Shorter audio is repeated and cut (``repeat``), repeated as often as it
+    fits whole and then padded (``repeat-whole``), or padded (``silence``).
     """
 
     sample_rate: int  # of the model, in Hz
     window: float  # in seconds
     policy: str = "fit"
-    seed: int = 0  # of the policy msclap
-    hop: float | None = None  # in seconds, of the policy cover; None: the window
     padding: str = "repeat"
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {self.policy!r}.")
-        at_least(1 / self.sample_rate, hop=self.hop)
 
-    def fitted(self, waveform: np.ndarray, position: int = 0) -> np.ndarray:
-        """The one window that a model is given of a waveform ``[samples]``, under any policy but cover."""
-        return self.cut(waveform, position)[0]
+    def fitted(self, waveform: np.ndarray) -> np.ndarray:
+        """The one window that a model is given of a waveform ``[samples]``, under the policy fit."""
+        return self.cut(waveform)[0]
 
-    def cut(self, waveform: np.ndarray, position: int = 0) -> list[np.ndarray]:
-        """The windows that a model is given of a waveform ``[samples]``; ``position`` is the item's."""
+    def cut(self, waveform: np.ndarray) -> list[np.ndarray]:
+        """The windows that a model is given of a waveform ``[samples]``."""
         samples = round(self.window * self.sample_rate)
         if len(waveform) <= samples:
             return [self._padded(waveform, samples)]
-        if self.policy == "full":
-            return [waveform]
+        if self.policy == "fit":
+            return [audio.crop(waveform, audio.most_energetic_start(waveform, samples), samples)]
         last = len(waveform) - samples
-        if self.policy == "cover":
-            hop = samples if self.hop is None else max(round(self.hop * self.sample_rate), 1)
-            return [waveform[start : start + samples] for start in (*range(0, last, hop), last)]
-        if self.policy == "msclap":
-            generator = np.random.default_rng([self.seed, position])
-            start = int(generator.integers(last, endpoint=True))
-        else:
-            start = audio.most_energetic_start(waveform, samples)
-        return [audio.crop(waveform, start, samples)]
+        return [waveform[start : start + samples] for start in (*range(0, last, samples), last)]
 
     def _padded(self, waveform: np.ndarray, samples: int) -> np.ndarray:
         if self.padding == "repeat":
             return audio.repeat_to(waveform, samples)
-        times = samples // len(waveform) if self.padding == "repeat-whole" else 1
-        whole = np.tile(waveform, times)
+        whole = np.tile(waveform, samples // len(waveform) if self.padding == "repeat-whole" else 1)
         return np.pad(whole, (0, samples - len(whole)))
 
 
@@ -85,17 +69,16 @@ def recordings(items: Sequence, sample_rate: int | None, wanted: int) -> Iterato
         found = f"{waveform.dtype} of shape {waveform.shape}"
         if waveform.dtype in PCM:
             waveform = waveform / -float(np.iinfo(waveform.dtype).min)
-        if waveform.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                waveform = waveform.astype(np.float32, copy=False)
         if waveform.dtype.kind != "f" or waveform.ndim != 1 or not waveform.size:
             advice = {0: ": of one waveform pass [waveform]", 2: ": average its channels first"}
             raise ValueError(
                 f"item {position} is {found}, expected a path or a mono waveform [samples] of floats in "
                 f"[-1, 1], int16 or int32{advice.get(waveform.ndim, '')}."
             )
+        with np.errstate(over="ignore"):
+            waveform = waveform.astype(np.float32, copy=False)
         if not np.isfinite(waveform).all():
             raise ValueError(f"item {position} has samples that are not finite in float32, expected [-1, 1].")
         if not waveform.any():
-            warnings.warn("a waveform is silent: all its samples are zero.", UserWarning, stacklevel=2)
+            warnings.warn("a waveform is silent: all its samples are zero.", stacklevel=2)
         yield audio.resample(waveform, wanted if sample_rate is None else sample_rate, wanted)

@@ -7,28 +7,23 @@ library                    audio                                 text
 =========================  ====================================  ==========================================
 (any)                      ``encode_audio(waveforms)``           ``encode_text(captions)``
 laion_clap                 ``get_audio_embedding_from_data``     ``get_text_embedding``
-msclap                     ``get_audio_embeddings(paths)``       ``get_text_embeddings``
 sentence-transformers 5.4  ``encode([{"array", ...}])``          ``encode(captions)``
 =========================  ====================================  ==========================================
 """
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tclap import audio
 from tclap.models.encoder import Encoder
 
 
-def wrap(
-    model: Any, sample_rate: int | None = None, window: float | None = None, **attributes: Any
-) -> Encoder:
+def wrap(model: Any, sample_rate: int | None = None, window: float | None = None) -> Encoder:
     """A model of this library around ``model``, which :func:`tclap.add_slots` and ``evaluate`` take.
 
     Args:
@@ -37,31 +32,25 @@ def wrap(
         sample_rate: in Hz, of the waveforms that it takes; None: its attribute of this name.
         window: in seconds, the length of the waveforms that it is given: longer recordings are cut, shorter
             ones repeated; None: its attribute of this name.
-        attributes: of :class:`~tclap.models.encoder.Encoder`: ``name``, ``padding``, ``batch_size``.
 
     Raises:
-        TypeError: on an object without such methods, or an attribute that there is not.
+        TypeError: on an object without such methods.
         ValueError: when rate or window are unknown or not above 0.
     """
-    return Wrapped(model, sample_rate, window, **attributes)
+    return Wrapped(model, sample_rate, window)
 
 
 class Wrapped(Encoder):
     """See :func:`wrap`."""
 
-    def __init__(self, model: Any, sample_rate: int | None, window: float | None, **attributes: Any) -> None:
+    def __init__(self, model: Any, sample_rate: int | None, window: float | None) -> None:
         self.model, self.name = model, type(model).__name__
-        self._audio, self._text = _methods(self, model)
-        given = {"sample_rate": sample_rate, "window": window}
-        for name, value in given.items():
+        self._audio, self._text = self._methods()
+        for name, value in (("sample_rate", sample_rate), ("window", window)):
             value = getattr(model, name, None) if value is None else value
             if value is None or not value > 0:
                 raise ValueError(f"{name} is {value}, expected wrap(..., {name}=...) above 0.")
             setattr(self, name, value)
-        unknown = sorted(attributes.keys() - {"name", "padding", "batch_size", "text_batch_size"})
-        if unknown:
-            raise TypeError(f"wrap got {unknown[0]}, expected name, padding, batch_size or text_batch_size.")
-        vars(self).update(attributes)
         self.dim = self.embed_texts(["a sound"]).shape[1]
 
     def embed_windows(self, waveforms: Tensor) -> Tensor:
@@ -72,37 +61,26 @@ class Wrapped(Encoder):
         """Embeddings ``[N, d]`` of captions."""
         return _checked(self._text(captions), len(captions), "text")
 
-
-def _methods(wrapped: Wrapped, model: Any) -> tuple:
-    """What gives embeddings of a list of waveforms, and of captions."""
-    if hasattr(model, "encode_audio") and hasattr(model, "encode_text"):
-        return model.encode_audio, model.encode_text
-    if hasattr(model, "get_audio_embedding_from_data"):
-        return (
-            lambda waveforms: model.get_audio_embedding_from_data(waveforms, use_tensor=False),
-            # laion_clap squeezes a single caption's embedding to [d].
-            lambda captions: model.get_text_embedding([*captions, "-"], use_tensor=False)[: len(captions)],
+    def _methods(self) -> tuple[Callable, Callable]:
+        """What gives embeddings of a list of waveforms, and of captions."""
+        model = self.model
+        if hasattr(model, "encode_audio") and hasattr(model, "encode_text"):
+            return model.encode_audio, model.encode_text
+        if hasattr(model, "get_audio_embedding_from_data"):
+            return (
+                lambda waveforms: model.get_audio_embedding_from_data(waveforms, use_tensor=False),
+                # laion_clap squeezes a single caption's embedding to [d].
+                lambda captions: model.get_text_embedding([*captions, "-"], use_tensor=False)[:-1],
+            )
+        if hasattr(model, "encode"):
+            return self._by_dicts, model.encode
+        raise TypeError(
+            f"{self.name} has no methods that are known, expected encode_audio and encode_text, which take a "
+            "list of waveforms or captions and return [N, d]."
         )
-    if hasattr(model, "get_audio_embeddings"):
-        return lambda waveforms: _by_files(model, waveforms, wrapped.sample_rate), model.get_text_embeddings
-    if hasattr(model, "encode"):
 
-        def encode(waveforms: list) -> Any:
-            return model.encode([{"array": w, "sampling_rate": wrapped.sample_rate} for w in waveforms])
-
-        return encode, model.encode
-    raise TypeError(
-        f"{type(model).__name__} has no methods that are known, expected encode_audio and encode_text, which "
-        "take a list of waveforms or captions and return [N, d]."
-    )
-
-
-def _by_files(model: Any, waveforms: list, rate: int) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / f"{n}.wav") for n in range(len(waveforms))]
-        for path, waveform in zip(paths, waveforms, strict=True):
-            audio.write_wav(path, waveform, rate, subtype="FLOAT")
-        return model.get_audio_embeddings(paths)
+    def _by_dicts(self, waveforms: list) -> Any:
+        return self.model.encode([{"array": w, "sampling_rate": self.sample_rate} for w in waveforms])
 
 
 def _checked(embeddings: Any, count: int, what: str) -> Tensor:

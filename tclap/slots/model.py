@@ -17,11 +17,9 @@ events; √3 is then √(slots + 1). What a caption says is read by the :mod:`~t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,12 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tclap import files
 from tclap.arguments import at_least
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
 from tclap.models.encoder import Encoder
-from tclap.models.registry import load_model
 from tclap.models.windows import Windows
 from tclap.models.wrapped import wrap
 from tclap.slots.reader import Reader, Reading, load_reader
@@ -42,7 +38,6 @@ from tclap.slots.reader import Reader, Reading, load_reader
 # Fractions of the time at either end whose embeddings make one of two slots: 5 embeddings a recording.
 PARTS = (0.35, 0.5)
 SOURCES = ("waveform", "trunk")
-SETTINGS = ("parts", "slots", "whole", "prompt", "source", "hop")  # that a file holds
 
 
 def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotModel:
@@ -60,9 +55,7 @@ def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotM
     return SlotModel(base, _packaged_reader() if reader is None else reader, **options)
 
 
-@lru_cache(maxsize=1)
-def _packaged_reader() -> Reader:
-    return load_reader()
+_packaged_reader = cache(load_reader)  # one for all models
 
 
 def places(steps: int, slots: int) -> list[tuple[int, int]]:
@@ -92,9 +85,7 @@ class SlotModel(Encoder):
         slots: in time, at least 2: the first is at the start, the last at the end.
         whole: part of a timed caption's weight that its own embedding gets, in [0, 1); above 0 for a model
             that knows order (T-CLAP).
-        prompt: with one ``{}``, in which the words of an event are embedded.
         source: one of :data:`SOURCES`.
-        hop: in seconds, from window to window of what is longer than one; None: the window.
 
     Raises:
         ValueError: on a base that has slots or no trunk for that source, or options out of range.
@@ -109,9 +100,7 @@ class SlotModel(Encoder):
         parts: Sequence[float] | None = None,
         slots: int = 2,
         whole: float = 0.0,
-        prompt: str = PROMPT,
         source: str = "waveform",
-        hop: float | None = None,
     ) -> None:
         if isinstance(base, SlotModel):
             raise ValueError(f"{base.name} has slots already.")
@@ -121,18 +110,14 @@ class SlotModel(Encoder):
             raise ValueError(f"parts is {parts}, expected fractions above 0 and at most 1.")
         if not 0 <= whole < 1:
             raise ValueError(f"whole is {whole}, expected at least 0 and below 1.")
-        if prompt.count("{}") != 1:
-            raise ValueError(f"prompt is {prompt!r}, expected one {{}} in it.")
         if source not in SOURCES or (source == "trunk" and not isinstance(base, AudioTextModel)):
-            raise ValueError(
-                f"source is {source!r}, expected 'waveform', or 'trunk' of a model that has one."
-            )
+            raise ValueError(f"source is {source!r}, expected waveform, or trunk of a model that has one.")
         self.base, self.reader, self.parts, self.slots = base, reader, parts, slots
-        self.whole, self.prompt, self.source, self.hop = whole, prompt, source, hop
+        self.whole, self.source = whole, source
         self.name, self.sample_rate, self.window = base.name, base.sample_rate, base.window
         self.padding, self.batch_size = base.padding, base.batch_size
         self.dim = (slots + 1) * base.dim + 1
-        self._cover = Windows(self.sample_rate, self.window, "cover", hop=hop, padding=self.padding)
+        self._cover = Windows(self.sample_rate, self.window, "cover", self.padding)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -162,7 +147,7 @@ class SlotModel(Encoder):
             return torch.cat(rows) if rows else torch.zeros(0, self.dim)
         groups = (self._cover.cut(part) for waveform in found for part in self.cut(waveform))
         embedded = self.base.embed_groups(groups, batch_size)
-        return self.join(embedded.unflatten(0, (-1, len(self.spans))) if len(embedded) else embedded)
+        return self.join(embedded.view(-1, len(self.spans), self.base.dim))
 
     def embed_windows(self, waveforms: Tensor) -> Tensor:
         """Embeddings ``[N, dim]`` of waveforms ``[N, samples]``."""
@@ -176,13 +161,9 @@ class SlotModel(Encoder):
 
     def join(self, embedded: Tensor) -> Tensor:
         """Base embeddings ``[N, len(spans), d]`` to embeddings ``[N, dim]``: a slot is its parts' mean."""
-        if not len(embedded):
-            return embedded.new_zeros(0, self.dim)
         parts = embedded[:, 1:].unflatten(1, (self.slots, -1)).mean(2)
-        rows = torch.cat([embedded[:, :1], normalize(parts, dim=-1)], 1).flatten(1) / math.sqrt(
-            self.slots + 1
-        )
-        return torch.cat([rows, rows.new_zeros(len(rows), 1)], dim=1)
+        rows = torch.cat([embedded[:, :1], normalize(parts, dim=-1)], dim=1).flatten(1)
+        return torch.cat([rows / math.sqrt(self.slots + 1), rows.new_zeros(len(rows), 1)], dim=1)
 
     def from_frames(self, features: Tensor, whole: Tensor | None = None) -> Tensor:
         """Embeddings ``[N, dim]`` from the base's trunk outputs ``[N, T, D]``, cut in time.
@@ -199,17 +180,11 @@ class SlotModel(Encoder):
 
     def _from_trunk(self, waveform: np.ndarray, batch_size: int | None) -> Tensor:
         """The embedding ``[1, dim]`` of one recording of any length, through the trunk."""
-        samples, batch = round(self.window * self.sample_rate), batch_size or self.batch_size
-        windows = torch.from_numpy(
-            np.stack(Windows(self.sample_rate, self.window, "cover", padding=self.padding).cut(waveform))
-        )
+        samples, device = round(self.window * self.sample_rate), self.base.log_scale.device
+        windows = torch.from_numpy(np.stack(self._cover.cut(waveform)))
         with self.base.evaluating():
-            frames = torch.cat(
-                [
-                    self.base.audio_trunk(block.to(self.base.log_scale.device))
-                    for block in windows.split(batch)
-                ]
-            )
+            blocks = windows.split(batch_size or self.batch_size)
+            frames = torch.cat([self.base.audio_trunk(block.to(device)) for block in blocks])
             whole = normalize(self.base.embed_audio(frames).mean(0, keepdim=True), dim=-1)
             # The last window overlaps the one before it, and what is shorter than a window is padded.
             rest = len(waveform) - (len(windows) - 1) * samples
@@ -228,14 +203,12 @@ class SlotModel(Encoder):
     def embed_captions(self, captions: Sequence[str], embed: Callable[[list[str]], Tensor]) -> Tensor:
         """Embeddings ``[N, dim]``, L2-normalised; ``embed`` gives the base's own of a list of captions."""
         plans = [self._plan(*pair) for pair in zip(captions, self.read(captions), strict=True)]
-        numbers = {
-            phrase: n for n, phrase in enumerate(dict.fromkeys(p for plan in plans for p, _, _ in plan))
-        }
-        found = embed(list(numbers)) if numbers else torch.zeros(0, self.base.dim)
-        width, rows = self.base.dim, found.new_zeros(len(plans), self.dim)
-        for n, plan in enumerate(plans):
+        phrases = list(dict.fromkeys(phrase for plan in plans for phrase, _, _ in plan))
+        embedded, width = embed(phrases), self.base.dim
+        found, rows = dict(zip(phrases, embedded, strict=True)), embedded.new_zeros(len(plans), self.dim)
+        for row, plan in zip(rows, plans, strict=True):
             for phrase, slot, weight in plan:
-                rows[n, slot * width : (slot + 1) * width] = weight * found[numbers[phrase]]
+                row[slot * width : (slot + 1) * width] = weight * found[phrase]
         rest = 1 - rows.double().square().sum(1)
         rows[:, -1] = rest.clamp_min(0).sqrt().float().masked_fill(rest < 1e-6, 0.0)
         return rows
@@ -245,51 +218,14 @@ class SlotModel(Encoder):
         if reading.relation == "plain":
             return [(caption, 0, 1.0)]
         own = [(caption, 0, self.whole)] if self.whole else []
-        rest = 1 - self.whole
         steps: list[list[str]] = [[] for _ in range(max(reading.steps) + 1)]
         for event, step in zip(reading.events, reading.steps, strict=True):
             steps[step].append(event)
-        phrases = [self.prompt.format(" and ".join([*step, *reading.throughout])) for step in steps]
+        phrases = [PROMPT.format(" and ".join([*step, *reading.throughout])) for step in steps]
         if reading.relation in ("start", "end"):
-            return [*own, (phrases[0], 1 if reading.relation == "start" else self.slots, rest)]
-        if reading.relation == "together":
-            return [*own, *((phrases[0], slot, rest / self.slots) for slot in range(1, self.slots + 1))]
-        placed = places(len(phrases), self.slots)
-        return [*own, *((phrases[n], slot, rest / len(placed)) for n, slot in placed)]
-
-    def save(self, path: str | Path) -> None:
-        """Write a json file of the settings and of how the base model is loaded; none of its weights.
-
-        ``tclap.load_model(path)`` loads it. The reader is the package's own.
-
-        Raises:
-            ValueError: on a name that does not end in ``.json``, a reader of another file, or a base model
-                that was not loaded by :func:`tclap.load_model`, or was trained since.
-        """
-        path = Path(path)
-        if path.suffix != ".json":
-            raise ValueError(f"a model with slots is saved as *.json, got {path}.")
-        if self.reader is not _packaged_reader():
-            raise ValueError("its reader is not the package's: keep the reader's file, and add slots again.")
-        if not self.base.is_as_loaded():
-            raise ValueError(
-                f"{self.name} is not as tclap.load_model loaded it: save it, load it, and add slots again."
-            )
-        settings = {name: getattr(self, name) for name in SETTINGS}
-        files.write_json(path, {"base": self.base.loaded_from, "slots": settings})
-
-    @classmethod
-    def load(cls, path: str | Path, device: str | torch.device | None = None) -> SlotModel:
-        """The model of a file that :meth:`save` wrote.
-
-        Raises:
-            OSError: when the file or the base model's weights are missing.
-            ValueError: when the file is no such, or as of :func:`tclap.load_model`.
-        """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            base, settings = content["base"], {name: content["slots"][name] for name in SETTINGS}
-            name, weights, options = base["name"], base["weights"], base["options"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no model with slots, expected what its save() wrote.") from error
-        return cls(load_model(name, weights, device, **options), _packaged_reader(), **settings)
+            placed = [(0, 1 if reading.relation == "start" else self.slots)]
+        elif reading.relation == "together":
+            placed = [(0, slot) for slot in range(1, self.slots + 1)]
+        else:
+            placed = places(len(phrases), self.slots)
+        return [*own, *((phrases[n], slot, (1 - self.whole) / len(placed)) for n, slot in placed)]

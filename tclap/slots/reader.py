@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
@@ -25,7 +26,7 @@ from tclap.arguments import at_least, strings_of
 from tclap.models import minilm
 from tclap.models.weights import load_exactly, make_header, read_checkpoint
 
-TAGS = BEGIN, INSIDE, OUTSIDE = range(3)
+BEGIN, INSIDE, OUTSIDE = range(3)
 ROLES = ("plain", "first", "middle", "last", "together")
 PLAIN, FIRST, MIDDLE, LAST, TOGETHER = range(5)
 RELATIONS = ("plain", "forward", "backward", "together", "start", "end")
@@ -85,36 +86,24 @@ class Reader(nn.Module):
         rank: of the adapters.
         temperature: the logit of "timed" is divided by it.
         threshold: a caption with a lower probability to be timed is plain.
-        path: of MiniLM, see :func:`tclap.models.minilm.load`.
     """
 
-    def __init__(
-        self,
-        rank: int = 16,
-        temperature: float = 1.0,
-        threshold: float = 0.5,
-        path: str | Path | None = None,
-    ) -> None:
+    def __init__(self, rank: int = 16, temperature: float = 1.0, threshold: float = 0.5) -> None:
         at_least(1, rank=rank)
         super().__init__()
-        encoder, self.tokenizer = minilm.load(path)
+        encoder, self.tokenizer = minilm.load()
         self.config = {"rank": rank, "temperature": temperature, "threshold": threshold}
         self.encoder = copy.deepcopy(encoder)
-        for layer in self.encoder.encoder.layer:
-            for parent, name in _linear_layers(layer):
-                setattr(parent, name, Adapted(getattr(parent, name), rank))
+        _replace(self.encoder.encoder.layer, nn.Linear, lambda linear: Adapted(linear, rank))
         self.to_tag, self.to_role = nn.Linear(minilm.WIDTH, 3), nn.Linear(minilm.WIDTH, len(ROLES))
 
     def trained(self) -> dict[str, Tensor]:
         """The adapters and heads, by name: all that a file of a reader holds."""
-        own = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name: value for name, value in self.state_dict().items() if name in own}
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
     def merge(self) -> Reader:
         """Adapters joined with the layers that they adapt, which is faster and ends training; itself."""
-        for layer in self.encoder.encoder.layer:
-            for parent, name in _linear_layers(layer, Adapted):
-                setattr(parent, name, getattr(parent, name).merged())
+        _replace(self.encoder.encoder.layer, Adapted, Adapted.merged)
         return self.requires_grad_(False).eval()
 
     def tokenize(self, captions: Sequence[str]) -> tuple[dict[str, Tensor], list[list[tuple[int, int]]]]:
@@ -132,7 +121,6 @@ class Reader(nn.Module):
     @torch.no_grad()
     def spans(self, captions: Sequence[str]) -> list[tuple[list[Span], float]]:
         """Each caption's events with their roles (none of them plain), and its probability to be timed."""
-        captions = strings_of(captions, "captions")
         order = sorted(range(len(captions)), key=lambda n: len(captions[n]))
         found: list = [None] * len(captions)
         for start in range(0, len(order), BATCH):
@@ -143,9 +131,7 @@ class Reader(nn.Module):
                 found[n] = self._decoded(captions[n], row, by_role, places)
         return found
 
-    def _decoded(
-        self, caption: str, tags: list[int], roles: Tensor, offsets: list
-    ) -> tuple[list[Span], float]:
+    def _decoded(self, caption: str, tags: list[int], roles: Tensor, offsets: list) -> tuple:
         events = events_of(caption, tags, offsets)
         if not events:
             return [], 0.0
@@ -153,38 +139,27 @@ class Reader(nn.Module):
         means = torch.stack([logs[tokens].mean(0) for _, _, tokens in events])
         # The logit of "some event is not plain", averaged over the events.
         logit = float((means[:, 1:].logsumexp(1) - means[:, PLAIN]).mean())
-        spans = [
-            Span(start, end, role) for (start, end, _), role in zip(events, roles_of(means), strict=True)
-        ]
+        with_roles = zip(events, roles_of(means), strict=True)
+        spans = [Span(start, end, role) for (start, end, _), role in with_roles]
         return spans, 1 / (1 + math.exp(-logit / self.config["temperature"]))
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
         """What captions say about time; TypeError on one string, or what is no list of strings."""
         captions = strings_of(captions, "captions")
-        found = self.spans(captions)
+        found = zip(captions, self.spans(captions), strict=True)
+        # A doubtful caption is read as if it named no events.
         threshold = self.config["threshold"]
-        return [
-            reading(caption, spans, confidence)
-            if confidence >= threshold
-            else Reading("plain", confidence=confidence)
-            for caption, (spans, confidence) in zip(captions, found, strict=True)
-        ]
+        return [reading(c, spans if sure >= threshold else [], sure) for c, (spans, sure) in found]
 
     def save(self, path: str | Path, **card: Any) -> None:
         """Write adapters and heads in half precision, with ``card`` (plain values) in the header."""
-        from safetensors.torch import save_file
-
         state = {name: value.detach().half().cpu().contiguous() for name, value in self.trained().items()}
         with files.replacing(path) as temporary:
             save_file(state, temporary, make_header(NAME, self.config | {"card": card}, state))
 
 
-def load_reader(path: str | Path | None = None, *, encoder: str | Path | None = None) -> Reader:
-    """A trained caption reader.
-
-    Args:
-        path: a file of :mod:`tclap.slots.training`; None: the one that comes with the package.
-        encoder: folder of MiniLM's files, see :func:`tclap.models.minilm.load`.
+def load_reader(path: str | Path | None = None) -> Reader:
+    """A trained caption reader, of a file of :mod:`tclap.slots.training`; None: the package's own.
 
     Raises:
         OSError: when a file is missing.
@@ -193,17 +168,16 @@ def load_reader(path: str | Path | None = None, *, encoder: str | Path | None = 
     path = Path(path or str(resources.files("tclap.slots").joinpath("reader.safetensors")))
     config, state = read_checkpoint(path, NAME)
     config.pop("card", None)
-    reader = Reader(**config, path=encoder)
-    names = {name: name for name in reader.trained()}
-    load_exactly(reader, state, path, names)
+    reader = Reader(**config)
+    load_exactly(reader, state, path, {name: name for name in reader.trained()})
     return reader.merge()
 
 
-def _linear_layers(module: nn.Module, kind: type = nn.Linear) -> list[tuple[nn.Module, str]]:
-    parts = list(module.named_modules())
-    return [
-        (parent, name) for _, parent in parts for name, part in parent.named_children() if type(part) is kind
-    ]
+def _replace(module: nn.Module, kind: type, made_of: Callable[[nn.Module], nn.Module]) -> None:
+    for parent in list(module.modules()):
+        for name, part in parent.named_children():
+            if type(part) is kind:
+                setattr(parent, name, made_of(part))
 
 
 def events_of(
@@ -251,22 +225,22 @@ def roles_of(logs: Tensor) -> list[int]:
 
 def reading(caption: str, spans: Sequence[Span], confidence: float = 1.0) -> Reading:
     """What events with roles mean; what cannot be made sense of is plain."""
-    by_role = {role: [span for span in spans if span.role == role] for role in range(len(ROLES))}
+    by_role = [[span for span in spans if span.role == role] for role in range(len(ROLES))]
 
     def words(chosen: Sequence[Span]) -> tuple[str, ...]:
         return tuple(caption[span.start : span.end].strip() for span in chosen)
 
-    first, middle, last, together = (by_role[role] for role in (FIRST, MIDDLE, LAST, TOGETHER))
+    _, first, middle, last, together = by_role
     if not first and not last:
-        events = words(together)
         if middle or len(together) < 2:
             return Reading("plain", confidence=confidence)
-        return Reading("together", events, (0,) * len(events), (), confidence)
+        return Reading("together", words(together), (0,) * len(together), (), confidence)
     is_backward = bool(first and last) and first[0].start > last[0].start
     between = [[span] for span in (middle[::-1] if is_backward else middle)]
     groups = [*([first] if first else []), *between, *([last] if last else [])]
     events = words([span for group in groups for span in group])
     numbers = tuple(n for n, group in enumerate(groups) for _ in group)
-    if len(groups) > 1:
-        return Reading("backward" if is_backward else "forward", events, numbers, words(together), confidence)
-    return Reading("start" if first else "end", events, numbers, words(together), confidence)
+    relation = "backward" if is_backward else "forward"
+    if len(groups) == 1:
+        relation = "start" if first else "end"
+    return Reading(relation, events, numbers, words(together), confidence)

@@ -214,7 +214,7 @@ def test_the_table_rounds_halves_up():
 
 
 def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, project_root, monkeypatch, capsys):
-    tiny_model.set_loaded_from({})
+    tiny_model.is_published = True
     monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
     options = ["--data", "folder", "--root", str(recordings), "--pairs", "6", "--control-pairs", "3"]
     out = project_root / "rows.parquet"
@@ -255,7 +255,7 @@ def test_a_model_that_nothing_has_trained_is_refused(capsys):
 
 
 def test_rows_of_other_recordings_are_kept(tiny_model, recordings, project_root, monkeypatch, capsys):
-    tiny_model.set_loaded_from({})
+    tiny_model.is_published = True
     monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
     out = project_root / "rows.parquet"
     command = ["evaluate", "--model", "msclap-2022", "--data", "folder", "--suite", "tasks", "--pairs", "6"]

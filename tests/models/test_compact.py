@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from tclap import files
 from tclap.models import compact, minilm
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.registry import load_model
@@ -61,27 +60,19 @@ def test_no_layer_mixes_the_items_of_a_batch_in_training(tiny_model):
     close(tiny_model.embed_text(other)[0], tiny_model.embed_text(tokens)[0], atol=1e-6)
 
 
-def test_with_readout_keeps_copies_of_all_but_the_audio_head(tiny_model):
-    with torch.no_grad():
-        tiny_model.log_scale.fill_(3.0)
+def test_with_readout_draws_an_audio_head_and_keeps_the_rest(tiny_model):
     before = {name: tensor.clone() for name, tensor in tiny_model.own_state().items()}
-    other = tiny_model.with_readout("segments")
-    assert other.config == tiny_model.config | {"readout": "segments"}
-    found = other.own_state()
-    assert all(torch.equal(found[n], before[n]) for n in before if not n.startswith("audio_head."))
-    assert found["audio_head.mlp.0.weight"].shape[1] == 4 * 8
+    torch.manual_seed(3)
+    other = tiny_model.with_readout("ends")
+    assert other.config == tiny_model.config | {"readout": "ends"}
+    torch.manual_seed(3)  # the draws of a whole model
+    fresh = load_model("compact", **other.config).own_state()
+    for name, tensor in other.own_state().items():
+        assert torch.equal(tensor, (fresh if name.startswith("audio_head.") else before)[name])
     with torch.no_grad():
-        for parameter in other.parameters():
+        for parameter in other.head_parameters():
             parameter.add_(1.0)
-    assert files.hash_state(tiny_model.own_state()) == files.hash_state(before)
-
-
-def test_fresh_weights_come_from_torchs_generator_alone():
-    states = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        states.append(files.hash_state(load_model("compact", width=8, hidden=4, dim=6).own_state()))
-    assert states[0] == states[1] != states[2]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.own_state().items())
 
 
 # The audio trunk
@@ -114,12 +105,8 @@ def test_mel_power_by_hand(model):
     found = model.audio_trunk.mel(torch.from_numpy(waveform)[None])[0].numpy()
     assert found.shape == (200, 64)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6 * expected.max())
-
-
-def test_log_mel_by_hand(model):
-    power = torch.tensor([0.0, 1.0 - 1e-6, math.e**2])
-    expected = torch.tensor([(math.log(1e-6) + 4) / 3, 4 / 3, 6 / 3])
-    close(model.audio_trunk.mel.log(power), expected, atol=1e-6)
+    log = model.audio_trunk.mel.log(torch.from_numpy(expected))
+    np.testing.assert_allclose(log, (np.log(expected + 1e-6) + 4) / 3)
 
 
 def test_frames_add_up_when_segments_are_joined(model):
@@ -130,14 +117,6 @@ def test_frames_add_up_when_segments_are_joined(model):
     assert joined.shape == parts.shape
     inside = [t for t in range(200) if t not in (0, 99, 100, 199)]  # away from edges and boundary
     torch.testing.assert_close(joined[:, inside], parts[:, inside], rtol=1e-4, atol=1e-7)
-
-
-def test_the_trunk_keeps_time(model):
-    waveforms = torch.from_numpy(noise(1))
-    features = model.audio_trunk(waveforms)
-    assert features.shape == (1, 25, 192)  # 200 frames, 8 to one
-    mel = model.audio_trunk.mel
-    close(model.audio_trunk.from_log_mel(mel.log(mel(waveforms))), features, atol=0)
 
 
 def test_with_attention_a_frame_depends_on_all_others_and_on_where_it_is():
@@ -160,8 +139,7 @@ def test_with_attention_a_frame_depends_on_all_others_and_on_where_it_is():
     ("option", "value", "message"),
     [
         ("context", "global", "context must be one of local, attention, got 'global'"),
-        ("window", 0.0, "window is 0.0, expected a finite number above 0"),
-        ("initial_scale", -1.0, "initial_scale is -1.0, expected a finite number above 0"),
+        ("window", 0.0, "window is 0.0, expected at least"),
         *((name, 0, f"{name} is 0, expected at least 1") for name in ("sample_rate", "hop", "mels", "dim")),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import types
@@ -21,7 +20,7 @@ from torch.nn.functional import normalize
 
 from tclap import audio, files
 from tclap.cli import main
-from tclap.models.msclap import Gpt2Trunk, Msclap2022, Msclap2023
+from tclap.models.msclap import Msclap2023
 from tclap.models.registry import load_model
 
 RATE = 44100
@@ -139,26 +138,6 @@ def test_text_embeddings_are_the_wrappers(model, wrapper):
     assert furthest(model.encode_text(CAPTIONS[::-1], batch_size=3).flip(0), expected) <= 1e-5
 
 
-@pytest.mark.parametrize(
-    ("caption", "ids", "length"),
-    [
-        ("stop! a dog", [11338, 0, 257, 3290, 220, 50256], 5),  # "stop", "!", " a", " dog", " ", the end
-        ("a dog!", [64, 3290, 0, 220, 50256], 4),
-        ("a dog", [64, 3290, 220, 50256], 4),
-    ],
-)
-def test_exclamation_marks_move_gpt2s_readout(hub_root, caption, ids, length):
-    encoder = torch.nn.Embedding(1, 1)
-    encoder.config = types.SimpleNamespace(hidden_size=1, vocab_size=50257)
-    encoder.forward = lambda input_ids, attention_mask: types.SimpleNamespace(
-        last_hidden_state=input_ids[..., None].float()
-    )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(hub_root / "gpt2")
-    values, lengths = Gpt2Trunk(encoder, tokenizer, 1024)([caption, caption + " and a longer caption"])
-    assert values[0, : len(ids), 0].tolist() == ids and lengths[0] == length
-    assert (values[0, len(ids) :] == 0).all()
-
-
 PROCESS = """
 import sys, warnings
 import tclap.models.registry, transformers
@@ -181,54 +160,14 @@ def test_a_broken_torchaudio_is_not_met_and_the_process_stays_as_found(tmp_path)
 # On every stack
 
 
-@pytest.mark.parametrize("missing", [["msclap"], ["torchlibrosa"], ["torchlibrosa", "librosa"]], ids=str)
+@pytest.mark.parametrize("missing", ["msclap", "torchlibrosa", "librosa"])
 def test_missing_packages_and_how_to_install_them(monkeypatch, capsys, missing):
-    for name in missing:
-        monkeypatch.setitem(sys.modules, name, None)
-    expected = (
-        f"need {' and '.join(missing)}, expected after pip install torchlibrosa and pip install --no-deps"
-    )
-    with pytest.raises(ModuleNotFoundError, match=expected):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError, match=f"need {missing}: pip install torchlibrosa and pip in"):
         load_model("msclap-2022")
-    monkeypatch.setattr("tclap.cli.load_clips", lambda *_: None)
     with pytest.raises(SystemExit):
         main(["evaluate", "--model", "msclap-2023", "--weights", "x.pth"])
     assert "error: msclap's models need" in capsys.readouterr().err
-
-
-def drawn(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with text weights that no version of transformers has drawn; norms stay as they are."""
-    draw = torch.Generator().manual_seed(0)
-    named = {model.official_name(name): parameter for name, parameter in model.named_parameters()}
-    with torch.no_grad():
-        for name in sorted(named):
-            if name.startswith("caption_encoder.") and named[name].ndim == 2:
-                named[name].copy_(0.03 * torch.randn(named[name].shape, generator=draw))
-    return model
-
-
-TEXT_OF_4_57 = {  # first four values of three captions, with transformers 4.57.6
-    "2022": [
-        [0.0148255, -0.0132444, 0.0169532, 0.0116105],
-        [0.0142350, 0.0045550, 0.0112921, -0.0007159],
-        [0.0103635, -0.0152730, 0.0186110, 0.0274524],
-    ],
-    "2023": [
-        [0.0059321, 0.0496125, -0.0048506, 0.0498893],
-        [0.0095605, 0.0407921, -0.0074825, 0.0426764],
-        [0.0507130, 0.0233424, 0.0289212, 0.0068927],
-    ],
-}
-
-
-def test_text_embeddings_are_those_of_transformers_4_57(version, hub_root, tmp_path, monkeypatch):
-    shutil.copytree(hub_root, tmp_path, dirs_exist_ok=True)
-    for path in tmp_path.glob("*/config.json"):  # eager attention of a single layer is not the same in 5
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"attn_implementation": "eager"}))
-    monkeypatch.setenv("TCLAP_HUB", str(tmp_path))
-    model = drawn({"2022": Msclap2022, "2023": Msclap2023}[version]())
-    embeddings = model.encode_text(["a dog", "a dog barks while it rains", "stop!"])
-    assert furthest(embeddings[:, :4], torch.tensor(TEXT_OF_4_57[version])) <= 1e-5
 
 
 # Trunk and head
@@ -280,59 +219,13 @@ def test_steps_of_the_trunk_are_in_time_order(model):
     assert ((change.argmax(1) - middles).abs() <= 1.5).all()
 
 
-@only("2022")
-@torch.no_grad()
-def test_cnn14s_features_are_what_the_package_pools(model, wrapper):
-    waveforms = torch.from_numpy(noise(2, 2.5))
-    base, seen = wrapper.clap.audio_encoder.base, []
-    hook = base.conv_block6.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    embedding = base(waveforms)["embedding"]
-    hook.remove()
-    features = model.audio_trunk(waveforms)
-    assert features.shape == (2, 345 // 32, 2048)  # 345 frames of 320 samples, halved five times
-    assert furthest(features, seen[0].mean(3).transpose(1, 2)) <= 1e-5 * float(features.abs().max())
-    assert furthest(model.audio_head.pooled(features), embedding) <= 1e-5 * float(embedding.abs().max())
-
-
-@only("2023")
-@torch.no_grad()
-def test_htsats_layout_by_hand(model, wrapper):
-    waveforms = torch.from_numpy(noise(2, 7.0))
-    htsat, seen = wrapper.clap.audio_encoder.base.htsat, []
-    hook = htsat.norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    latent = htsat(waveforms)["latent_output"]
-    hook.remove()
-    features = model.audio_trunk(waveforms)
-    assert features.shape == (2, 32, 2 * 768)
-    # The picture's rows are quarters of the time, each with two frequency halves; its columns go on in time.
-    for step in range(32):
-        quarter, column = divmod(step, 8)
-        for half in range(2):
-            token = seen[0][:, (2 * quarter + half) * 8 + column]
-            assert furthest(features[:, step, 768 * half : 768 * (half + 1)], token) <= 1e-5
-    assert furthest(model.audio_head.pooled(features), latent) <= 1e-5
-
-
-# Longer audio
-
-
-@only("2022")
-def test_cnn14_takes_audio_of_any_length(model):
-    long = noise(1, 6.0)[0]
-    with torch.no_grad():
-        expected = model.embed_audio(model.audio_trunk(torch.from_numpy(long)[None]))
-    assert furthest(model.encode_audio([long], policy="full"), expected) <= 1e-6
-
-
 @only("2023")
 def test_htsat_takes_audio_of_1024_frames_at_most(model):
     longest = 1024 * 320 - 1  # a frame at 0 and then one every 320 samples: 1024 frames, 7.43 s
-    long = noise(1, 8.0)[0]
-    assert model.encode_audio([long[:longest]], policy="full").isfinite().all()
-    with pytest.raises(
-        ValueError, match="at most 1024 frames at once; 327680 samples give 1025.* policy fit"
-    ):
-        model.encode_audio([long[: longest + 1]], policy="full")
+    long = torch.from_numpy(noise(1, 8.0))
+    assert model.audio_trunk(long[:, :longest]).isfinite().all()
+    with pytest.raises(ValueError, match="at most 1024 frames at once, got 1025"):
+        model.audio_trunk(long[:, : longest + 1])
 
 
 # Official weights
@@ -343,13 +236,6 @@ def test_where_the_weights_came_from(model, checkpoint):
     assert model.origin == origin | {"random_weights": True}
     assert model.config == {"readout": "published", "origin": model.origin}
     assert model.logit_scale.item() == pytest.approx(1 / 0.07) and not model.training
-
-
-def test_a_checkpoint_of_the_other_version(random_weights_2022, random_weights_2023):
-    for name, path in (("2022", random_weights_2023), ("2023", random_weights_2022)):
-        expected = f"holds weights of '{path.stem}', expected 'msclap-{name}'"
-        with pytest.raises(ValueError, match=expected):
-            load_model(f"msclap-{name}", path)
 
 
 @pytest.mark.parametrize("present", [(), ("config.json",), ("config.json", "vocab.json")], ids=str)

@@ -105,6 +105,8 @@ def test_a_checkpoint_comes_back_on_weights_that_moved(model, tmp_path):
 def test_from_the_hubs_cache_and_without_a_network(model, tmp_path, monkeypatch):
     (repository, file), commit = HUB[model.name], "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    # Before version 5, transformers keeps a copy.
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path), raising=False)
     cached, weights = tmp_path / f"models--{repository}", Path(model.origin["path"])
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text(commit)
@@ -117,15 +119,9 @@ def test_from_the_hubs_cache_and_without_a_network(model, tmp_path, monkeypatch)
     loaded = load_model(name, readout="residual-segments")
     assert loaded.origin == model.origin | {"path": None, "revision": commit}
     assert loaded.config == {"readout": "residual-segments", "origin": loaded.origin}
-    # The newest of today, also when there is a newer one.
-    options = {"readout": "residual-segments", "revision": commit}
-    assert loaded.loaded_from == {"name": name, "weights": None, "options": options}
     loaded.save(tmp_path / "m.safetensors")
-    (cached / "refs" / "main").write_text("0" * 40)
-    again = load_model(name, tmp_path / "m.safetensors")
-    assert again.fingerprint == loaded.fingerprint
-    weights = str(tmp_path / "m.safetensors")
-    assert again.loaded_from == {"name": name, "weights": weights, "options": {"revision": commit}}
+    (cached / "refs" / "main").write_text("0" * 40)  # the newest is another one tomorrow
+    assert load_model(name, tmp_path / "m.safetensors").fingerprint == loaded.fingerprint
 
 
 @pytest.mark.parametrize("source", ["waveform", "trunk"])

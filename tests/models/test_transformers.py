@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import warnings
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizerFast
 
-from tclap import audio, files
+from tclap import files
 from tclap.models.registry import load_model
 from tclap.models.transformers import AudioTrunk
 from tclap.models.weights import DERIVED
@@ -115,28 +113,6 @@ def test_short_audio_is_padded_as_the_extractor_does_it(fused_folder, tmp_path, 
     close(load_model(folder).encode_audio(waveforms), expected)
 
 
-def test_real_clips_whole_and_short(either, esc50_root):
-    model = load_model(either)
-    paths = sorted((esc50_root / "audio").iterdir())[1::80]
-    clips = [audio.read(path, RATE)[: 5 * SAMPLES] for path in paths]
-    short = [clip[: SAMPLES - 700 * n] for n, clip in enumerate(clips)]
-    close(model.encode_audio(short, batch_size=3), official_audio(either, short))
-    windows = [official_audio(either, np.split(clip, 5)).mean(0) for clip in clips]
-    expected = torch.nn.functional.normalize(torch.stack(windows), dim=-1)
-    assert len(clips) == 7 and differ(expected)
-    close(model.encode_audio(clips, policy="cover"), expected)
-
-
-def test_the_extractors_random_choices_do_not_matter(fused_folder):
-    """It would take three of a longer recording's windows at random, and mark one of a batch as longer."""
-    model, waveforms = load_model(fused_folder), [*noise(3), noise(1, 3 * SAMPLES)[0]]
-    found = []
-    for seed in range(3):
-        np.random.seed(seed)  # noqa: NPY002, what the extractor draws from
-        found.append(model.encode_audio(waveforms, policy="cover"))
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
-
-
 def test_the_trunk_keeps_time_in_order(either):
     """Without attention, which mixes all times, a burst changes the step of its own time and next to it."""
     model = load_model(either)
@@ -194,7 +170,6 @@ def test_a_long_caption_is_cut_at_the_last_position_and_one_warning_says_so(unfu
 
 def test_tau_is_that_of_texts_to_audio(unfused):
     assert unfused.logit_scale.item() == pytest.approx(23, rel=1e-6)
-    assert unfused.logit_scale_a.item() == pytest.approx(math.log(17), rel=1e-6)
 
 
 # Fingerprints, saving and loading
@@ -203,24 +178,20 @@ def test_tau_is_that_of_texts_to_audio(unfused):
 def test_fingerprints_follow_weights_and_filters(unfused, unfused_folder, copied):
     change_settings(copied, frequency_min=60)
     again, changed = load_model(unfused_folder), load_model(copied)
-    with torch.no_grad():
-        next(changed.text_trunk.parameters()).view(-1)[0] += 1
-    for part in ("audio_trunk", "text_trunk"):
-        assert getattr(again, part).fingerprint == getattr(unfused, part).fingerprint
-        assert getattr(changed, part).fingerprint != getattr(unfused, part).fingerprint
+    assert again.audio_trunk.fingerprint == unfused.audio_trunk.fingerprint
+    assert changed.audio_trunk.fingerprint != unfused.audio_trunk.fingerprint
+    assert changed.text_trunk.fingerprint == unfused.text_trunk.fingerprint
 
 
 def test_a_checkpoint_is_loaded_on_the_weights_it_was_made_on_only(copied, tmp_path):
     path, weights = tmp_path / "heads.safetensors", copied / "model.safetensors"
     model = load_model(copied)
     parts = {".".join(name.split(".")[:2]) for name in model.own_state()}
-    projections = {"audio_head.projection", "text_head.projection", "logit_scale", "logit_scale_a"}
+    projections = {"audio_head.projection", "text_head.projection", "logit_scale"}
     assert parts == projections | {"audio_head.norm", "text_head.layer", "text_head.pooler"}
     origin = {"path": str(copied.resolve()), "revision": None, "sha256": files.sha256_file(weights)}
     assert model.config == {"readout": "published", "origin": origin}
     model.save(path)
-    with pytest.raises(ValueError, match=r"no option 'pretrained', expected among readout, revision\.$"):
-        load_model(copied, path, pretrained=copied)
     with pytest.raises(ValueError, match="holds weights of 'transformers', expected 'compact'"):
         load_model("compact", path)
     moved = copied.rename(tmp_path / "elsewhere")
@@ -254,44 +225,6 @@ def test_a_folder_as_the_processor_writes_it(unfused, copied):
     assert torch.equal(loaded.encode_text(CAPTIONS), unfused.encode_text(CAPTIONS))
 
 
-def test_a_folder_is_a_name_and_loaded_from_loads_the_same_again(copied, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    model = load_model(copied.name, readout="residual-segments")
-    found = {"name": str(copied), "weights": None, "options": {"readout": "residual-segments"}}
-    assert json.loads(json.dumps(model.loaded_from)) == found
-    monkeypatch.chdir("/")
-    again = load_model(found["name"], found["weights"], **found["options"])
-    assert again.config == model.config and again.loaded_from == found
-
-
-def test_from_the_hub_come_small_files_first_then_one_file_of_weights(copied, tmp_path, monkeypatch):
-    torch.save(load_file(copied / "model.safetensors"), tmp_path / "pytorch_model.bin")
-    (copied / "model.safetensors").unlink()
-    asked = []
-
-    def snapshot(repository, revision, allow_patterns):
-        asked.append((repository, revision, allow_patterns))
-        return copied
-
-    def download(repository, name, revision):
-        asked.append((repository, revision, name))
-        if name == "model.safetensors":
-            raise LocalEntryNotFoundError("no such file")
-        return tmp_path / name
-
-    monkeypatch.setattr("tclap.models.transformers.snapshot_download", snapshot)
-    monkeypatch.setattr("tclap.models.transformers.hf_hub_download", download)
-    load_model("someone/clap", revision="v1")
-    names = ["*.json", "*.txt"], "model.safetensors", "pytorch_model.bin"
-    revisions = "v1", copied.name, copied.name  # the folder of a snapshot is named after its commit
-    assert asked == [("someone/clap", *both) for both in zip(revisions, names, strict=True)]
-    asked.clear()
-    BertConfig().save_pretrained(copied)
-    with pytest.raises(OSError, match="someone/clap could not be loaded .*of the model type bert, not clap"):
-        load_model("someone/clap")
-    assert len(asked) == 1
-
-
 # Damaged and missing folders
 
 
@@ -311,18 +244,6 @@ def test_missing_and_damaged_files(copied, name):
 def test_a_folder_of_another_kind_of_model(copied):
     BertConfig().save_pretrained(copied)
     with pytest.raises(OSError, match=r"\(config\.json is of the model type bert, not clap\); give an id"):
-        load_model(copied)
-
-
-def test_either_set_of_tokenizer_files_will_do(unfused, copied):
-    whole = (copied / "tokenizer.json").read_bytes()
-    (copied / "tokenizer.json").write_bytes(whole[:-20])
-    with pytest.raises(OSError, match="clap-weights could not be loaded"):
-        load_model(copied)
-    (copied / "tokenizer.json").unlink()
-    close(load_model(copied).encode_text(CAPTIONS), unfused.encode_text(CAPTIONS), atol=0)
-    (copied / "merges.txt").unlink()
-    with pytest.raises(OSError, match="clap-weights could not be loaded"):
         load_model(copied)
 
 

@@ -61,7 +61,6 @@ def test_events_from_tags():
         # What makes no sense is plain.
         ([TOGETHER], Reading("plain")),
         ([MIDDLE], Reading("plain")),
-        ([], Reading("plain")),
     ],
 )
 def test_readings_are_in_the_order_of_time(roles, expected):
@@ -79,7 +78,6 @@ def test_readings_are_in_the_order_of_time(roles, expected):
         ([{FIRST: 0.6, LAST: 0.4}, {FIRST: 0.9}], [LAST, FIRST]),
         ([{TOGETHER: 0.9}, {FIRST: 0.9}, {LAST: 0.9}], [TOGETHER, FIRST, LAST]),
         ([{FIRST: 0.9}, {MIDDLE: 0.9}, {MIDDLE: 0.6, LAST: 0.4}], [FIRST, MIDDLE, LAST]),
-        ([{TOGETHER: 0.9}, {TOGETHER: 0.4, LAST: 0.6}], [TOGETHER, TOGETHER]),
         ([{MIDDLE: 0.5, LAST: 0.4}], [LAST]),
         ([{TOGETHER: 0.5, LAST: 0.4}], [TOGETHER]),
     ],
