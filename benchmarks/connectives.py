@@ -1,4 +1,4 @@
-"""What captions of AudioCaps and Clotho say about time: ``python -m benchmarks.connectives [--figure FILE]``.
+"""What captions of AudioCaps and Clotho say about time: ``python -m benchmarks.connectives``.
 
 Reads whichever of the two data sets' official csv files are there, and prints the share of captions with each
 connective, a word or phrase that relates what a caption names, with its 95 % interval.
@@ -14,24 +14,15 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
-from figures import style
-from figures.marks import dot_plot
 from tclap.data.datasets import audiocaps, clotho
 
 DATA_SETS = {"audiocaps": audiocaps, "clotho": clotho}
-LOOKS = {
-    "audiocaps": style.ModelStyle("AudioCaps", "#004488", "D"),
-    "clotho": style.ModelStyle("Clotho", "#DDAA33", "o"),
-}
 CONNECTIVES: dict[str, tuple[str, str]] = {
     "before": ("sequence", r"\bbefore\b|\bprior to\b|\bpreced(?:es?|ed|ing)\b"),
     "after": ("sequence", r"\bafter(?:wards?)?\b|\bfollowing\b"),
@@ -126,28 +117,9 @@ def _interval(has: np.ndarray, clips: np.ndarray) -> tuple[float, float]:
     return max(share - half, 0.0), min(share + half, 1.0)
 
 
-def draw(found: pd.DataFrame) -> Figure:
-    """Share of the captions with each connective, sequence and simultaneity side by side."""
-    rows = found.assign(accuracy=found["share"], chance=np.nan, per_seed=[()] * len(found))
-    panels = {
-        group: (group, {name: name for name, (of, _) in CONNECTIVES.items() if of == group}) for group in ANY
-    }
-    rows = rows[rows["connective"].isin(CONNECTIVES) & rows["group"].isin(ANY)]
-    look = {"along": "x", "looks": LOOKS, "label": "captions that have it (%), 95 % interval"}
-    columns = ("group", "connective", "data_set")
-    with style.styled():
-        figure = dot_plot(rows, columns, panels, (style.TEXT, 2.6), **look)
-    for axes in figure.axes:
-        axes.xaxis.set_major_locator(AutoLocator())
-        axes.set_xlim(-0.5, 1.06 * rows["high"].max())
-    return figure
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the shares of the data sets that are there; the exit code, 1 where there is none of them."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--figure", type=Path, help="draw the shares, as PDF and PNG")
-    options = parser.parse_args(arguments)
+    argparse.ArgumentParser(description=__doc__.partition(":")[0]).parse_args(arguments)
     parts = []
     for name, data_set in DATA_SETS.items():
         try:
@@ -157,9 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not parts:
         return 1
     found = shares(pd.concat(parts, ignore_index=True))
-    print(found.to_string(index=False, float_format="%.1f"))
-    if options.figure:
-        style.save(draw(found), options.figure.stem, options.figure.parent)
+    cells = [f"{row.share:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in found.itertuples()]
+    heads = found["data_set"] + ", n = " + found["total"].astype(str)
+    table = found.assign(cell=cells, data_set=heads)
+    table = table.pivot(index=["group", "connective"], columns="data_set", values="cell")
+    print("share of the captions that have it in percent, with 95 % interval")
+    print(
+        table.reindex(pd.MultiIndex.from_frame(found[["group", "connective"]].drop_duplicates())).to_string()
+    )
     return 0
 
 

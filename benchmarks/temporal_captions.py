@@ -22,6 +22,7 @@ measure           fraction
 ``relation``      of those timed by both whose relation is the labelled one
 ``events``        of those timed by both whose number of events is the labelled one
 ``all``           of all captions whose relation is the labelled one
+``unseen``        of the evaluation's unseen wordings that are read rightly, relation and events
 ================  ====================================================================
 """
 
@@ -30,7 +31,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -138,53 +139,28 @@ def detect(read: Callable[[Sequence[str]], Sequence], items: pd.DataFrame) -> pd
 
 
 def measures(rows: pd.DataFrame) -> pd.DataFrame:
-    """The fractions above with 95 % Wilson intervals, in percent, of each set and of ``both`` together.
-
-    Args:
-        rows: of :func:`detect`.
+    """The fractions above, but for ``unseen``, of :func:`detect`'s rows.
 
     Returns:
-        ``set, captions`` ("all", or "clear" without the doubtful ones), ``measure, value, low, high, n``; NaN
-        where n is 0.
+        By measure ``value, low, high`` in percent, and ``n``; NaN where n is 0.
     """
-    groups = dict(list(rows.groupby("set", sort=False)))
-    groups |= {"both": rows} if len(groups) > 1 else {}
-    found = []
-    for name, group in groups.items():
-        for captions, part in (("all", group), ("clear", group[group["doubtful"] == 0])):
-            for measure, right in _by_measure(part).items():
-                n = len(right)
-                ends = proportion_confint(right.sum(), n, method="wilson") if n else (np.nan, np.nan)
-                found.append((name, captions, measure, *(100 * x for x in (right.mean(), *ends)), n))
-    return pd.DataFrame(found, columns=["set", "captions", "measure", "value", "low", "high", "n"])
-
-
-def _by_measure(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    timed, found = rows["label"] != PLAIN, rows["found"] != PLAIN
-    both = rows[timed & found]
-    return {
+    timed, read = rows["label"] != PLAIN, rows["found"] != PLAIN
+    both = rows[timed & read]
+    right = {
         "labelled": timed,
-        "found": found,
-        "precision": timed[found],
-        "recall": found[timed],
-        "kept": ~found[~timed],
+        "found": read,
+        "precision": timed[read],
+        "recall": read[timed],
+        "kept": ~read[~timed],
         "relation": both["found"] == both["label"],
         "events": both["found_events"] == both["events"],
         "all": rows["found"] == rows["label"],
     }
-
-
-def table(found: pd.DataFrame) -> str:
-    """The measures as text: one line each, with interval and n."""
-    cells = [
-        "-" if row.n == 0 else f"{row.value:.1f} [{row.low:.0f}, {row.high:.0f}] {row.n:3}"
-        for row in found.itertuples()
-    ]
-    columns = found["set"] + ", " + found["captions"]
-    shown = pd.DataFrame({"measure": found["measure"], "column": columns, "cell": cells})
-    shown = shown.pivot(index="measure", columns="column", values="cell")
-    shown = shown.loc[found["measure"].unique(), columns.unique()]
-    return shown.rename_axis(index=None, columns="%").to_string()
+    found = {}
+    for measure, of in right.items():
+        low, high = proportion_confint(of.sum(), len(of), method="wilson") if len(of) else (np.nan, np.nan)
+        found[measure] = (100 * of.mean(), 100 * low, 100 * high, len(of))
+    return pd.DataFrame.from_dict(found, orient="index", columns=["value", "low", "high", "n"])
 
 
 def family_accuracy(reader: Reader, captions: Captions, families: Sequence[str], seed: int = 0) -> pd.Series:
@@ -236,8 +212,8 @@ def trained(seed: int, chosen: argparse.Namespace) -> tuple[Reader, dict[str, fl
     reader.merge()
     kept = {caption.text for caption in captions.labelled}
     others = [c for c in labelled_captions(chosen.audiocaps, chosen.clotho) if c.text not in kept]
-    families = family_accuracy(reader, captions, families, seed).mean()
-    return reader, {"left-out families": families, "spans, F1": span_f1(reader, others) if others else np.nan}
+    found = {"families": family_accuracy(reader, captions, families, seed).mean()} if families else {}
+    return reader, found | ({"spans, F1": span_f1(reader, others)} if others else {})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -257,26 +233,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sample: labelled(pd.concat([read_captions(name, *roots) for name in names]))
             for sample, names in SAMPLES.items()
         }
-        readers = {path: load_reader(path).read for path in chosen.readers}
-        readers |= {} if chosen.readers or chosen.seeds else {"the package's reader": load_reader().read}
+        files = chosen.readers or ([] if chosen.seeds else [None])
+        readers = {Path(path).name if path else "the package's": (load_reader(path), {}) for path in files}
     except (FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    readers = {"regular expressions": (RegexParser(), {})} | readers
+    readers |= {f"seed {seed}": trained(seed, chosen) for seed in chosen.seeds}
     rows = {}
-    for name, read in ({"regular expressions": RegexParser().read} | readers).items():
-        for sample, asked in items.items():
-            sys.stdout.write(f"{name}, {sample} sample\n{table(measures(detect(read, asked)))}\n")
-        sys.stdout.write(f"unseen wordings: {100 * wording_accuracy(read).mean():.1f} %\n\n")
-    for seed in chosen.seeds:
-        reader, others = trained(seed, chosen)
-        found = measures(detect(reader.read, items["second"]))
-        found = found[(found["set"] == "both") & (found["captions"] == "all")].set_index("measure")["value"]
-        found["unseen wordings"] = 100 * wording_accuracy(reader.read).mean()
-        rows[f"seed {seed}"] = pd.concat([found, 100 * pd.Series(others)])
-    if rows:
-        shown = pd.DataFrame(rows).T
-        shown.loc["mean"], shown.loc["least"] = shown.mean(), shown.min()
-        sys.stdout.write(f"trained now, second sample\n{shown.round(1).to_string()}\n")
+    for (name, (reader, others)), (sample, asked) in product(readers.items(), items.items()):
+        found = measures(detect(reader.read, asked))
+        cells = [f"{row.value:.1f} [{row.low:.0f}, {row.high:.0f}]" for row in found.itertuples()]
+        others = others | {"unseen": wording_accuracy(reader.read).mean()}
+        percent = {measure: f"{100 * fraction:.1f}" for measure, fraction in others.items()}
+        rows[f"{name}, {sample} {len(asked)}"] = dict(zip(found.index, cells, strict=True)) | percent
+    print(pd.DataFrame(rows).T.fillna("-").to_string())
     return 0
 
 
