@@ -12,59 +12,52 @@ from tclap.slots import Reading
 from tclap.slots import captions as learned
 from tclap.slots.captions import Captions, LabelledCaption
 
-# Set, text, label and its events, what the stub reads and its events, doubtful.
+# Set, text, label and its events, what the stub reads and its events.
 CAPTIONS = (
-    ("a", "rain", "plain", 0, "plain", 0, 0),
-    ("a", "a dog and rain", "plain", 0, "together", 2, 0),
-    ("a", "rain, then a dog", "forward", 2, "forward", 2, 0),
-    ("a", "rain, then a dog, then a bell", "forward", 3, "forward", 2, 0),
-    ("a", "rain after a dog", "backward", 2, "forward", 2, 1),
-    ("a", "rain while a dog barks", "together", 2, "plain", 0, 0),
-    ("b", "rain as it pours", "together", 2, "together", 2, 0),
-    ("b", "a bell", "plain", 0, "plain", 0, 0),
-    ("b", "a bell rings", "plain", 0, "start", 1, 0),
+    ("a", "rain", "plain", 0, "plain", 0),
+    ("a", "a dog and rain", "plain", 0, "together", 2),
+    ("a", "rain, then a dog", "forward", 2, "forward", 2),
+    ("a", "rain, then a dog, then a bell", "forward", 3, "forward", 2),
+    ("a", "rain after a dog", "backward", 2, "forward", 2),
+    ("a", "rain while a dog barks", "together", 2, "plain", 0),
+    ("b", "rain as it pours", "together", 2, "together", 2),
+    ("b", "a bell", "plain", 0, "plain", 0),
+    ("b", "a bell rings", "plain", 0, "start", 1),
 )
 MEASURES = ("labelled", "found", "precision", "recall", "kept", "relation", "events", "all")
 
 
 @pytest.fixture
 def rows() -> pd.DataFrame:
-    columns = ["set", "text", "label", "events", "relation", "read", "doubtful"]
+    columns = ["set", "text", "label", "events", "relation", "read"]
     items = pd.DataFrame(CAPTIONS, columns=columns)
-    known = {text: Reading(relation, ("an event",) * count) for _, text, _, _, relation, count, _ in CAPTIONS}
+    known = {text: Reading(relation, ("an event",) * count) for _, text, _, _, relation, count in CAPTIONS}
     return detection.detect(lambda texts: [known[text] for text in texts], items)
 
 
-def by_measure(rows: pd.DataFrame) -> pd.DataFrame:
-    return detection.measures(rows).set_index(["set", "captions", "measure"])
-
-
 def test_measures_are_those_counted_by_hand(rows):
-    found = by_measure(rows)
     counted = {
-        # (correct, n) of: all, or without the doubtful one.
-        ("a", "all"): ((4, 6), (4, 6), (3, 4), (3, 4), (1, 2), (2, 3), (2, 3), (3, 6)),
-        ("a", "clear"): ((3, 5), (3, 5), (2, 3), (2, 3), (1, 2), (2, 2), (1, 2), (3, 5)),
-        ("b", "all"): ((1, 3), (2, 3), (1, 2), (1, 1), (1, 2), (1, 1), (1, 1), (2, 3)),
-        ("both", "all"): ((5, 9), (6, 9), (4, 6), (4, 5), (2, 4), (3, 4), (3, 4), (5, 9)),
+        # (correct, n) of the captions of
+        "a": ((4, 6), (4, 6), (3, 4), (3, 4), (1, 2), (2, 3), (2, 3), (3, 6)),
+        "b": ((1, 3), (2, 3), (1, 2), (1, 1), (1, 2), (1, 1), (1, 1), (2, 3)),
     }
-    for (name, captions), shares in counted.items():
-        for measure, (right, n) in zip(MEASURES, shares, strict=True):
-            row = found.loc[(name, captions, measure)]
-            assert (row["value"], row["n"]) == (pytest.approx(100 * right / n), n), (name, captions, measure)
+    for name, fractions in counted.items():
+        found = detection.measures(rows[rows["set"] == name])
+        assert [*found.index] == [*MEASURES] and [*found["n"]] == [n for _, n in fractions]
+        assert [*found["value"]] == pytest.approx([100 * right / n for right, n in fractions])
     # Wilson's interval of 4 in 5.
     z, n, share = 1.959964, 5, 0.8
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = found.loc[("both", "all", "recall"), ["low", "high"]]
-    assert (low, high) == pytest.approx((100 * (middle - half), 100 * (middle + half)), abs=1e-3)
+    ends = detection.measures(rows).loc["recall", ["low", "high"]]
+    assert [*ends] == pytest.approx([100 * (middle - half), 100 * (middle + half)], abs=1e-3)
 
 
 def test_a_fraction_of_nothing_is_no_number(rows):
-    found = by_measure(rows[rows["label"] == "plain"].assign(found="plain"))
-    nothing = found.loc[("both", "all", "precision")]
+    found = detection.measures(rows[rows["label"] == "plain"].assign(found="plain"))
+    nothing = found.loc["precision"]
     assert nothing["n"] == 0 and np.isnan([nothing["value"], nothing["low"], nothing["high"]]).all()
-    assert found.loc[("both", "all", "kept"), "value"] == 100
+    assert found.loc["kept", "value"] == 100
 
 
 @pytest.mark.parametrize(("sample", "counts"), [("first", (150, 150)), ("second", (108, 169))])
@@ -149,15 +142,14 @@ def test_the_command_measures_readers(tmp_path, audiocaps_root, clotho_root, mon
     if not (audiocaps_root / "val.csv").is_file() or not next(clotho_root.glob("*development.csv"), None):
         pytest.skip("the second sample's csv files are not there")
     monkeypatch.setattr(detection, "load_reader", lambda *_: AllTogether())
-    monkeypatch.setattr(
-        detection, "trained", lambda seed, _: (AllTogether(), {"left-out families": 0.25 + 0.125 * seed})
-    )
+    monkeypatch.setattr(detection, "trained", lambda seed, _: (AllTogether(), {"families": 0.25}))
     roots = ["--audiocaps", str(audiocaps_root), "--clotho", str(clotho_root)]
-    assert detection.main([*roots, "mine.safetensors"]) == 0
-    _, first, second = capsys.readouterr().out.split("mine.safetensors, ")
-    shown = {line.split()[0]: line for line in first.splitlines()}
-    assert "100.0 [99, 100] 300" in shown["found"] and " 0.0 [0, 6]  60" in shown["kept"]
-    assert "100.0 [99, 100] 277" in second and "unseen wordings: 0.0 %" in second
-    assert detection.main([*roots, "--seeds", "0", "2"]) == 0
-    *_, mean, least = capsys.readouterr().out.splitlines()
-    assert mean.split()[0] == "mean" and mean.split()[-1] == "37.5" and least.split()[-1] == "25.0"
+    assert detection.main([*roots, "mine.safetensors", "--seeds", "2"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == [*MEASURES, "unseen", "families"]
+    shown = {line.split("  ")[0]: line for line in lines}
+    names = ("regular expressions", "mine.safetensors", "seed 2")
+    assert [*shown] == [f"{name}, {of}" for name in names for of in ("first 300", "second 277")]
+    assert "100.0 [99, 100]" in shown["mine.safetensors, first 300"]
+    assert shown["mine.safetensors, first 300"].split()[-2:] == ["0.0", "-"]
+    assert shown["seed 2, second 277"].split()[-2:] == ["0.0", "25.0"]

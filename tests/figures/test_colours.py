@@ -14,7 +14,6 @@ import pytest
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patches import Patch
 
-from benchmarks.connectives import LOOKS
 from figures import concepts, style
 from figures import registry as figures
 
@@ -79,7 +78,6 @@ def test_legends_of_all_figures_can_be_read_by_all(name, run):
     [
         [style.MODELS[name].colour for name in style.PLOTTED_MODELS],
         [concepts.FIRST, concepts.SECOND, "white"],
-        [look.colour for look in LOOKS.values()],
     ],
 )
 def test_colours_that_stand_side_by_side_differ_without_any_mark(colours):
