@@ -30,6 +30,7 @@ order. A baseline draws among what ties: its ``correct`` is the probability that
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
@@ -179,21 +180,20 @@ def _forms(items: pd.DataFrame, embeddings: Embeddings) -> list[Tensor]:
     """
     contrasts = []
     for captions, belongs in zip(items["captions"], items["belongs"], strict=True):
-        found = embeddings.captions(captions).double()
-        correct = torch.tensor(belongs) != NOWHERE
+        found, correct = embeddings.captions(captions).double(), torch.tensor(belongs) != NOWHERE
         both = correct.any() and not correct.all()
         contrasts.append(found[correct].mean(0) - found[~correct].mean(0) if both else 0 * found[0])
-    contrasts = torch.stack(contrasts)
-    forms = torch.zeros_like(contrasts)
-    places = pd.Series(range(len(items)))
-    for _, group in places.groupby(items["task"].to_numpy()):
-        total = contrasts[group.to_numpy()].sum(0)
-        heard = items["sounds"].iloc[group].set_axis(group).explode()
-        with_sound = heard.index.to_series().groupby(heard.to_numpy()).agg(set)
-        for place in group:
-            alike = sorted(set().union(*with_sound[list(items["sounds"].iloc[place])]))
-            forms[place] = (total - contrasts[alike].sum(0)) / max(len(group) - len(alike), 1)
-    return list(forms)
+    forms = []
+    places = defaultdict(set)  # of the items of a task, None, and of those about one of its sounds
+    for place, (task, sounds) in enumerate(zip(items["task"], items["sounds"], strict=True)):
+        for sound in (None, *sounds):
+            places[task, sound].add(place)
+    totals = {task: sum(contrasts[n] for n in sorted(places[task, None])) for task in items["task"].unique()}
+    for task, sounds in zip(items["task"], items["sounds"], strict=True):
+        own = set().union(*(places[task, sound] for sound in sounds))
+        others = totals[task] - sum(contrasts[n] for n in sorted(own))
+        forms.append(others / max(len(places[task, None]) - len(own), 1))
+    return forms
 
 
 def order_gaps(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from tclap.evaluation.formats import FORMATS
-from tclap.evaluation.formats.timed import unordered
+from tclap.evaluation.formats import FORMATS, unordered
 from tclap.evaluation.items import evaluate_items
 from tclap.slots.reader import Reading
 
