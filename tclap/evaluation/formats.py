@@ -67,8 +67,8 @@ def read_dissecting(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
 
     Those with a temporal word, of AudioCaps, Clotho and the authors' SynCaps (pairs of ESC-50's sounds),
     against themselves with the events in the other order, and with the opposite temporal word. ACM Multimedia
-    2024, arXiv 2409.00851; https://github.com/oncescuandreea/DTU_text_audio, ``retrieval/data/*/json_files``, CC BY-NC
-    4.0; the sounds come with AudioCaps, Clotho and ESC-50.
+    2024, arXiv 2409.00851; https://github.com/oncescuandreea/DTU_text_audio, ``retrieval/data/*/json_files``,
+    CC BY-NC 4.0; the sounds come with AudioCaps, Clotho and ESC-50.
 
     ``file`` has the captions as they are, such as ``test_audioset_5_future_past.json``; those beside it whose
     names add ``_reverse``, ``_replace`` or ``_replaced`` have the changed ones in the same order. A file is

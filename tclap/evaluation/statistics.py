@@ -54,8 +54,6 @@ def bootstrap_interval(
     scores, codes, n_sources = _checked(scores, sources)
     if scores.min() < 0 or scores.max() > 1:
         raise ValueError(f"scores lie between {scores.min()} and {scores.max()}; expected 0 to 1")
-    if not 0 < level < 1:
-        raise ValueError(f"level={level}; expected 0 < level < 1")
     means = _resampled_means(scores, codes, n_sources, resamples, seed)
     # A weighted mean may leave the range of the scores by a rounding error.
     means = np.clip(means, scores.min(axis=0), scores.max(axis=0))
@@ -70,8 +68,6 @@ def _resampled_means(
     scores: np.ndarray, codes: np.ndarray, n_sources: int, resamples: int, seed: int
 ) -> np.ndarray:
     """Weighted means of ``scores`` ``[n, ...]`` in every resample of the sources that leaves an item."""
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples}; expected at least 1")
     rng, equal, means = np.random.default_rng(seed), np.full(n_sources, 1 / n_sources), []
     chunk = max(1, CHUNK // max(len(scores), n_sources))
     for start in range(0, resamples, chunk):
@@ -194,14 +190,6 @@ def compare(
     p = np.where(equal, 2 * (1 + np.abs(mean)) ** -independent, 2 * student.sf(np.abs(mean) / error, freedom))
     equivalent = (ci90[0] >= -margin) & (ci90[1] <= margin) & (_rate_of_others(independent, 0.9) <= margin)
     return Comparison(mean, ci95, ci90, np.minimum(p, 1), equivalent)
-
-
-def holm(p: ArrayLike) -> np.ndarray:
-    """p-values ``[m]`` of one family adjusted by Holm's procedure (1979, Scand. J. Stat. 6(2))."""
-    p = np.asarray(p, dtype=np.float64)
-    order, adjusted = np.argsort(p), np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
-    return adjusted
 
 
 class Scores(NamedTuple):

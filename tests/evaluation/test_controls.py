@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from meanings import Meanings, Random
-from scipy.stats import binomtest
 
 from tclap.data.captions import ORDERED, SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.evaluation import controls
@@ -174,27 +173,6 @@ def test_a_model_that_takes_sounds_backwards_is_wrong(asked):
     assert summary.loc["three: then", "chance"] == pytest.approx(100 / 6)
 
 
-def test_random_embeddings_are_at_chance(asked):
-    clips, pairs, items = asked
-
-    names = list(sounds_of(clips, pairs))
-    rows = pd.concat([control_rows(Random(names, seed), items, pairs) for seed in range(5)])
-    tasks = rows.groupby("task")
-    assert len(tasks) == 1 + 4 + 8 + 2 + 3 + len(CONDITIONS) + 1 + 2 + 2 + 2 + 4
-    for task, group in tasks:
-        # These are no function of the embeddings, or means over wordings.
-        if task in (
-            "baseline: always the first",
-            "baseline: label prior",
-            "wording: seen",
-            "wording: unseen",
-        ):
-            continue
-        test = binomtest(int(group["correct"].sum()), len(group), group["chance"].iloc[0])
-        assert test.pvalue > 0.0005, (task, group["correct"].mean(), len(group))
-    assert not rows["tied"][~rows["task"].str.startswith("baseline")].any()
-
-
 def test_the_label_prior_by_brute_force():
     _, pairs = made()
     pairs = pairs.sample(15, random_state=1).reset_index(drop=True)
@@ -294,7 +272,7 @@ def test_sounds_are_arranged_in_the_order_that_is_right(asked):
         assert said(item.candidates[item.answers[0]]) == played
 
 
-def test_items_are_the_seeds_and_survive_parquet(asked, tmp_path):
+def test_items_are_the_seeds(asked):
     clips, pairs, items = asked
     pd.testing.assert_frame_equal(items, build_items(clips, pairs, seed=0))
     other = build_items(clips, pairs, seed=1)
@@ -306,10 +284,6 @@ def test_items_are_the_seeds_and_survive_parquet(asked, tmp_path):
         "single: plain",
         "single: says first",
     }
-    items.to_parquet(tmp_path / "controls.parquet", index=False)
-    back = pd.read_parquet(tmp_path / "controls.parquet")
-    model = reader(clips, pairs)
-    pd.testing.assert_frame_equal(control_rows(model, items, pairs), control_rows(model, back, pairs))
 
 
 def test_clips_without_labels_are_asked_about_two_events_only(asked):

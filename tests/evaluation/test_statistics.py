@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from tclap.evaluation.statistics import bootstrap_interval, compare, holm, summarise
+from tclap.evaluation.statistics import bootstrap_interval, compare, summarise
 
 
 def two_source_items(rng, n_sources=30, n=200):
@@ -87,16 +86,6 @@ def test_items_that_share_a_clip_count_once_at_the_edge(sources, disjoint):
     assert bootstrap_interval(np.ones(len(sources)), sources) == pytest.approx((1 - bound, 1))
 
 
-def test_seeded_and_nested_in_level():
-    rng = np.random.default_rng(11)
-    sources, scores = two_source_items(rng), rng.random(200)
-    interval = bootstrap_interval(scores, sources)
-    assert interval == bootstrap_interval(scores, sources)
-    assert interval != bootstrap_interval(scores, sources, seed=1)
-    inner = bootstrap_interval(scores, sources, level=0.5)
-    assert interval[0] < inner[0] < scores.mean() < inner[1] < interval[1]
-
-
 def test_memory_is_bounded():
     n = 20000
     sources = np.arange(2 * n).reshape(n, 2) % 500
@@ -118,22 +107,20 @@ def test_resamples_without_any_item_are_ignored():
 
 
 @pytest.mark.parametrize(
-    ("scores", "sources", "options", "word"),
+    ("scores", "sources", "word"),
     [
-        ([1, 0], ["a", "a"], {}, "at least two"),
-        ([1], [["a", None]], {}, "at least two"),
-        ([1, 0, 1], ["a", "b"], {}, "shape"),
-        ([1, np.nan], ["a", "b"], {}, "1 of 2 scores"),
-        ([1, 1.5], ["a", "b"], {}, "between 1.0 and 1.5"),
-        ([1, 0, 1], ["a", "b", None], {}, "one per item"),
-        ([], [], {}, "shape"),
-        ([1, 0], ["a", "b"], {"level": 95}, "level=95"),
-        ([1, 0], ["a", "b"], {"resamples": 0}, "resamples=0"),
+        ([1, 0], ["a", "a"], "at least two"),
+        ([1], [["a", None]], "at least two"),
+        ([1, 0, 1], ["a", "b"], "shape"),
+        ([1, np.nan], ["a", "b"], "1 of 2 scores"),
+        ([1, 1.5], ["a", "b"], "between 1.0 and 1.5"),
+        ([1, 0, 1], ["a", "b", None], "one per item"),
+        ([], [], "shape"),
     ],
 )
-def test_unusable_scores_and_sources_are_refused(scores, sources, options, word):
+def test_unusable_scores_and_sources_are_refused(scores, sources, word):
     with pytest.raises(ValueError, match=word):
-        bootstrap_interval(scores, sources, **options)
+        bootstrap_interval(scores, sources)
 
 
 def own_sources(n):
@@ -149,15 +136,6 @@ def test_seeds_alone_are_a_t_test_over_seeds():
     assert found.difference == pytest.approx(by_seed.mean()) and found.p == pytest.approx(test.pvalue)
     for level, ends in ((0.9, found.ci90), (0.95, found.ci95)):
         assert ends == pytest.approx(tuple(test.confidence_interval(level)))
-
-
-def test_one_seed_is_a_t_test_over_clips():
-    rng = np.random.default_rng(13)
-    first, second = rng.random((300, 1)) / 2, rng.random((300, 1)) / 2 + 0.02
-    found = compare(first, second, own_sources(300), resamples=20000)
-    test = stats.ttest_rel(second[:, 0], first[:, 0])
-    assert found.p == pytest.approx(test.pvalue, rel=0.1) and 0.05 < test.pvalue < 0.95
-    assert found.ci95 == pytest.approx(tuple(test.confidence_interval()), abs=3e-4)
 
 
 def test_comparison_against_loops_over_multisets_and_the_formula():
@@ -224,19 +202,6 @@ def test_equivalence_is_by_the_ninety_percent_interval():
         assert found.equivalent == equivalent == (found.ci90[1] < 0.02)
 
 
-def test_comparison_refuses_other_shapes():
-    with pytest.raises(ValueError, match="shapes"):
-        compare(np.ones((4, 3)), np.ones((4, 2)), own_sources(4))
-    with pytest.raises(ValueError, match="shapes"):
-        compare(np.ones(4), np.ones(4), own_sources(4))
-
-
-def test_holm_against_statsmodels():
-    p = np.random.default_rng(15).random(20) ** 4
-    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
-    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06]) and len(holm([])) == 0
-
-
 def item_rows(correct, model="clap", task="3", chance=1 / 3):
     """Rows from an array [seeds, items]; item i is made of the clips i and i + 1."""
     return pd.DataFrame(
@@ -281,13 +246,6 @@ def test_summary_interval_is_that_of_the_seed_averaged_scores():
             assert summary.loc[model, ["low", "high"]].tolist() == pytest.approx(
                 [100 * end for end in expected]
             )
-
-
-def test_summary_does_not_depend_on_the_order_of_the_rows():
-    rng = np.random.default_rng(15)
-    rows = item_rows(rng.random((2, 30)) < 0.6)
-    shuffled = rows.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(summarise(rows), summarise(shuffled))
 
 
 def test_summary_of_single_clips():
