@@ -15,7 +15,7 @@ from artifact.embeddings import RunEmbeddings
 from artifact.experiment import Experiment
 from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import ClipAudio
-from tclap.evaluation.retrieval import query_rows
+from tclap.evaluation.retrieval import caption_rows
 from tclap.models.base import AudioTextModel
 from tclap.training.features import AudioFeatures, Whole
 
@@ -34,19 +34,10 @@ class CaptionedSet:
         self.features = features.outputs([*self.sounds.values()], f"{name} through the trunk")
 
     def query_rows(self, model: AudioTextModel) -> pd.DataFrame:
-        """Rows of :func:`tclap.evaluation.retrieval.query_rows` for one model of the run."""
-        texts = self.clips[["clip_id", "source", "captions"]].explode("captions")
-        self.experiment.text.add(texts["captions"])
+        """Rows of :func:`tclap.evaluation.retrieval.caption_rows` for one model of the run."""
+        self.experiment.text.add(self.clips["captions"].explode())
         embeddings = RunEmbeddings(self.experiment, model, self.sounds, self.features)
-        return query_rows(
-            embeddings.embed_captions(list(texts["captions"])),
-            embeddings.sounds(self.clips["clip_id"]),
-            texts["clip_id"],
-            self.clips["clip_id"],
-            gallery=self.name,
-            text_sources=texts["source"],
-            audio_sources=self.clips["source"],
-        )
+        return caption_rows(embeddings, self.clips, self.name)
 
 
 def load_captioned(names: Sequence[str]) -> dict[str, pd.DataFrame]:

@@ -1,21 +1,30 @@
-"""The command ``tclap``: evaluate any model by the temporal benchmark, show or clear cached trunk outputs.
+"""The command ``tclap``: the temporal benchmark on any model, comparisons, its questions as files.
 
 ::
 
-    tclap evaluate --model msclap-2022 --weights CLAP_weights_2022.pth --data esc50 --root ESC-50-master
+    tclap evaluate --model laion/clap-htsat-fused --data esc50 --root ESC-50-master --out fused.parquet
+    tclap evaluate --model my_package.models:load --sample-rate 48000 --window 10 --out mine.parquet
+    tclap compare fused.parquet mine.parquet
+    tclap items --data esc50 --root ESC-50-master --out questions
     tclap features size
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tclap import files
 from tclap.arguments import at_least
 from tclap.data.clips import DATASETS, content_hash, for_stage, load_clips
+
+EMBEDDINGS = "embeddings"  # in the data folder: a folder per model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,56 +32,172 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tclap", description="A sense of time for audio-language models.")
     commands = parser.add_subparsers(required=True, dest="command")
     evaluate = commands.add_parser("evaluate", help="any model, by the temporal benchmark")
-    evaluate.add_argument("--model", required=True, help="a name that load_model takes, such as msclap-2022")
+    evaluate.add_argument(
+        "--model", required=True, help="a name that load_model takes, or module:function that gives a model"
+    )
     evaluate.add_argument("--weights", help="published weights, or a checkpoint of this project")
-    evaluate.add_argument("--data", default="synthetic", choices=list(DATASETS), help="a data set")
-    evaluate.add_argument("--root", help="the data set's folder (default: its own)")
+    evaluate.add_argument("--sample-rate", type=int, help="in Hz, of module:function's model if it has none")
+    evaluate.add_argument("--window", type=float, help="in seconds, likewise")
+    _add_data(evaluate)
     evaluate.add_argument("--suite", nargs="+", default=["full"], help="tasks, controls, retrieval or full")
-    evaluate.add_argument("--pairs", type=int, default=400, help="composites (default: 400)")
     evaluate.add_argument(
         "--control-pairs", type=int, default=200, help="of them for controls (default: 200)"
     )
-    evaluate.add_argument("--seed", type=int, default=0, help="of composites and candidates (default: 0)")
     evaluate.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
     evaluate.add_argument("--out", type=Path, help="parquet file for the rows, one per item")
-    features = commands.add_parser("features", help="the trunk outputs kept between runs")
+    evaluate.add_argument("--card", type=Path, help="Markdown file for the table, as of a model card")
+    evaluate.add_argument("--json", dest="as_json", action="store_true", help="print the table as JSON")
+    compare = commands.add_parser("compare", help="two models' rows of the same questions")
+    compare.add_argument("first", type=Path, help="parquet file of tclap evaluate --out")
+    compare.add_argument("second", type=Path, help="another; differences are second minus first")
+    items = commands.add_parser("items", help="the benchmark's questions as files, with Croissant metadata")
+    _add_data(items)
+    items.add_argument("--out", type=Path, required=True, help="the folder to write into")
+    features = commands.add_parser("features", help="trunk outputs and embeddings kept between runs")
     features.add_argument("action", choices=("size", "clear"))
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
+    run = {"evaluate": _evaluate, "compare": _compare, "items": _items, "features": _features}[command]
     try:
-        {"evaluate": _evaluate, "features": _features}[command](**options)
+        run(**options)
     except (ValueError, TypeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         parser.exit(1, f"error: {error}\n")
 
 
-def _evaluate(*, model, weights, data, root, suite, pairs, control_pairs, seed, threads, out) -> None:
-    if out is not None:
-        if out.suffix != ".parquet" or out.is_dir():
-            raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
-        files.check_writable(out.parent)
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", default="synthetic", choices=list(DATASETS), help="a data set")
+    command.add_argument("--root", help="the data set's folder (default: its own)")
+    command.add_argument("--classes", help="of esc50: all, esc10 or auto (default: auto)")
+    command.add_argument("--test-fold", type=int, help="of esc50 (default: the highest)")
+    command.add_argument("--pairs", type=int, default=400, help="composites (default: 400)")
+    command.add_argument("--seed", type=int, default=0, help="of composites and candidates (default: 0)")
+
+
+def _clips(data: str, root: str | None, classes: str | None, test_fold: int | None) -> Any:
+    chosen = {"classes": classes, "test_fold": test_fold}
+    return load_clips(data, root, **{name: value for name, value in chosen.items() if value is not None})
+
+
+def _evaluate(
+    *,
+    model,
+    weights,
+    sample_rate,
+    window,
+    data,
+    root,
+    classes,
+    test_fold,
+    suite,
+    pairs,
+    control_pairs,
+    seed,
+    threads,
+    out,
+    card,
+    as_json,
+) -> None:
+    if out is not None and (out.suffix != ".parquet" or out.is_dir()):
+        raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
+    for file in (out, card):
+        if file is not None:
+            files.check_writable(file.parent)
 
     import torch
 
-    from tclap.evaluation.benchmark import evaluate, report
-    from tclap.models.registry import load_model
+    from tclap.evaluation import report
+    from tclap.evaluation.benchmark import evaluate
 
     at_least(1, threads=threads)
     torch.set_num_threads(threads)
-    loaded = load_model(model, weights)
-    if not loaded.is_published and Path(weights or "").suffix != ".safetensors":
-        raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
-    clips = load_clips(data, root)
+    loaded = _model(model, weights)
+    identity = getattr(loaded, "fingerprint", None)
+    clips = _clips(data, root, classes, test_fold)
+    made_of = {"weights": identity, "data": content_hash(for_stage(clips, "test"))}
+    if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
+        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
+    rows = evaluate(
+        loaded,
+        clips,
+        suite,
+        pairs=pairs,
+        control_pairs=control_pairs,
+        seed=seed,
+        name=model,
+        sample_rate=sample_rate,
+        window=window,
+        keep=files.data_folder() / EMBEDDINGS / identity[:32] if identity else None,
+    )
+    rows.attrs |= made_of  # which pandas keeps in the file
+    random_weights = bool((getattr(loaded, "origin", None) or {}).get("random_weights"))
+    if as_json:
+        sys.stdout.write(_as_json(rows, report.table(rows)))
+    else:
+        sys.stdout.write(report.report(rows, random_weights=random_weights))
+        sys.stdout.write(f"questions  {rows.attrs['items']}\n")
     if out is not None:
-        made_of = {"weights": loaded.fingerprint, "data": content_hash(for_stage(clips, "test"))}
-        if out.exists() and made_of_in(out) != made_of:
-            raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
-    rows = evaluate(loaded, clips, suite, pairs=pairs, control_pairs=control_pairs, seed=seed, name=model)
-    random_weights = bool((loaded.origin or {}).get("random_weights"))
-    sys.stdout.write(report(rows, random_weights=random_weights))
-    if out is not None:
-        rows.attrs = made_of  # which pandas keeps in the file
         files.write_table(out, rows)
-        sys.stdout.write(f"rows     {out}\n")
+        sys.stderr.write(f"rows       {out}\n")
+    if card is not None:
+        about = {"model": model, "weights": identity, "data": f"{data}, {made_of['data']}"}
+        about |= {
+            "questions": rows.attrs["items"],
+            "warning": report.RANDOM_WEIGHTS if random_weights else None,
+        }
+        with files.replacing(card) as aside:
+            aside.write_text(report.card(rows, about), encoding="utf-8")
+        sys.stderr.write(f"card       {card}\n")
+
+
+def _model(name: str, weights: str | None) -> Any:
+    """A model by a name that ``load_model`` takes, or what a function in a module returns."""
+    from tclap.models.registry import load_model
+
+    module, _, function = name.partition(":")
+    if function and module.replace(".", "").isidentifier() and module != "open_clip":
+        sys.path.insert(0, "")
+        made = getattr(importlib.import_module(module), function, None)
+        if made is None:
+            raise ValueError(f"the module {module} has no {function}, expected --model module:function.")
+        return made(weights) if weights else made()
+    loaded = load_model(name, weights)
+    if not loaded.is_published and Path(weights or "").suffix != ".safetensors":
+        raise ValueError(f"{name} is not trained, expected --weights of a trained model.")
+    return loaded
+
+
+def _as_json(rows: Any, table: Any) -> str:
+    about = {name: rows.attrs[name] for name in ("items", "weights", "data")}
+    return json.dumps(about | {"table": table.to_dict("records")}, indent=2) + "\n"
+
+
+def _compare(*, first: Path, second: Path) -> None:
+    import pandas as pd
+
+    from tclap.evaluation.report import difference, difference_report
+
+    rows = []
+    for path in (first, second):
+        if made_of_in(path) is None:
+            raise ValueError(f"{path} holds no rows, expected a file of tclap evaluate --out.")
+        rows.append(pd.read_parquet(path))
+    compared = difference(*rows)
+    if compared.empty:
+        raise ValueError(f"{first} and {second} have no task in common.")
+    names = [
+        f"{table['model'].iat[0]} ({path.stem})" for table, path in zip(rows, (first, second), strict=True)
+    ]
+    sys.stdout.write(difference_report(compared, tuple(names)))
+
+
+def _items(*, data, root, classes, test_fold, pairs, seed, out) -> None:
+    from tclap.evaluation import item_set
+    from tclap.evaluation.benchmark import questions
+
+    _, drawn, asked = questions(_clips(data, root, classes, test_fold), pairs, seed)
+    name = " ".join(str(part) for part in (data, classes, test_fold) if part is not None)
+    item_set.write(out, drawn, asked, name=name, seed=seed)
+    sys.stdout.write(f"{item_set.fingerprint(drawn, asked)}  {len(asked)} questions  {out}\n")
 
 
 def made_of_in(out: Path) -> dict | None:
@@ -80,7 +205,7 @@ def made_of_in(out: Path) -> dict | None:
     import pandas as pd
 
     try:
-        return pd.read_parquet(out, columns=[]).attrs
+        return pd.read_parquet(out, columns=[]).attrs or None
     except (OSError, ValueError):
         return None
 
@@ -89,6 +214,13 @@ def _features(*, action) -> None:
     from tclap.training.features import report
 
     sys.stdout.write(report(clear=action == "clear"))
+    folder = files.data_folder() / EMBEDDINGS
+    paths = list(folder.glob("*/*/*.safetensors"))
+    size = sum(path.stat().st_size for path in paths)
+    if action == "clear":
+        shutil.rmtree(folder, ignore_errors=True)
+    done = "deleted from" if action == "clear" else "in"
+    sys.stdout.write(f"{size / 1e6:.1f} MB in {len(paths)} files {done} {folder}\n")
 
 
 if __name__ == "__main__":

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from tclap import files
 from tclap.arguments import at_least
-from tclap.data.clips import for_stage, has_labels, listing
+from tclap.data.clips import content_hash, for_stage, has_labels, listing
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs
 from tclap.data.conditions import Sound, waveform_of
 from tclap.evaluation import controls
 from tclap.evaluation.embeddings import ModelEmbeddings
+from tclap.evaluation.item_set import fingerprint
 from tclap.evaluation.retrieval import hit_rows, retrieval_rows
-from tclap.evaluation.statistics import summarise
 from tclap.evaluation.tasks import ROW_COLUMNS, build_items, order_items, score_items
 
 SUITES = ("tasks", "controls", "retrieval")
-RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
 
 
 def evaluate(
@@ -34,12 +33,14 @@ def evaluate(
     name: str = "model",
     sample_rate: int | None = None,
     window: float | None = None,
+    keep: str | Path | None = None,
 ) -> pd.DataFrame:
     """Answer the temporal benchmark on the test clips; each distinct sound and caption is encoded once.
 
     The suites are ``tasks`` (:mod:`tclap.evaluation.tasks`), ``controls`` (:mod:`tclap.evaluation.controls`)
     and ``retrieval`` (:mod:`tclap.evaluation.retrieval`). Clips without labels (each its own event) have
-    questions about order alone: tasks 3, 2-way and overlap, and the controls of two events.
+    questions about order alone: tasks 3, 2-way and overlap, and the controls of two events; retrieval asks
+    for them by their captions.
     :func:`tclap.evaluation.statistics.summarise` makes accuracies with intervals of the rows.
 
     Args:
@@ -54,11 +55,14 @@ def evaluate(
         name: of the model, in the rows.
         sample_rate, window: in Hz and seconds, of the waveforms that the model takes; None: its
             attributes of these names.
+        keep: folder of this model's embeddings, and no other's: those that are there are not computed
+            again, whatever the suite; None: nothing is kept.
 
     Returns:
         One tidy row per item, with the columns of :func:`tclap.evaluation.tasks.score_items`, ``model``
         and ``seed``; retrieval's rows lack some. ``correct`` is a number from 0 to 1: a mean over wordings
-        or an average precision lies between.
+        or an average precision lies between. ``attrs["items"]`` is the questions' fingerprint
+        (:mod:`tclap.evaluation.item_set`).
 
     Raises:
         ValueError: on an unknown suite, numbers below 1, when the test clips make no pair of different
@@ -72,22 +76,15 @@ def evaluate(
     suites = SUITES if "full" in suites else suites
     rate = _positive(model, "sample_rate", sample_rate)
     seconds = _positive(model, "window", window)
-    test = for_stage(clips, "test")
-    available = possible_pairs(test)
-    if not available:
-        raise ValueError(
-            f"the {len(test)} test clip(s) make no pair of different labels, expected two labels."
-        )
+    test, drawn, asked_items = questions(clips, pairs, seed)
     audio = ClipAudio(test, rate)
-    manifest = place(draw_pairs(test, "test", min(pairs, available), seed=seed), audio, seconds, seed=seed)
+    manifest = place(drawn, audio, seconds, seed=seed)
     asked = manifest.head(control_pairs)
     singles = dict(zip(test["clip_id"], test["clip_id"], strict=True))
     composites: dict[str, Sound] = dict(views_of(manifest, VIEWS))
     items = {}
     if "tasks" in suites:
-        labels = sorted(test["label"].unique())
-        labelled = has_labels(test)
-        items["tasks"] = build_items(test, manifest, labels, seed=seed) if labelled else order_items(manifest)
+        items["tasks"] = asked_items
     if "controls" in suites:
         items["controls"] = controls.build_items(test, asked, seed=seed)
         composites |= controls.arrangements(test, asked, audio, seconds, seed=seed)
@@ -98,7 +95,10 @@ def evaluate(
         wanted = {sound for table in items.values() for sound in table["audio"]}
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
     embeddings = ModelEmbeddings(
-        model, list(sounds), lambda sound: waveform_of(sounds[sound], audio, seconds)
+        model,
+        list(sounds),
+        lambda sound: waveform_of(sounds[sound], audio, seconds),
+        None if keep is None else _folders(Path(keep), test, drawn, (control_pairs, seed, rate, seconds)),
     )
     parts = []
     if "tasks" in suites:
@@ -110,7 +110,33 @@ def evaluate(
     rows = pd.concat(parts, ignore_index=True).infer_objects()  # pandas 3: strings, whatever the suites
     rows = rows.reindex(columns=ROW_COLUMNS).assign(model=name, seed=seed)
     # Retrieval's rows have neither ties nor margins.
-    return rows.astype({"tied": "boolean"}) if "retrieval" in suites else rows
+    rows = rows.astype({"tied": "boolean"}) if "retrieval" in suites else rows
+    rows.attrs["items"] = fingerprint(drawn, asked_items)
+    return rows
+
+
+def questions(clips: pd.DataFrame, pairs: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The test clips, ``pairs`` drawn pairs of them (as many as there are) and the tasks' items.
+
+    Raises:
+        ValueError: when the test clips make no pair of different labels.
+    """
+    test = for_stage(clips, "test")
+    available = possible_pairs(test)
+    if not available:
+        raise ValueError(
+            f"the {len(test)} test clip(s) make no pair of different labels, expected two labels."
+        )
+    drawn = draw_pairs(test, "test", min(pairs, available), seed=seed)
+    if not has_labels(test):
+        return test, drawn, order_items(drawn)
+    return test, drawn, build_items(test, drawn, sorted(test["label"].unique()), seed=seed)
+
+
+def _folders(keep: Path, test: pd.DataFrame, drawn: pd.DataFrame, settings: tuple) -> tuple[Path, Path]:
+    """Where sounds are kept, which depend on clips, pairs and settings, and captions, which do not."""
+    named = files.hash_json([content_hash(test), drawn.to_dict("list"), settings])
+    return keep / f"sounds-{named[:16]}", keep / "captions"
 
 
 def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:
@@ -123,29 +149,3 @@ def _positive(model: Any, name: str, given: float | None) -> Any:
     if value is None or not value > 0:
         raise ValueError(f"{name} is {value}; expected evaluate(..., {name}=...) or a model's, above 0.")
     return value
-
-
-def report(rows: pd.DataFrame, *, random_weights: bool = False) -> str:
-    """Rows of :func:`evaluate` as a text table, one line per model and task, in percent.
-
-    Accuracy, its 95 % interval, chance, ties and the number of items. ``random_weights`` puts a warning on
-    top. Errors as of :func:`tclap.evaluation.statistics.summarise`.
-    """
-    table = summarise(rows)
-    ties = 100 * rows.astype({"tied": float}).groupby(["model", "task"])["tied"].mean()
-    ties = ties.loc[list(zip(table["model"], table["task"], strict=True))].to_numpy()
-    cells = {
-        "accuracy": table["accuracy"].map(_shown),
-        "95 % interval": table["low"].map(_shown) + "-" + table["high"].map(_shown),
-        "chance": table["chance"].map(_shown),
-        "ties": ["" if np.isnan(share) else _shown(share) for share in ties],
-        "n": table["n"],
-    }
-    shown = pd.DataFrame(cells).set_index(table["model"] + "  " + table["task"])
-    shown = shown.rename_axis(index=None, columns="model  task").to_string()
-    return f"{RANDOM_WEIGHTS}\n{shown}\n" if random_weights else f"{shown}\n"
-
-
-def _shown(percent: float) -> str:
-    """One decimal, halves up, as ``paper.latex.number`` rounds."""
-    return str(Decimal(f"{percent:.9f}").quantize(Decimal("0.1"), ROUND_HALF_UP))

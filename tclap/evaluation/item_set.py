@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +44,10 @@ LISTS = ("candidates", "answers")
 
 def fingerprint(pairs: pd.DataFrame, items: pd.DataFrame) -> str:
     """Version and a hash of the questions, such as ``tclap-zste-1:3f0c9a5be2d1``."""
-    return f"{VERSION}:{hashlib.sha256((_csv(pairs) + _lines(items)).encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(_csv(pairs).encode())
+    for line in _lines(items):
+        digest.update(line.encode())
+    return f"{VERSION}:{digest.hexdigest()[:12]}"
 
 
 def write(folder: str | Path, pairs: pd.DataFrame, items: pd.DataFrame, *, name: str, seed: int) -> None:
@@ -58,7 +62,7 @@ def write(folder: str | Path, pairs: pd.DataFrame, items: pd.DataFrame, *, name:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {"pairs.csv": _csv(pairs), "items.jsonl": _lines(items)}
+    contents = {"pairs.csv": _csv(pairs), "items.jsonl": "".join(_lines(items))}
     about = _croissant(contents, fingerprint(pairs, items), name, seed)
     for file, text in (contents | {"croissant.json": json.dumps(about, indent=2) + "\n"}).items():
         with files.replacing(folder / file) as aside:
@@ -69,11 +73,11 @@ def _csv(pairs: pd.DataFrame) -> str:
     return pairs[list(PAIR_COLUMNS)].to_csv(index=False, lineterminator="\n")
 
 
-def _lines(items: pd.DataFrame) -> str:
+def _lines(items: pd.DataFrame) -> Iterator[str]:
     """One JSON object per question; numpy's integers as plain ones."""
-    rows = items[list(ITEM_COLUMNS)].to_dict("records")
-    rows = [row | {"answers": [int(k) for k in row["answers"]]} for row in rows]
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    for values in zip(*(items[column] for column in ITEM_COLUMNS), strict=True):
+        row = dict(zip(ITEM_COLUMNS, values, strict=True))
+        yield json.dumps(row | {"answers": [int(k) for k in row["answers"]]}) + "\n"
 
 
 def _croissant(contents: dict[str, str], version: str, name: str, seed: int) -> dict:

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from tclap.data.clips import has_labels
 from tclap.data.composites import PROMPT, phrases
 from tclap.evaluation.embeddings import Embeddings
-from tclap.evaluation.tasks import TIE_TOLERANCE
+from tclap.evaluation.tasks import TIE_TOLERANCE, names_of
 
 log = logging.getLogger(__name__)
 KS = (1, 5, 10)  # of recall
@@ -191,9 +192,8 @@ def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFr
     ``singles``: the clips and their labels' prompts. ``overlaps``: each pair's overlap and "X and Y"; left
     out, which is logged, where two labels make every one a hit. ``ordered``: the forward, reversed and
     overlap composites of all pairs in one gallery, the hard test of order. An item with equal events is a
-    hit.
+    hit. Of clips without labels there is :func:`caption_rows` instead of the first two.
     """
-    labels = sorted(clips["label"].unique())
     sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
 
     def searched(gallery: str, captions: dict[str, str], sounds: dict[str, str], sources) -> pd.DataFrame:
@@ -207,21 +207,42 @@ def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFr
             audio_sources=sources,
         )
 
-    clip_events = dict(zip(clips["clip_id"], clips["label"], strict=True))
-    prompts = {PROMPT.format(label): label for label in labels}
-    parts = [searched("singles", prompts, clip_events, clips["source"])]
     overlaps, together, ordered, in_order = {}, {}, {}, {}
     for pair in pairs.to_dict("records"):
         a, b = sorted((pair["label_i"], pair["label_j"]))
         overlaps[PROMPT.format(f"{a} and {b}")] = together[f"{pair['pair_id']}/overlap"] = f"{a} & {b}"
-        for view, words in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
-            ordered[words.text()] = in_order[f"{pair['pair_id']}/{view}"] = words.events
-    if len(overlaps) > 1:
-        parts.append(searched("overlaps", overlaps, together, sources))
+        captions = phrases(*names_of(pair), pair["sigma"])
+        for view, meant in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
+            ordered[captions[view].text()] = in_order[f"{pair['pair_id']}/{view}"] = meant.events
+    if not has_labels(clips):
+        parts = [caption_rows(embeddings, clips)]
     else:
-        log.warning("one pair of labels is too few for the gallery of overlaps")
+        clip_events = dict(zip(clips["clip_id"], clips["label"], strict=True))
+        prompts = {PROMPT.format(label): label for label in sorted(clips["label"].unique())}
+        parts = [searched("singles", prompts, clip_events, clips["source"])]
+        if len(overlaps) > 1:
+            parts.append(searched("overlaps", overlaps, together, sources))
+        else:
+            log.warning("one pair of labels is too few for the gallery of overlaps")
     parts.append(searched("ordered", ordered, in_order, np.repeat(sources, 3, axis=0)))
     return pd.concat(parts, ignore_index=True)
+
+
+def caption_rows(embeddings: Embeddings, clips: pd.DataFrame, gallery: str = "captions") -> pd.DataFrame:
+    """Rows of :func:`query_rows` for clips and their captions: each belongs to its own clip alone.
+
+    A text query is a hit when its clip is found, an audio query when any of its captions is.
+    """
+    texts = clips[["clip_id", "source", "captions"]].explode("captions")
+    return query_rows(
+        embeddings.captions(list(texts["captions"])),
+        embeddings.sounds(clips["clip_id"]),
+        texts["clip_id"],
+        clips["clip_id"],
+        gallery=gallery,
+        text_sources=texts["source"],
+        audio_sources=clips["source"],
+    )
 
 
 def measures(queries: pd.DataFrame) -> dict[str, tuple[pd.Series, pd.Series]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,9 @@ import torch
 import tclap
 from tclap import audio
 from tclap import cli as command_line
-from tclap.evaluation.benchmark import SUITES, evaluate, report
+from tclap.evaluation.benchmark import SUITES, evaluate
 from tclap.evaluation.controls import CONDITIONS
+from tclap.evaluation.report import difference, report
 from tclap.evaluation.statistics import summarise
 from tclap.evaluation.tasks import ROW_COLUMNS, TASKS
 
@@ -89,17 +92,54 @@ def test_a_perfect_model_is_correct(clips):
     assert (accuracy[["1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap"]] == 100).all()
 
 
-def test_captioned_clips_are_asked_for_order_only(recordings):
+@pytest.fixture
+def captioned(recordings):
+    """The tones with a caption each instead of labels."""
     table = pd.read_csv(recordings / "clips.csv")
     table["caption"] = "a " + table["label"] + ", take " + table.index.astype(str)
     table.drop(columns="label").to_csv(recordings / "captions.csv", index=False)
-    clips = tclap.load_clips("folder", recordings, csv="captions.csv")
-    rows = evaluate(Perfect(), clips, "tasks", pairs=30)
+    return tclap.load_clips("folder", recordings, csv="captions.csv")
+
+
+def test_captioned_clips_are_asked_for_order_only(captioned):
+    rows = evaluate(Perfect(), captioned, "tasks", pairs=30)
     assert set(rows["task"]) == {"3", "3_after", "2way_before", "2way_after", "overlap"}
     # Two takes of one sound are two events here, which this model cannot tell apart.
     asked = rows["answer"].str.removeprefix("this is a sound of ").str.split(" before | after | while ")
     told = rows[asked.map(lambda pair: pair[0].split(",")[0] != pair[1].split(",")[0])]
     assert len(told) and told["correct"].all()
+
+
+def test_captioned_clips_are_retrieved_by_captions(captioned):
+    model = Blind()
+    rows = evaluate(model, captioned, "retrieval", pairs=6)
+    assert rows["task"].str.split("[:,] ").str[1].unique().tolist() == ["captions", "ordered"]
+    assert all(", take " in text for text in model.read)
+    assert not any(clip in text for text in model.read for clip in captioned["clip_id"])
+    # A caption names the pitch, of which there are four takes: its own is among the first five.
+    found = rows[rows["task"] == "retrieval: captions, text to audio, R@5"]
+    assert len(found) == 16 and found["correct"].all()
+
+
+def test_kept_embeddings_are_not_computed_again(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("tclap.evaluation.embeddings.FILE", 20)
+    asked = {"pairs": 6, "control_pairs": 3, "keep": tmp_path}
+    first = evaluate(Blind(), clips, "tasks", **asked)
+    again = Blind()
+    pd.testing.assert_frame_equal(evaluate(again, clips, "tasks", **asked), first)
+    assert not again.sounds and not again.read
+    # Another suite computes what it needs beyond, and a damaged file's embeddings anew.
+    evaluate(again, clips, "retrieval", **asked)
+    fresh = Blind()
+    evaluate(fresh, clips, "retrieval", **{**asked, "keep": None})
+    assert 0 < len(again.sounds) < len(fresh.sounds)
+    for path in tmp_path.glob("sounds-*/*.safetensors"):
+        path.write_bytes(b"damaged")
+    pd.testing.assert_frame_equal(evaluate(damaged := Blind(), clips, "tasks", **asked), first)
+    assert damaged.sounds and not damaged.read
+    # Other composites are others' sounds.
+    evaluate(other := Blind(), clips, "tasks", **{**asked, "seed": 1})
+    assert other.sounds
 
 
 def test_all_suites_of_any_object(clips):
@@ -206,6 +246,16 @@ def test_unknown_suites_are_refused(clips, suite):
         evaluate(Blind(), clips, suite)
 
 
+def test_differences_are_paired_and_of_the_same_questions(clips):
+    blind, perfect = (evaluate(kind(), clips, "tasks", pairs=30) for kind in (Blind, Perfect))
+    found = difference(blind, perfect).set_index("task")
+    assert found.loc["1", ["first", "second", "difference"]].tolist() == [100, 100, 0]
+    assert found.loc["2way_before", "difference"] == 100 and found.loc["2way_before", "low"] > 0
+    assert found.loc["2way_before", "p"] < found.loc["1", "p"] == 1
+    with pytest.raises(ValueError, match="the questions are"):
+        difference(blind, evaluate(Perfect(), clips, "tasks", pairs=29))
+
+
 def test_the_table_rounds_halves_up():
     rows = pd.DataFrame({"item": range(16), "source_a": range(16), "correct": [1.0] + 15 * [0.0]})
     rows = rows.assign(model="m", seed=0, task="3", chance=0.0625, tied=rows["correct"] == 1)
@@ -248,6 +298,32 @@ def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, proje
             ["evaluate", *again, *options], "rows.parquet holds rows of other weights or data", capsys
         )
         out.write_bytes(content)
+
+
+def test_two_objects_by_the_commands(recordings, project_root, monkeypatch, capsys):
+    (project_root / "toys.py").write_text("from test_benchmark import Blind, Perfect\n")
+    monkeypatch.syspath_prepend(project_root)
+    monkeypatch.setitem(sys.modules, "test_benchmark", sys.modules[__name__])
+    data = ["--data", "folder", "--root", str(recordings), "--pairs", "30"]
+    paths = [project_root / f"{name}.parquet" for name in ("Blind", "Perfect", "few")]
+    for path in paths[:2]:
+        command = ["evaluate", "--model", f"toys:{path.stem}", "--suite", "tasks", "--out", str(path)]
+        command_line.main([*command, "--card", str(project_root / "card.md"), "--json", *data])
+    printed = json.loads(capsys.readouterr().out.split("\n}\n")[1] + "\n}")
+    accuracies = {row["task"]: row["accuracy"] for row in printed["table"]}
+    assert accuracies["2way_before"] == "100.0" and printed["items"].startswith("tclap-zste-1:")
+    assert "| 2way_before | 100.0 |" in (project_root / "card.md").read_text()
+    command_line.main(["compare", *map(str, paths[:2])])
+    (line,) = [
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("2way_before")
+    ]
+    assert line[1:4] == ["0.0", "100.0", "100.0"]
+    command_line.main(["evaluate", "--model", "toys:Blind", "--out", str(paths[2]), *data[:-1], "6"])
+    stopped_with(["compare", *map(str, paths[1:])], "the questions are tclap-zste-1:", capsys)
+    stopped_with(["compare", str(paths[0]), str(recordings / "clips.csv")], "clips.csv holds no rows", capsys)
+    stopped_with(["evaluate", "--model", "toys:None_", *data], "the module toys has no None_", capsys)
+    command_line.main(["items", "--out", str(project_root / "items"), *data])
+    assert capsys.readouterr().out.split()[0] == printed["items"]
 
 
 def test_a_model_that_nothing_has_trained_is_refused(capsys):
