@@ -161,7 +161,7 @@ def _model(name: str, weights: str | None) -> Any:
             raise ValueError(f"the module {module} has no {function}, expected --model module:function.")
         return made(weights) if weights else made()
     loaded = load_model(name, weights)
-    if not loaded.is_published and Path(weights or "").suffix != ".safetensors":
+    if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
         raise ValueError(f"{name} is not trained, expected --weights of a trained model.")
     return loaded
 

@@ -110,7 +110,8 @@ def test_ranks_by_hand(clotho, monkeypatch, block):
     rows = found.query_rows(model)
     assert set(rows["gallery"]) == {"clotho"}
     text, audio = (rows[rows["direction"] == d] for d in ("text_to_audio", "audio_to_text"))
-    by_caption = dict(zip(sum(model.asked, []), text["rank"], strict=True))
+    captions = list(found.clips["captions"].explode())
+    by_caption = dict(zip(captions, text["rank"], strict=True))
     assert len(by_caption) == 15
     # A caption of another clip's word finds that clip first; the third has no claim before its own.
     wrong = {"high middle 2", "low high 1"}
@@ -122,7 +123,7 @@ def test_ranks_by_hand(clotho, monkeypatch, block):
     assert {name: row["rank"] for name, row in clips.items()} == {"low": 2, "middle": 1, "high": 2}
     assert (audio["relevant"] == 5).all() and (audio["gallery_size"] == 15).all()
     # Items of one recording are resampled together.
-    assert text["source_a"].tolist() == [caption.split()[1] for caption in sum(model.asked, [])]
+    assert text["source_a"].tolist() == [caption.split()[1] for caption in captions]
     assert audio["source_a"].tolist() == list(found.clips["clip_id"])
     assert rows["source_b"].isna().all()
 
