@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from artifact import made, provenance
 from artifact.experiment import Experiment
@@ -279,7 +278,7 @@ def _comparisons(results: pd.DataFrame) -> list[dict[str, Any]]:
                     }
                 )
     for entries in filter(None, found.values()):
-        adjusted = multipletests([entry["p"] for entry in entries], method="holm")[1]
+        adjusted = statistics.holm([entry["p"] for entry in entries])
         for entry, p in zip(entries, adjusted, strict=True):
             entry["holm_p"] = float(p)
     return [entry for entries in found.values() for entry in entries]

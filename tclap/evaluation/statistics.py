@@ -192,6 +192,14 @@ def compare(
     return Comparison(mean, ci95, ci90, np.minimum(p, 1), equivalent)
 
 
+def holm(p: ArrayLike) -> np.ndarray:
+    """p-values ``[m]`` of one family adjusted by Holm's procedure (1979, Scand. J. Stat. 6(2))."""
+    p = np.asarray(p, dtype=np.float64)
+    order, adjusted = np.argsort(p), np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return adjusted
+
+
 class Scores(NamedTuple):
     """One model's scores in one task: ``[items, seeds]``, sorted by item and seed; sources ``[items, 2]``."""
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from tclap.evaluation.statistics import bootstrap_interval, compare, summarise
+from tclap.evaluation.statistics import bootstrap_interval, compare, holm, summarise
 
 
 def two_source_items(rng, n_sources=30, n=200):
@@ -200,6 +201,12 @@ def test_equivalence_is_by_the_ninety_percent_interval():
     for by_seed, equivalent in (((0.009, 0.01, 0.011), True), ((0.004, 0.01, 0.016), False)):
         found = compare(first, first + np.array(by_seed), own_sources(1000))
         assert found.equivalent == equivalent == (found.ci90[1] < 0.02)
+
+
+def test_holm_against_statsmodels():
+    p = np.random.default_rng(15).random(20) ** 4
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
 
 
 def item_rows(correct, model="clap", task="3", chance=1 / 3):
