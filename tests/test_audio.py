@@ -323,15 +323,6 @@ def test_concatenate():
         audio.concatenate(a, b, -3)
 
 
-def test_crossfade_keeps_the_power():
-    n = 4000
-    gains_first = audio.concatenate(np.ones(n), np.zeros(n), -n).astype(np.float64)
-    gains_second = audio.concatenate(np.zeros(n), np.ones(n), -n).astype(np.float64)
-    np.testing.assert_allclose(gains_first**2 + gains_second**2, 1, atol=1e-6)
-    np.testing.assert_allclose(gains_first, gains_second[::-1], atol=1e-6)
-    assert gains_first[0] > 0.999 and gains_first[-1] < 0.001 and (np.diff(gains_first) < 0).all()
-
-
 @pytest.mark.parametrize("shape", [(2, 3), (0,)])
 def test_waveforms_are_one_dimensional_and_not_empty(shape):
     for function in (audio.rms, lambda x: audio.concatenate(x, x), lambda x: audio.repeat_to(x, 3)):

@@ -344,19 +344,6 @@ def test_reversed_is_the_inversion_of_forward_and_inverting_twice_changes_nothin
     assert np.abs(forward - backward).max() > 0.01
 
 
-def test_events_have_one_level_and_every_view_the_target(tmp_path):
-    waveforms = [tone(40000, 440, level=0.001), tone(40000, 990, level=0.15)]
-    row, reader = placed(tmp_path, waveforms, gap_ms=(100, 100))
-    forward = render(row, "forward", reader)
-    levels = audio.rms(forward[: row["length_i"]]), audio.rms(forward[-row["length_j"] :])
-    assert levels[0] == pytest.approx(levels[1], rel=1e-5)
-    # Both tones are equally strong in the overlap too.
-    spectrum = np.abs(np.fft.rfft(render(row, "overlap", reader)))
-    hertz = np.fft.rfftfreq(32000, 1 / RATE)
-    power = [np.square(spectrum[np.abs(hertz - f) < 100]).sum() for f in (440, 990)]
-    assert power[0] == pytest.approx(power[1], rel=0.02)
-
-
 @pytest.mark.parametrize("policy", composites.POLICIES)
 def test_silence_stays_silence(tmp_path, policy):
     with pytest.warns(UserWarning, match="is silent"):
