@@ -158,7 +158,7 @@ def test_missing_empty_and_foreign_files(tmp_path, function):
 
 
 @pytest.mark.parametrize("function", [audio.read, audio.duration])
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 @pytest.mark.parametrize("keep", [0.3, None])
 def test_truncated(tmp_path, function, suffix, keep):
     path = tmp_path / f"x.{suffix}"
