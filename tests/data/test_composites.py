@@ -23,6 +23,7 @@ from tclap.data.composites import (
     place,
     render,
     render_single,
+    texts_of,
 )
 
 RATE = 16000
@@ -145,13 +146,13 @@ CAPTIONS = ["A {} sounds.", " the {} again ", "{}... far away..", "{}"]
 def test_what_a_caption_calls_a_clip():
     clips = pd.DataFrame({"label": ["dog", "rain"], "captions": [CAPTIONS, ["It rains."]]})
     rng = np.random.default_rng(0)
-    drawn = {clip_text(clips, 0, rng) for _ in range(100)}
+    drawn = {clip_text(texts_of(clips)[0], rng) for _ in range(100)}
     # A sentence goes on: no full stop, no blank at either end.
     assert drawn == {"A {} sounds", "the {} again", "{}... far away", "{}"}
     # One caption, or none but the label, costs no draw.
     state = rng.bit_generator.state
-    assert clip_text(clips, 1, rng) == "It rains"
-    assert clip_text(clips[["label"]], 1, rng) == "rain"
+    assert clip_text(texts_of(clips)[1], rng) == "It rains"
+    assert clip_text(texts_of(clips[["label"]])[1], rng) == "rain"
     assert rng.bit_generator.state == state
 
 
