@@ -42,8 +42,8 @@ import torch
 from torch import Tensor
 
 from tclap.data.clips import listing
-from tclap.evaluation.benchmark import report
 from tclap.evaluation.embeddings import Embeddings, ModelEmbeddings
+from tclap.evaluation.report import report
 from tclap.evaluation.statistics import compare, scores_by_seed
 from tclap.evaluation.tasks import TIE_TOLERANCE
 from tclap.slots.reader import Reading, load_reader
@@ -137,14 +137,13 @@ def _answers(item: dict[str, Any], scores: np.ndarray, *, draws: bool) -> Iterab
         asked = dict(zip(kinds, zip(kinds.values(), CHANCE[len(sounds)], strict=True), strict=True))
     for kind, (choices, chance) in asked.items():
         margin = min(float(found[own] - np.delete(found, own).max()) for found, own in choices)
+        drawn = prod(_drawn(*choice) for choice in choices)
         yield {
             "task": item["task"] + kind,
             "item": item["item"],
             "source_a": sounds[0],
             "source_b": sounds[1] if len(sounds) > 1 else None,
-            "correct": prod(_drawn(*choice) for choice in choices)
-            if draws
-            else float(margin > TIE_TOLERANCE),
+            "correct": drawn if draws else float(margin > TIE_TOLERANCE),
             "tied": abs(margin) <= TIE_TOLERANCE,
             "margin": margin,
             "chance": chance,
