@@ -5,6 +5,7 @@
     tclap evaluate --model laion/clap-htsat-fused --data esc50 --root ESC-50-master --out fused.parquet
     tclap evaluate --model my_package.models:load --sample-rate 48000 --window 10 --out mine.parquet
     tclap compare fused.parquet mine.parquet
+    tclap published --model msclap-2023 compa CompA_order_benchmark.csv CompA_order_files
     tclap items --data esc50 --root ESC-50-master --out questions
     tclap features size
 """
@@ -32,21 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tclap", description="A sense of time for audio-language models.")
     commands = parser.add_subparsers(required=True, dest="command")
     evaluate = commands.add_parser("evaluate", help="any model, by the temporal benchmark")
-    evaluate.add_argument(
-        "--model", required=True, help="a name that load_model takes, or module:function that gives a model"
-    )
-    evaluate.add_argument("--weights", help="published weights, or a checkpoint of this project")
-    evaluate.add_argument("--sample-rate", type=int, help="in Hz, of module:function's model if it has none")
-    evaluate.add_argument("--window", type=float, help="in seconds, likewise")
+    _add_model(evaluate)
     _add_data(evaluate)
     evaluate.add_argument("--suite", nargs="+", default=["full"], help="tasks, controls, retrieval or full")
     evaluate.add_argument(
         "--control-pairs", type=int, default=200, help="of them for controls (default: 200)"
     )
-    evaluate.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
-    evaluate.add_argument("--out", type=Path, help="parquet file for the rows, one per item")
     evaluate.add_argument("--card", type=Path, help="Markdown file for the table, as of a model card")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print the table as JSON")
+    published = commands.add_parser("published", help="any model, by the items of a published benchmark")
+    published.add_argument("format", help="compa, dissecting, audiotime, tacos, moments or trea")
+    published.add_argument("file", type=Path, help="the benchmark's csv or JSON file")
+    published.add_argument("folder", type=Path, help="its recordings")
+    _add_model(published)
     compare = commands.add_parser("compare", help="two models' rows of the same questions")
     compare.add_argument("first", type=Path, help="parquet file of tclap evaluate --out")
     compare.add_argument("second", type=Path, help="another; differences are second minus first")
@@ -57,11 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     features.add_argument("action", choices=("size", "clear"))
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
-    run = {"evaluate": _evaluate, "compare": _compare, "items": _items, "features": _features}[command]
     try:
-        run(**options)
+        COMMANDS[command](**options)
     except (ValueError, TypeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         parser.exit(1, f"error: {error}\n")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", required=True, help="a name that load_model takes, or module:function that gives a model"
+    )
+    command.add_argument("--weights", help="published weights, or a checkpoint of this project")
+    command.add_argument("--sample-rate", type=int, help="in Hz, of module:function's model if it has none")
+    command.add_argument("--window", type=float, help="in seconds, likewise")
+    command.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
+    command.add_argument("--out", type=Path, help="parquet file for the rows, one per item")
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
@@ -79,90 +88,86 @@ def _clips(data: str, root: str | None, classes: str | None, test_fold: int | No
 
 
 def _evaluate(
-    *,
-    model,
-    weights,
-    sample_rate,
-    window,
-    data,
-    root,
-    classes,
-    test_fold,
-    suite,
-    pairs,
-    control_pairs,
-    seed,
-    threads,
-    out,
-    card,
-    as_json,
+    *, data, root, classes, test_fold, suite, pairs, control_pairs, seed, card, as_json, **given
 ) -> None:
-    if out is not None and (out.suffix != ".parquet" or out.is_dir()):
-        raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
-    for file in (out, card):
-        if file is not None:
-            files.check_writable(file.parent)
-
-    import torch
-
+    out = given.pop("out")
+    _check_outputs(out, card)
     from tclap.evaluation import report
     from tclap.evaluation.benchmark import evaluate
 
-    at_least(1, threads=threads)
-    torch.set_num_threads(threads)
-    loaded = _model(model, weights)
-    identity = getattr(loaded, "fingerprint", None)
+    name, model = given["model"], _model(**given)
+    identity = getattr(model, "fingerprint", None)
     clips = _clips(data, root, classes, test_fold)
     made_of = {"weights": identity, "data": content_hash(for_stage(clips, "test"))}
     if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
         raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
-    rows = evaluate(
-        loaded,
-        clips,
-        suite,
-        pairs=pairs,
-        control_pairs=control_pairs,
-        seed=seed,
-        name=model,
-        sample_rate=sample_rate,
-        window=window,
-        keep=files.data_folder() / EMBEDDINGS / identity[:32] if identity else None,
-    )
+    keep = files.data_folder() / EMBEDDINGS / identity[:32] if identity else None
+    counts = {"pairs": pairs, "control_pairs": control_pairs, "seed": seed}
+    rows = evaluate(model, clips, suite, **counts, name=name, keep=keep)
     rows.attrs |= made_of  # which pandas keeps in the file
-    random_weights = bool((getattr(loaded, "origin", None) or {}).get("random_weights"))
+    warning = report.RANDOM_WEIGHTS if (getattr(model, "origin", None) or {}).get("random_weights") else None
     if as_json:
         sys.stdout.write(_as_json(rows, report.table(rows)))
     else:
-        sys.stdout.write(report.report(rows, random_weights=random_weights))
+        sys.stdout.write(report.report(rows, random_weights=warning is not None))
         sys.stdout.write(f"questions  {rows.attrs['items']}\n")
     if out is not None:
         files.write_table(out, rows)
         sys.stderr.write(f"rows       {out}\n")
     if card is not None:
-        about = {"model": model, "weights": identity, "data": f"{data}, {made_of['data']}"}
-        about |= {
-            "questions": rows.attrs["items"],
-            "warning": report.RANDOM_WEIGHTS if random_weights else None,
-        }
+        about = {"model": name, "weights": identity, "data": f"{data}, {made_of['data']}"}
+        about |= {"questions": rows.attrs["items"], "warning": warning}
         with files.replacing(card) as aside:
             aside.write_text(report.card(rows, about), encoding="utf-8")
         sys.stderr.write(f"card       {card}\n")
 
 
-def _model(name: str, weights: str | None) -> Any:
-    """A model by a name that ``load_model`` takes, or what a function in a module returns."""
-    from tclap.models.registry import load_model
+def _published(*, format, file, folder, out, **given) -> None:
+    _check_outputs(out)
+    from tclap.evaluation.formats import FORMATS
+    from tclap.evaluation.items import evaluate_items, report_items
 
-    module, _, function = name.partition(":")
-    if function and module.replace(".", "").isidentifier() and module != "open_clip":
+    if format not in FORMATS:
+        raise ValueError(f"the format is {format!r}, expected one of {', '.join(FORMATS)}.")
+    rows = evaluate_items(_model(**given), FORMATS[format](file, folder), name=given["model"])
+    sys.stdout.write(report_items(rows))
+    if out is not None:
+        files.write_table(out, rows)
+        sys.stderr.write(f"rows       {out}\n")
+
+
+def _check_outputs(out: Path | None, *others: Path | None) -> None:
+    """Before anything is computed: the rows' file is called .parquet, and folders can be written."""
+    if out is not None and (out.suffix != ".parquet" or out.is_dir()):
+        raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
+    for file in (out, *others):
+        if file is not None:
+            files.check_writable(file.parent)
+
+
+def _model(
+    *, model: str, weights: str | None, sample_rate: int | None, window: float | None, threads: int
+) -> Any:
+    """A model by a name that ``load_model`` takes, or :func:`tclap.wrap` around what a function returns."""
+    import torch
+
+    from tclap.models.encoder import Encoder
+    from tclap.models.registry import load_model
+    from tclap.models.wrapped import wrap
+
+    at_least(1, threads=threads)
+    torch.set_num_threads(threads)
+    module, _, function = model.partition(":")
+    if function and module != "open_clip":
         sys.path.insert(0, "")
-        made = getattr(importlib.import_module(module), function, None)
-        if made is None:
+        make = getattr(importlib.import_module(module), function, None)
+        if make is None:
             raise ValueError(f"the module {module} has no {function}, expected --model module:function.")
-        return made(weights) if weights else made()
-    loaded = load_model(name, weights)
+        made = make(weights) if weights else make()
+        return made if isinstance(made, Encoder) else wrap(made, sample_rate, window)
+    loaded = load_model(model, weights)
     if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
-        raise ValueError(f"{name} is not trained, expected --weights of a trained model.")
+        raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
     return loaded
 
 
@@ -222,6 +227,14 @@ def _features(*, action) -> None:
     done = "deleted from" if action == "clear" else "in"
     sys.stdout.write(f"{size / 1e6:.1f} MB in {len(paths)} files {done} {folder}\n")
 
+
+COMMANDS = {
+    "evaluate": _evaluate,
+    "published": _published,
+    "compare": _compare,
+    "items": _items,
+    "features": _features,
+}
 
 if __name__ == "__main__":
     main()

@@ -322,6 +322,13 @@ def test_two_objects_by_the_commands(recordings, project_root, monkeypatch, caps
     stopped_with(["compare", *map(str, paths[1:])], "the questions are tclap-zste-1:", capsys)
     stopped_with(["compare", str(paths[0]), str(recordings / "clips.csv")], "clips.csv holds no rows", capsys)
     stopped_with(["evaluate", "--model", "toys:None_", *data], "the module toys has no None_", capsys)
+    csv, columns = (
+        project_root / "compa.csv",
+        ["pair_file,reversed_pair_file,pair_caption,reversed_pair_caption"],
+    )
+    csv.write_text("\n".join([*columns, "hum 0.wav,beep 0.wav,a hum,a beep", ""]))
+    command_line.main(["published", "compa", str(csv), str(recordings), "--model", "toys:Perfect"])
+    assert "toys:Perfect  compa attribute: group" in capsys.readouterr().out
     command_line.main(["items", "--out", str(project_root / "items"), *data])
     assert capsys.readouterr().out.split()[0] == printed["items"]
 
