@@ -5,6 +5,7 @@
     tclap evaluate --model laion/clap-htsat-fused --data esc50 --root ESC-50-master --out fused.parquet
     tclap evaluate --model my_package.models:load --sample-rate 48000 --window 10 --out mine.parquet
     tclap compare fused.parquet mine.parquet
+    tclap evaluate --model laion/clap-htsat-fused --slots --data esc50 --root ESC-50-master
     tclap published --model msclap-2023 compa CompA_order_benchmark.csv CompA_order_files
     tclap items --data esc50 --root ESC-50-master --out questions
     tclap features size
@@ -69,6 +70,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", help="published weights, or a checkpoint of this project")
     command.add_argument("--sample-rate", type=int, help="in Hz, of module:function's model if it has none")
     command.add_argument("--window", type=float, help="in seconds, likewise")
+    command.add_argument("--slots", action="store_true", help="with slots in time around the model")
     command.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
     command.add_argument("--out", type=Path, help="parquet file for the rows, one per item")
 
@@ -95,7 +97,7 @@ def _evaluate(
     from tclap.evaluation import report
     from tclap.evaluation.benchmark import evaluate
 
-    name, model = given["model"], _model(**given)
+    name, model = _model(**given)
     identity = getattr(model, "fingerprint", None)
     clips = _clips(data, root, classes, test_fold)
     made_of = {"weights": identity, "data": content_hash(for_stage(clips, "test"))}
@@ -129,7 +131,8 @@ def _published(*, format, file, folder, out, **given) -> None:
 
     if format not in FORMATS:
         raise ValueError(f"the format is {format!r}, expected one of {', '.join(FORMATS)}.")
-    rows = evaluate_items(_model(**given), FORMATS[format](file, folder), name=given["model"])
+    name, model = _model(**given)
+    rows = evaluate_items(model, FORMATS[format](file, folder), name=name)
     sys.stdout.write(report_items(rows))
     if out is not None:
         files.write_table(out, rows)
@@ -146,14 +149,21 @@ def _check_outputs(out: Path | None, *others: Path | None) -> None:
 
 
 def _model(
-    *, model: str, weights: str | None, sample_rate: int | None, window: float | None, threads: int
-) -> Any:
-    """A model by a name that ``load_model`` takes, or :func:`tclap.wrap` around what a function returns."""
+    *,
+    model: str,
+    weights: str | None,
+    sample_rate: int | None,
+    window: float | None,
+    slots: bool,
+    threads: int,
+) -> tuple[str, Any]:
+    """Name and model, by a name that ``load_model`` takes or of what a function returns."""
     import torch
 
     from tclap.models.encoder import Encoder
     from tclap.models.registry import load_model
     from tclap.models.wrapped import wrap
+    from tclap.slots.model import add_slots
 
     at_least(1, threads=threads)
     torch.set_num_threads(threads)
@@ -164,11 +174,12 @@ def _model(
         if make is None:
             raise ValueError(f"the module {module} has no {function}, expected --model module:function.")
         made = make(weights) if weights else make()
-        return made if isinstance(made, Encoder) else wrap(made, sample_rate, window)
-    loaded = load_model(model, weights)
-    if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
-        raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
-    return loaded
+        loaded = made if isinstance(made, Encoder) else wrap(made, sample_rate, window)
+    else:
+        loaded = load_model(model, weights)
+        if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
+            raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
+    return (f"{model} + slots", add_slots(loaded)) if slots else (model, loaded)
 
 
 def _as_json(rows: Any, table: Any) -> str:

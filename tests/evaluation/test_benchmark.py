@@ -329,6 +329,9 @@ def test_two_objects_by_the_commands(recordings, project_root, monkeypatch, caps
     csv.write_text("\n".join([*columns, "hum 0.wav,beep 0.wav,a hum,a beep", ""]))
     command_line.main(["published", "compa", str(csv), str(recordings), "--model", "toys:Perfect"])
     assert "toys:Perfect  compa attribute: group" in capsys.readouterr().out
+    command_line.main(["evaluate", "--model", "toys:Blind", "--slots", "--suite", "tasks", *data])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "slots  2way_before" in line]
+    assert line.split()[4] == "100.0"
     command_line.main(["items", "--out", str(project_root / "items"), *data])
     assert capsys.readouterr().out.split()[0] == printed["items"]
 
