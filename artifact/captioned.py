@@ -29,7 +29,7 @@ class CaptionedSet:
         self.experiment, self.name, self.clips = experiment, name, for_stage(clips, "test")
         model = experiment.reference
         audio = ClipAudio(self.clips, model.sample_rate, keep=1)
-        features = AudioFeatures(model, self.clips, audio, experiment.store)
+        features = AudioFeatures(model, audio, experiment.store)
         self.sounds = {clip: Whole(clip) for clip in self.clips["clip_id"]}
         self.features = features.outputs([*self.sounds.values()], f"{name} through the trunk")
 

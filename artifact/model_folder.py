@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from artifact import made, provenance
 from tclap import files
 from tclap.models.base import AudioTextModel
 from tclap.progress import log_reused
-from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes
 
 STAMP = "made.json"
@@ -39,9 +37,9 @@ class ModelFolder:
             log_reused(f"{self.path.name}, seed {self.inputs['seed']}")
         return current
 
-    def checkpoints(self, phase: str) -> Checkpoints:
+    def checkpoint(self, phase: str) -> Path:
         """Where a phase of the training keeps its state until the model is complete."""
-        return Checkpoints(self.path / f"checkpoints-{phase}-{self.fingerprint[:8]}", self.fingerprint)
+        return self.path / f"checkpoint-{phase}-{self.fingerprint[:8]}.pt"
 
     def save(self, model: AudioTextModel, history: pd.DataFrame) -> None:
         """Write the model and its history, and remove the training's checkpoints."""
@@ -53,7 +51,7 @@ class ModelFolder:
             model.save(products[1])
             record = {"inputs": self.inputs, "provenance": provenance.collect(self.inputs)}
             made.write(self.path / STAMP, self.fingerprint, products, **record)
-            for checkpoints in self.path.glob("checkpoints-*"):
+            for checkpoint in self.path.glob("*checkpoint-*.pt"):
                 # A second run of the same training may be removing them too.
-                shutil.rmtree(checkpoints, ignore_errors=True)
+                checkpoint.unlink(missing_ok=True)
         self._processes.wait()

@@ -146,7 +146,7 @@ def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
 
     def stored(folder: str) -> pd.DataFrame:
         store = FeatureStore(Path(folder), torch.float32)
-        features = AudioFeatures(model, clips, clip_audio, store)
+        features = AudioFeatures(model, clip_audio, store)
         pools = [
             make_pool(WaveformSource(features, clips), pairs=n, base_items=4, seed=0, stage=stage)
             for stage, n in (("post", PAIRS), ("validation", 8))

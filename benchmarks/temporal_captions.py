@@ -29,6 +29,7 @@ measure           fraction
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from itertools import permutations, product
 from pathlib import Path
@@ -215,8 +216,8 @@ def trained(seed: int, chosen: argparse.Namespace) -> tuple[Reader, dict[str, fl
     return reader, found | ({"spans, F1": span_f1(reader, others)} if others else {})
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the measures of caption readers."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the measures of caption readers; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.temporal_captions", description=main.__doc__)
     parser.add_argument("readers", nargs="*", help="files of tclap.slots.training (default: the package's)")
     parser.add_argument("--audiocaps", help="folder of its csv files (default: AUDIOCAPS_ROOT)")
@@ -235,8 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files = chosen.readers or ([] if chosen.seeds else [None])
         readers = {Path(path).name if path else "the package's": (load_reader(path), {}) for path in files}
     except (FileNotFoundError, ValueError) as error:
-        print(f"Left out: {error}")
-        return
+        sys.stderr.write(f"{error}\n")
+        return 1
     readers = {"regular expressions": (RegexParser(), {})} | readers
     readers |= {f"seed {seed}": trained(seed, chosen) for seed in chosen.seeds}
     rows = {}
@@ -247,7 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         percent = {measure: f"{100 * fraction:.1f}" for measure, fraction in others.items()}
         rows[f"{name}, {sample} {len(asked)}"] = dict(zip(found.index, cells, strict=True)) | percent
     print(pd.DataFrame(rows).T.fillna("-").to_string())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

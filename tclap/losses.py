@@ -10,12 +10,8 @@ a 0-d tensor with its gradient, never its logarithm. A loss is the mean of its t
 share one id. Wherever an anchor meets another item with its own id, that item is a true match
 and is removed from the anchor's negatives.
 
-With a ``chunk_size`` the matrix of all logits is never held (:mod:`tclap.losses_chunked`). Several
-``processes`` may share the batch: each passes its own items, in the order of ranks, and gets the loss of
-the global batch. After ``backward`` the embeddings' gradients are complete and τ has its gradient on the
-main process, so that the global batch's gradients of parameters are sums over the processes
-(:meth:`tclap.training.distributed.Processes.sum_gradients`). All processes must call the loss, even one
-without items.
+With a ``chunk_size`` the matrix of all logits is never held (:mod:`tclap.losses_chunked`). Processes that
+share a batch pass the whole of it (:meth:`tclap.training.distributed.Processes.global_batch`).
 
 TNCE stacks three views of a batch of N pairs, in this order: *forward* (the composite and its
 caption), *reversed* (its sequential inversion Π) and *overlap* (both sounds at once, Ω). The
@@ -38,9 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -49,16 +43,6 @@ from tclap.arguments import at_least
 from tclap.losses_chunked import at_least_float32, chunked_nce
 
 VIEWS = ("forward", "reversed", "overlap")
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-class Group(Protocol):
-    """Processes that share a batch: :class:`tclap.training.distributed.Processes`."""
-
-    world_size: int
-    is_main: bool
-
-    def gather(self, tensor: Tensor, dim: int) -> Tensor: ...
 
 
 def clip_loss(
@@ -68,7 +52,6 @@ def clip_loss(
     events: Tensor | ArrayLike | None = None,
     *,
     chunk_size: int | None = None,
-    processes: Group | None = None,
 ) -> Tensor:
     """CLAP's symmetric cross-entropy over a batch of audio-text pairs.
 
@@ -79,7 +62,6 @@ def clip_loss(
             of each other.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
-        processes: that share the batch; N is then the number of this process's items, which may be 0.
 
     Returns:
         A scalar, 0 when no negative is left.
@@ -87,8 +69,7 @@ def clip_loss(
     Raises:
         ValueError: on shapes that do not match, a τ that is not above 0, or a chunk size below 1.
     """
-    audio, text, scale, events = _global_batch(audio, text, logit_scale, events, processes)
-    _check(audio, text, events, chunk_size, shape=("N", "d"))
+    scale, events = _checked(audio, text, logit_scale, events, chunk_size, shape=("N", "d"))
     events = None if events is None else events[None]
     return _nce(audio[None], text[None], scale, [[(0.0, 0.0)]], [1.0], events, chunk_size)
 
@@ -105,7 +86,6 @@ def temporal_nce(
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     events: Tensor | ArrayLike | None = None,
     chunk_size: int | None = None,
-    processes: Group | None = None,
 ) -> Tensor:
     """Temporal noise-contrastive estimation over the three views of N composites.
 
@@ -124,8 +104,6 @@ def temporal_nce(
         events: integer ids ``[3, N]`` of the canonical events, a tensor, array or nested list.
         chunk_size: number of text anchors whose logits are held at a time; the backward pass
             recomputes them. Changes memory, and value and gradient only by rounding.
-        processes: that share the batch; N is then the number of this process's items, which may be 0.
-            Means are over the global batch.
 
     Returns:
         A scalar, 0 when no negative is left.
@@ -134,21 +112,12 @@ def temporal_nce(
         ValueError: on shapes that do not match, a τ that is not above 0, a negative or non-finite
             weight, weights that sum to 0, or a chunk size below 1.
     """
-    audio, text, scale, events = _global_batch(audio, text, logit_scale, events, processes)
-    _check(audio, text, events, chunk_size, shape=(len(VIEWS), "N", "d"))
-    alphas = {
-        "alpha_same": alpha_same,
-        "alpha_cross": alpha_cross,
-        "alpha_same_overlap": alpha_same_overlap,
-        "alpha_cross_overlap": alpha_cross_overlap,
-    }
-    for name, value in alphas.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value}.")
-    if len(view_weights) != len(VIEWS) or not all(math.isfinite(w) and w >= 0 for w in view_weights):
-        raise ValueError(f"view_weights must be 3 finite numbers of at least 0, got {view_weights}.")
-    if sum(view_weights) == 0:
-        raise ValueError(f"view_weights must not all be 0, got {view_weights}.")
+    scale, events = _checked(audio, text, logit_scale, events, chunk_size, shape=(len(VIEWS), "N", "d"))
+    numbers = (alpha_same, alpha_cross, alpha_same_overlap, alpha_cross_overlap, *view_weights)
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise ValueError(f"α and view_weights must be finite numbers of at least 0, got {numbers}.")
+    if len(view_weights) != len(VIEWS) or sum(view_weights) == 0:
+        raise ValueError(f"view_weights must be 3 numbers that are not all 0, got {view_weights}.")
 
     within = (0.0, 0.0)
     ordered = (_log(alpha_cross), _log(alpha_same))
@@ -207,58 +176,27 @@ def _log(alpha: float) -> float:
     return math.log(alpha) if alpha > 0 else -math.inf
 
 
-def _global_batch(
+def _checked(
     audio: Tensor,
     text: Tensor,
     logit_scale: float | Tensor,
     events: Tensor | ArrayLike | None,
-    processes: Group | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The inputs of all processes, and τ as a tensor of at least single precision."""
-    scale, events = _temperature(logit_scale, audio), _ids(events, audio.device)
-    if processes is not None and processes.world_size > 1:
-        audio, text = (processes.gather(x, dim=-2) for x in (audio, text))
-        events = None if events is None else processes.gather(events, dim=-1)
-        # Every process computes the whole loss, and a sum over them shall count ∂τ once.
-        scale = scale if processes.is_main else scale.detach()
-    return audio, text, scale, events
-
-
-def _temperature(logit_scale: float | Tensor, audio: Tensor) -> Tensor:
-    """τ as a 0-d tensor, a plain number in the precision of the logits; ValueError when it can't be one."""
-    value = logit_scale if isinstance(logit_scale, Tensor) else np.asarray(logit_scale)
-    number = value.dtype != torch.bool if isinstance(value, Tensor) else value.dtype.kind in "iuf"
-    if value.ndim != 0 or not number or not 0 < value.item() < math.inf:
-        raise ValueError(f"logit_scale must be one finite number above 0, got {logit_scale!r}.")
-    if not isinstance(value, Tensor):
-        return torch.tensor(value.item(), dtype=at_least_float32(audio).dtype, device=audio.device)
-    scale = value.to(audio.device)
-    return at_least_float32(scale) if scale.is_floating_point() else scale.float()
-
-
-def _ids(events: Tensor | ArrayLike | None, device: torch.device) -> Tensor | None:
-    if events is None:
-        return None
-    try:
-        found = events if isinstance(events, Tensor) else np.asarray(events)
-        return torch.as_tensor(found, device=device)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"events must be integers in a tensor, array or list: {error}.") from error
-
-
-def _check(
-    audio: Tensor,
-    text: Tensor,
-    events: Tensor | None,
     chunk_size: int | None,
     shape: tuple[int | str, ...],
-) -> None:
+) -> tuple[Tensor, Tensor | None]:
+    """τ in the precision of the logits, and the events as a tensor; ValueError on what is out of range."""
     expected = f"[{', '.join(map(str, shape))}]"
     views_fit = isinstance(shape[0], str) or audio.shape[0] == shape[0]
     if audio.shape != text.shape or audio.dim() != len(shape) or not views_fit or audio.numel() == 0:
         shapes = f"audio {list(audio.shape)} and text {list(text.shape)}"
         raise ValueError(f"audio and text must both be {expected} and not empty, got {shapes}.")
-    if events is not None and (events.shape != audio.shape[:-1] or events.dtype not in INTEGERS):
-        found = f"{list(events.shape)} of {events.dtype}"
-        raise ValueError(f"events must be integers of shape {list(audio.shape[:-1])}, got {found}.")
+    if events is not None:
+        events = torch.as_tensor(events, device=audio.device)
+        if events.shape != audio.shape[:-1]:
+            raise ValueError(f"events must be {list(audio.shape[:-1])}, got {list(events.shape)}.")
     at_least(1, chunk_size=chunk_size)
+    if not isinstance(logit_scale, Tensor):
+        logit_scale = torch.tensor(logit_scale, dtype=at_least_float32(audio).dtype)
+    if logit_scale.dim() != 0 or not 0 < logit_scale.item() < math.inf:
+        raise ValueError(f"logit_scale must be one finite number above 0, got {logit_scale}.")
+    return at_least_float32(logit_scale.to(audio.device)), events

@@ -20,7 +20,6 @@ from torch import Tensor
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.registry import load_model
 from tclap.training.batch_embedding import BatchEmbedder
-from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes, current
 from tclap.training.pool import Items, Pool
 from tclap.training.post_pretraining import post_pretrain
@@ -95,7 +94,7 @@ def made_pool(size: int, dtype: torch.dtype, seed: int) -> Pool:
     )
 
 
-def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = None) -> dict[str, Tensor]:
+def train(case: Case, processes: Processes, checkpoint: Path | None = None) -> dict[str, Tensor]:
     """Losses of all steps, the last gradients and the final weights of a training."""
     dtype = torch.float32 if case.text_loss_batch else torch.float64
     torch.manual_seed(0)
@@ -120,7 +119,7 @@ def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = No
         seed=3,
         chunk_size=case.chunk_size,
         embedding=BatchEmbedder(processes, case.micro_batch),
-        checkpoints=checkpoints,
+        checkpoint=checkpoint,
     )
     heads = ("audio_head.", "text_head.", "log_scale")
     found = {f"gradient.{n}": p.grad for n, p in model.named_parameters() if n.startswith(heads)}
@@ -128,24 +127,14 @@ def train(case: Case, processes: Processes, checkpoints: Checkpoints | None = No
     return found | model.own_state()
 
 
-def in_turn(here: Processes, folder: Path) -> dict[str, Any]:
-    """Whether the main process went first, and what the others do when it fails."""
+def goes_first(here: Processes, folder: Path) -> bool:
+    """Whether the main process left the block before the others entered it."""
     with here.main_first():
         if here.is_main:
-            alone = not list(folder.glob("entered*"))
             sum(range(2_000_000))  # enough for the others to come in, if they could
-            (folder / "first").write_text(str(alone and not list(folder.glob("entered*"))))
+            (folder / "first").write_text(str(not list(folder.glob("entered*"))))
         (folder / f"entered{here.rank}").touch()
-        first = (folder / "first").read_text() == "True"
-    failed = False
-    try:
-        with here.main_first():
-            if here.is_main:
-                raise OSError("as an example")
-    except OSError:
-        failed = True
-    here.wait()
-    return {"first": first, "failed": failed}
+        return (folder / "first").read_text() == "True"
 
 
 def main() -> None:
@@ -158,10 +147,9 @@ def main() -> None:
     )
     here = current()
     found: dict[str, Any] = {"who": (here.world_size, here.rank, here.is_main, str(here.device))}
-    found |= in_turn(here, folder)
+    found["first"] = goes_first(here, folder)
     for name, case in CASES.items():
-        checkpoints = Checkpoints(folder / "checkpoints", "here") if name == "steps" else None
-        found[name] = train(case, here, checkpoints)
+        found[name] = train(case, here, folder / "state.pt" if name == "steps" else None)
     torch.save(found, folder / f"{here.rank}.pt")
 
 

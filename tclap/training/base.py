@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,6 @@ from tclap.data.captions import event_ids
 from tclap.losses import clip_loss
 from tclap.models.base import AudioTextModel
 from tclap.training.batch_embedding import BatchEmbedder, Embed
-from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes
 from tclap.training.features import TextFeatures
 from tclap.training.loop import optimise, order_metrics
@@ -38,7 +38,7 @@ def warm_up_text(
     schedule: Schedule,
     *,
     batch: int,
-    checkpoints: Checkpoints | None = None,
+    checkpoint: Path | None = None,
     processes: Processes | None = None,
 ) -> pd.DataFrame:
     """Teach the text head what the words for order mean, from captions alone.
@@ -63,7 +63,7 @@ def warm_up_text(
         "text warm-up",
         module=head,
         validate=validate,
-        checkpoints=checkpoints,
+        checkpoint=checkpoint,
         processes=processes,
     )
 
@@ -80,7 +80,7 @@ def train_base(
     seed: int,
     mix: Mapping[str, float] = BASE_MIX,
     embedding: BatchEmbedder | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoint: Path | None = None,
 ) -> pd.DataFrame:
     """Train the audio tower and the text head with CLAP's own loss on base-type items, mixed as ``mix`` says.
 
@@ -110,7 +110,7 @@ def train_base(
         seeds = (seed, DROPOUT, step)
         audio, words = embedding.embed_local(embed(items), np.arange(batch), device, seeds)
         ids = ids_of(items)[processes.local_slice(batch)]
-        loss = clip_loss(audio, words, model.logit_scale, ids, processes=processes)
+        loss = clip_loss(*processes.global_batch(audio, words, model.logit_scale, ids, batch))
         return {"loss": loss, "logit_scale": model.logit_scale}
 
     def validate() -> dict[str, float]:
@@ -130,7 +130,7 @@ def train_base(
         validate=validate,
         after_step=model.clamp_scale,
         items=batch,
-        checkpoints=checkpoints,
+        checkpoint=checkpoint,
         processes=processes,
     )
     model.eval()

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -48,30 +49,33 @@ class Processes:
         start = self.rank * each + min(self.rank, more)
         return slice(start, start + each + (self.rank < more))
 
-    def gather(self, tensor: Tensor, dim: int) -> Tensor:
-        """All tensors joined along ``dim``, where sizes may differ; only one's own has a gradient."""
-        if self.world_size == 1:
-            return tensor
-        from accelerate.utils import gather
+    def global_batch(
+        self, audio: Tensor, text: Tensor, logit_scale: Tensor, events: Tensor, size: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a contrastive loss takes of a batch of ``size`` items, of which each process has its slice.
 
-        sizes = gather(torch.tensor([tensor.shape[dim]], device=self.device)).tolist()
-        shape = list(tensor.shape)
-        shape[dim] = max(sizes)
-        padded = tensor.new_zeros(shape, device=self.device)
-        padded.narrow(dim, 0, tensor.shape[dim]).copy_(tensor.detach())
-        # A leading dimension of processes, as Accelerate joins along the first one only.
-        parts = [part.narrow(dim, 0, n) for part, n in zip(gather(padded[None]), sizes, strict=True)]
-        parts[self.rank] = tensor.to(self.device)
-        return torch.cat(parts, dim=dim).to(tensor.device)
+        Every process computes the whole loss. Only its own embeddings have a gradient, and τ on the main
+        process, so that sums over the processes are the gradients of the whole.
+        """
+        if self.world_size == 1:
+            return audio, text, logit_scale, events
+        own = self.local_slice(size)
+        others = (own.start, size - own.stop)
+
+        def whole(part: Tensor, padding: Sequence[int]) -> Tensor:
+            padded = pad(part, padding)
+            return padded + (self.sum(padded) - padded).detach()
+
+        audio, text = (whole(side, (0, 0, *others)) for side in (audio, text))
+        return audio, text, logit_scale if self.is_main else logit_scale.detach(), whole(events, others)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Elementwise sum over the processes, the same bits on each, without gradient."""
-        tensor = tensor.detach()
         if self.world_size == 1:
-            return tensor
-        from accelerate.utils import reduce
-
-        return reduce(tensor.to(self.device).contiguous(), reduction="sum").to(tensor)
+            return tensor.detach()
+        found = tensor.detach().to(self.device, copy=True).contiguous()
+        torch.distributed.all_reduce(found)
+        return found.to(tensor.device)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace every parameter's ``grad`` by its sum; one that is missing everywhere stays missing."""
@@ -87,22 +91,13 @@ class Processes:
         """Overwrite tensors by the main process's values."""
         if self.world_size == 1:
             return
-        from accelerate.utils import broadcast
-
         with torch.no_grad():
             for tensor in tensors:
-                tensor.copy_(broadcast(tensor.detach().to(self.device).contiguous()))
+                tensor.copy_(self.sum(tensor if self.is_main else torch.zeros_like(tensor)))
 
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """The main process runs the block before the others enter it, also where it fails in it."""
-        if not self.is_main:
-            self.wait()
-        try:
-            yield
-        finally:
-            if self.is_main:
-                self.wait()
+    def main_first(self) -> AbstractContextManager[None]:
+        """In this context the main process runs the block before the others enter it."""
+        return nullcontext() if self._state is None else self._state.main_process_first()
 
     def wait(self) -> None:
         """Return once every process has called this."""

@@ -67,17 +67,11 @@ class ItemDropout(TorchFunctionMode):
         return self._dropout(weights, dropout_p).to(value.dtype) @ value
 
     def _kept(self, values: Tensor, p: float) -> Tensor:
-        views, rest = divmod(len(values), self._count)
-        if rest:
-            raise RuntimeError(
-                f"dropout from {list(values.shape)}, expected {self._count} items in the first dimension, "
-                "or a multiple."
-            )
         drawn = np.random.default_rng([*self._seed, self._calls]).integers(2**62)
         self._calls += 1
         state = torch.tensor(int(drawn), device=values.device)
         # An axis at a time, so that a place's bits do not depend on how far its item is padded.
-        for axis, size in enumerate((views, self._count, *values.shape[1:])):
+        for axis, size in enumerate((len(values) // self._count, self._count, *values.shape[1:])):
             first = self._start if axis == 1 else 0
             state = _mixed(state[..., None] + torch.arange(first, first + size, device=values.device))
         return ((state >> (64 - BITS)) & (2**BITS - 1)).reshape(values.shape) >= round(p * 2**BITS)

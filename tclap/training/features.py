@@ -8,14 +8,12 @@ trunk's weights, the code, the items. It is written aside and renamed, and mappe
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -50,39 +48,31 @@ class FeatureStore:
             raise ValueError(f"features are kept in {', '.join(map(str, DTYPES))}, not in {dtype}.")
         self.folder, self.dtype = Path(folder), dtype
 
-    def fetch(
-        self, made_of: Sequence[Any], count: int, make: Callable[[], tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """The outputs of ``count`` items one after the other ``[T, D]``, and each one's number of rows.
+    def fetch(self, made_of: Sequence[Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors mapped from the file of ``made_of`` (plain values).
 
-        They are mapped from the file of ``made_of`` (plain values), which is made first unless it is there
-        and whole; OSError when it cannot be written.
+        It is made first unless it is there and whole; OSError when it cannot be written.
         """
-        name = files.hash_json([*made_of, str(self.dtype)])
-        path = self.folder / f"features-{name[:32]}.safetensors"
+        path = self.folder / f"features-{files.hash_json([*made_of, str(self.dtype)])[:32]}.safetensors"
         if path.is_file():
             try:
-                values, lengths = map(load_file(path).get, ("values", "lengths"))
-                if len(lengths) != count or lengths.sum() != len(values):
-                    raise ValueError(f"it holds {len(lengths)} items, expected {count}")
-                return values, lengths
-            except (SafetensorError, TypeError, ValueError) as error:
+                return load_file(path)
+            except SafetensorError as error:
                 log.warning("%s is damaged (%s) and made again", path, error)
-        values, lengths = make()
+        made = make()
         try:
             with files.replacing(path) as temporary:
-                save_file({"values": values.contiguous(), "lengths": lengths}, temporary)
+                save_file(made, temporary)
         except (OSError, SafetensorError) as error:
-            raise OSError(f"{self.folder} did not take the {values.nbytes} bytes needed: {error}") from error
-        return tuple(map(load_file(path).get, ("values", "lengths")))
+            raise OSError(f"{path} could not be written: {error}") from error
+        return load_file(path)
 
 
 def report(*, clear: bool = False) -> str:
     """How much the data folder keeps, in a line; with ``clear`` the stores' files are deleted."""
     folder = files.data_folder() / "features"
-    # With those of writers that were killed.
-    pattern = re.compile(r"\.?features-[0-9a-f]{32}(\.\w+)?\.safetensors")
-    paths = [path for path in folder.glob("*.safetensors") if pattern.fullmatch(path.name)]
+    # The hidden ones are of writers that were killed.
+    paths = [*folder.glob("features-*.safetensors"), *folder.glob(".features-*.safetensors")]
     size = sum(path.stat().st_size for path in paths)
     if clear:
         for path in paths:
@@ -119,22 +109,19 @@ class AudioFeatures:
 
     What a store keeps in bfloat16 is computed in it, which is the faster the larger the trunk is.
 
-    ``clip_audio`` reads the files of the clips table at the model's sample rate. Without a ``store`` the
-    outputs are held in memory.
+    ``clip_audio`` reads the clips at the model's sample rate. Without a ``store`` the outputs are held in
+    memory.
     """
 
     def __init__(
-        self,
-        model: AudioTextModel,
-        clips: pd.DataFrame,
-        clip_audio: ClipAudio,
-        store: FeatureStore | None = None,
+        self, model: AudioTextModel, clip_audio: ClipAudio, store: FeatureStore | None = None
     ) -> None:
         self.model, self.clip_audio, self.store = model, clip_audio, store
         self._code = files.hash_code("audio.py", *(f"data/{m}.py" for m in MODULES), "models")
-        self._files = dict(zip(clips["clip_id"], clips["path"], strict=True))
         self._last: tuple[Sound, np.ndarray] | None = None  # the sound that was cut last, and its waveform
-        self._file_hash = lru_cache(maxsize=None)(lambda clip_id: files.sha256_file(self._files[clip_id]))
+        self._file_hash = lru_cache(maxsize=None)(
+            lambda clip_id: files.sha256_file(clip_audio.paths[clip_id])
+        )
 
     def outputs(self, items: Sequence[Sound | Whole | Part], what: str) -> Tensor:
         """Outputs ``[n, T, D]`` of items, in order, on the CPU, in the store's dtype or float32.
@@ -144,15 +131,11 @@ class AudioFeatures:
         """
         if self.store is None or len(items) < self.model.batch_size:
             return self._outputs(items, what, torch.float32)
-
-        def make() -> tuple[Tensor, Tensor]:
-            made = self._outputs(items, what, self.store.dtype)
-            return made.flatten(0, 1), torch.full((len(items),), made.shape[1])
-
         played = (self.model.window, self.model.sample_rate)
-        made_of = [self._code, self.model.audio_trunk.fingerprint, played, *map(self._described, items)]
-        values, _ = self.store.fetch(made_of, len(items), make)
-        return values.unflatten(0, (len(items), -1))
+        made_of = ["audio", self._code, self.model.audio_trunk.fingerprint, played]
+        made_of += map(self._described, items)
+        found = self.store.fetch(made_of, lambda: {"rows": self._outputs(items, what, self.store.dtype)})
+        return found["rows"]
 
     def _outputs(self, items: Sequence[Sound | Whole | Part], what: str, dtype: torch.dtype) -> Tensor:
         self.model.eval()
@@ -217,7 +200,6 @@ class TextFeatures:
     ) -> None:
         self._trunk, self._store, self._device = text_trunk, store, device
         self._rows: dict[str, Tensor] = {}
-        self._lengths: dict[str, int] = {}
         self.add(captions)
 
     def add(self, captions: Iterable[str]) -> None:
@@ -228,7 +210,7 @@ class TextFeatures:
         """Right-padded trunk outputs of captions, float32; those not added are encoded and held in memory."""
         self._learn(captions, None)
         rows = [self._rows[caption] for caption in captions]
-        lengths = torch.tensor([self._lengths[caption] for caption in captions])
+        lengths = torch.tensor([len(row) for row in rows])
         return Tokens(pad_sequence(rows, True).to(self._device).float(), lengths.to(self._device))
 
     def _learn(self, captions: Iterable[str], store: FeatureStore | None) -> None:
@@ -236,16 +218,15 @@ class TextFeatures:
         if not new:
             return
         if store is None:
-            values, lengths = self._encoded(new)
+            found = self._encoded(new)
         else:
             made_of = [files.hash_code("models"), self._trunk.fingerprint, *new]
-            values, lengths = store.fetch(made_of, len(new), lambda: self._encoded(new))
-        self._lengths |= zip(new, lengths.tolist(), strict=True)
-        self._rows |= zip(new, values.split(lengths.tolist()), strict=True)
+            found = store.fetch(made_of, lambda: self._encoded(new))
+        self._rows |= zip(new, found["values"].split(found["lengths"].tolist()), strict=True)
 
     @torch.no_grad()
-    def _encoded(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Rows ``[T, D]`` of captions one after the other, and how many each has."""
+    def _encoded(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """``values [T, D]`` of captions one after the other, and ``lengths``, how many rows each has."""
         rows, dtype = {}, torch.float32 if self._store is None else self._store.dtype
         # Neighbours in length share a batch: little padding.
         ordered = sorted(captions, key=lambda caption: (len(caption.split()), caption))
@@ -256,4 +237,4 @@ class TextFeatures:
             for caption, row, length in zip(batch, values, lengths.tolist(), strict=True):
                 rows[caption] = rounded(row[:length], dtype)
         parts = [rows[caption] for caption in captions]
-        return torch.cat(parts), torch.tensor([len(part) for part in parts])
+        return {"values": torch.cat(parts), "lengths": torch.tensor([len(part) for part in parts])}

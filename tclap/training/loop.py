@@ -7,17 +7,22 @@ compute what one would.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from tclap import files
+from tclap.models.weights import in_one_sentence
 from tclap.progress import progress
-from tclap.training.checkpoints import Checkpoints
 from tclap.training.distributed import Processes
 from tclap.training.schedule import Schedule
 
@@ -36,8 +41,7 @@ def optimise(
     validate: Callable[[], dict[str, float]] | None = None,
     after_step: Callable[[], None] | None = None,
     items: int | None = None,
-    items_of: Callable[[int], str] | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoint: Path | None = None,
     processes: Processes | None = None,
 ) -> pd.DataFrame:
     """Minimise ``losses(step)["loss"]`` and return the history, one row per step.
@@ -46,13 +50,13 @@ def optimise(
         losses: the loss and its terms at a step. Of several processes each takes the gradient of its
             part; what is summed over them is the gradient of the whole.
         what: shown beside the progress.
-        module: holds all that is trained; needed with a ``validation_loss`` or ``checkpoints``.
+        module: holds all that is trained; needed with a ``validation_loss`` or a ``checkpoint``.
         validate: metrics on validation data, every ``validate_every`` steps and after the last. With a
             ``validation_loss`` among them the module ends with the weights of the lowest.
         after_step: called after every update.
         items: number of items per step, of which the rate is written to the history.
-        items_of: names the items of a step, for the message when its loss is not finite.
-        checkpoints: keep the state after every validation; a training continues from the last good one.
+        checkpoint: the file in which the state is kept after every validation, and from which a training
+            continues; its name tells trainings apart. None: nothing is kept.
         processes: that train together, in lockstep; None: this one alone.
 
     Returns:
@@ -60,23 +64,23 @@ def optimise(
         ``items_per_second``, validation and checkpoint not counted.
 
     Raises:
-        FloatingPointError: on a loss or gradient that is not finite, naming the step, the items and the
-            last good checkpoint. The weights are then those before the step.
+        FloatingPointError: on a loss or gradient that is not finite. The weights are then those before the
+            step.
+        OSError: when the checkpoint's folder cannot be written, or the checkpoint not read.
     """
     parameters = list(parameters)
     processes = processes or Processes()
     optimiser = schedule.make_optimiser(parameters)
     rows: list[dict[str, float]] = []
     lowest, best, start = math.inf, None, 0
-    if checkpoints is not None:
-        with processes.main_first():
-            state = checkpoints.load()
-        if state is not None:
+    if checkpoint is not None:
+        files.check_writable(checkpoint.parent)
+        if checkpoint.exists():
+            with in_one_sentence(str(checkpoint), "remove it, and the training starts anew"):
+                state = torch.load(checkpoint, weights_only=True, map_location="cpu")
             start, rows, lowest, best = (state[name] for name in ("step", "history", "lowest", "best"))
             module.load_state_dict(state["module"])
             optimiser.load_state_dict(state["optimiser"])
-            torch.set_rng_state(state["generators"][0])
-            torch.cuda.set_rng_state_all(state["generators"][1 : 1 + torch.cuda.device_count()])
             log.info("%s: continues after step %d", what, start)
     processes.broadcast(parameters)
     bar = progress(range(start, schedule.steps), what)
@@ -93,11 +97,9 @@ def optimise(
         processes.sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip_norm)
         if not (torch.isfinite(terms["loss"]) and torch.isfinite(norm)):
-            named = f" ({items_of(step)})" if items_of else ""
-            good = checkpoints and checkpoints.newest
             raise FloatingPointError(
-                f"{what}: loss {terms['loss'].item()} and gradient norm {norm.item()} at step {step}{named}, "
-                f"expected finite numbers{f'; the last good state is {good}' if good else ''}."
+                f"{what}: loss {terms['loss'].item()} and gradient norm {norm.item()} at step {step}, "
+                "expected finite numbers."
             )
         optimiser.step()
         if after_step is not None:
@@ -118,14 +120,25 @@ def optimise(
             log.info("%s, step %d: %s", what, step + 1, metrics)
             bar.set_postfix_str(", ".join(f"{k} {row[k]:.3g}" for k in SHOWN if k in row))
         bar.on_step(row)
-        if checked and checkpoints is not None and processes.is_main:
+        if checked and checkpoint is not None and processes.is_main:
             state = {"step": step + 1, "history": rows, "lowest": lowest, "best": best}
-            state |= {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
-            state["generators"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-            checkpoints.save(step + 1, state)
+            save(checkpoint, state | {"module": module.state_dict(), "optimiser": optimiser.state_dict()})
     if best is not None:
         module.load_state_dict(best)
     return pd.DataFrame(rows)
+
+
+def save(checkpoint: Path, state: dict[str, Any]) -> None:
+    """Replace a checkpoint, whole or not at all; what the disk refuses is logged, and the one before kept."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        with files.replacing(checkpoint) as temporary, open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        log.warning("%s is not written (%s); the state before is kept", checkpoint, error.strerror or error)
 
 
 def order_metrics(audio: Tensor, text: Tensor) -> dict[str, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +21,12 @@ from torch import Tensor, nn
 from tclap import files
 from tclap.arguments import at_least
 from tclap.data.captions import event_ids
-from tclap.data.clips import content_hash, for_stage, listing
+from tclap.data.clips import content_hash, for_stage
 from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training.batch_embedding import BatchEmbedder, Embed
-from tclap.training.checkpoints import Checkpoints
-from tclap.training.distributed import Processes, current
+from tclap.training.distributed import current
 from tclap.training.dropout import ItemDropout
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise, order_metrics
@@ -40,7 +38,6 @@ from tclap.training.variants import variant as variant_of
 
 log = logging.getLogger(__name__)
 DROPOUT, REPLAY_DROPOUT, TEXT_LOSS_DROPOUT = 2, 3, 4  # RNG streams, after those of base training
-NAMED = 3  # items that a message names at most
 PAIRS_PER_CLIP, MOST_PAIRS, VALIDATION_PAIRS = 10, 3200, 128
 
 
@@ -68,7 +65,7 @@ def post_pretrain(
     text_loss_batch: int = 0,
     chunk_size: int | None = None,
     embedding: BatchEmbedder | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoint: Path | None = None,
     what: str = "post-pretraining",
 ) -> pd.DataFrame:
     """Post-pretrain both heads and τ on trunk outputs; the trunks stay as they are.
@@ -85,7 +82,7 @@ def post_pretrain(
         seed: of the batches and the dropout.
         chunk_size: of the losses; None: all logits are held.
         embedding: processes, micro-batches and precision; None: this process, all at once, fp32.
-        checkpoints: where the state is kept.
+        checkpoint: the file in which the state is kept.
         what: shown beside the progress.
 
     Returns:
@@ -107,17 +104,10 @@ def post_pretrain(
         if variant.replay:
             terms["loss_replay"] = _Term("base", replay_batch, REPLAY_DROPOUT, variant.replay)
 
-    def loss(audio: Tensor, words: Tensor, events: Tensor, group: Processes | None = None) -> Tensor:
-        given = {"chunk_size": chunk_size, "processes": group}
+    def loss(audio: Tensor, words: Tensor, scale: Tensor, events: Tensor) -> Tensor:
         if len(audio) == 1:
-            return clip_loss(audio[0], words[0], model.logit_scale, events[0], **given)
-        return temporal_nce(audio, words, model.logit_scale, events=events, **given, **options)
-
-    def drawn(term: _Term, step: int) -> tuple[Items, np.ndarray]:
-        """The items of a term, and the rows of them that a step takes."""
-        items = getattr(pool, term.items)
-        whole = term.items == "composites" and pool.group is not None
-        return items, batch_rows(len(items), term.size, step, seed, whole)
+            return clip_loss(audio[0], words[0], scale, events[0], chunk_size=chunk_size)
+        return temporal_nce(audio, words, scale, events=events, chunk_size=chunk_size, **options)
 
     def embed(items: Items, views: int = 3) -> Embed:
         def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -139,11 +129,13 @@ def post_pretrain(
         model.train()
         found = {}
         for name, term in terms.items():
-            items, rows = drawn(term, step)
+            items = getattr(pool, term.items)
+            whole = term.items == "composites" and pool.group is not None
+            rows = batch_rows(len(items), term.size, step, seed, whole)
             seeds = (seed, term.dropout, step)
             audio, words = embedding.embed_local(embed(items, variant.views), rows, device, seeds)
-            ids = ids_of(items, rows, variant.views)[:, processes.local_slice(len(rows))]
-            found[name] = loss(audio, words, ids, processes)
+            ids = ids_of(items, rows, variant.views)[:, processes.local_slice(term.size)]
+            found[name] = loss(*processes.global_batch(audio, words, model.logit_scale, ids, term.size))
         if text_loss_batch and variant.text_loss and processes.is_main:
             with ItemDropout((seed, TEXT_LOSS_DROPOUT, step)):
                 found["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values())
@@ -162,26 +154,10 @@ def post_pretrain(
                 audio, words = embedding.embed_all(embed(items), rows, device)
             ids = ids_of(items, rows, variant.views)
             sides = (audio[: variant.views], words[: variant.views], ids)
-            starts = range(0, len(rows) - size + 1, size)
-            blocks = [loss(*(x[:, n : n + size] for x in sides)) for n in starts]
-            found[name] = torch.stack(blocks).mean()
+            blocks = [[side[:, n : n + size] for side in sides] for n in range(0, len(rows) - size + 1, size)]
+            values = [loss(audio, words, model.logit_scale, ids) for audio, words, ids in blocks]
+            found[name] = torch.stack(values).mean()
         return {"validation_loss": float(total(found))} | metrics
-
-    def items_of(step: int) -> str:
-        """The captions whose embeddings are not finite, else those of the batch."""
-        model.eval()
-        captions, bad = [], []
-        for term in terms.values():
-            items, rows = drawn(term, step)
-            named = [repr(caption) for caption in by_view(items.captions, rows, variant.views)]
-            embedded = embedding.embed_all(embed(items, variant.views), rows, device)
-            finite = zip(*(side.flatten(0, 1).isfinite().all(1).tolist() for side in embedded), strict=True)
-            sides = [" and ".join(compress(("audio", "text"), (not a, not t))) for a, t in finite]
-            bad += [f"{caption} ({side})" for caption, side in zip(named, sides, strict=True) if side]
-            captions += named
-        if bad:
-            return f"{len(bad)} item(s) without a finite embedding: {listing(bad, NAMED)}"
-        return f"all embeddings are finite; items {listing(captions, NAMED)}"
 
     heads = nn.ModuleList([model.audio_head, model.text_head])
     heads.register_parameter("log_scale", model.log_scale)
@@ -196,8 +172,7 @@ def post_pretrain(
         items=sum(
             term.size * (variant.views if term.items == "composites" else 1) for term in terms.values()
         ),
-        items_of=items_of,
-        checkpoints=checkpoints,
+        checkpoint=checkpoint,
         processes=processes,
     )
     model.eval()
@@ -250,7 +225,7 @@ def fine_tune(
         precision: of the heads, ``fp32`` or ``bf16``.
         checkpoints: a folder in which the state is kept after every epoch. Called again with the same
             settings, weights and content of clips (captions, labels, splits and audio), the training
-            continues from there; another one starts anew, in a subfolder of its own. None: nothing is kept.
+            continues from there; another one starts anew, in a file of its own. None: nothing is kept.
 
     Returns:
         The history, one row per step.
@@ -286,15 +261,15 @@ def fine_tune(
         if most == 0:
             raise ValueError(f"the {stage} clips have one label only, and pairs need two.")
     batch = min(batch, counts["post"])
-    kept = None
+    checkpoint = None
     if checkpoints is not None:
         made_of = [variant, preset, epochs, lr, batch, counts, seed, precision, store and str(store.dtype)]
         made_of += [model.fingerprint, *map(content_hash, stages.values())]
-        identity = files.hash_json(made_of)
-        kept = Checkpoints(Path(checkpoints, identity[:16]), identity)
-        if len(list(kept.folder.parent.iterdir())) > 1 and not list(kept.folder.iterdir()):
+        checkpoint = Path(checkpoints, f"{files.hash_json(made_of)[:16]}.pt")
+        files.check_writable(checkpoints)
+        if any(Path(checkpoints).iterdir()) and not checkpoint.exists():
             log.warning("%s: no training of these settings, weights and clips yet, starts anew", checkpoints)
-    features = AudioFeatures(model, clips, ClipAudio(clips, model.sample_rate, keep=200), store)
+    features = AudioFeatures(model, ClipAudio(clips, model.sample_rate, keep=200), store)
     with processes.main_first():  # the others find in the store what it has made
         pools = {
             stage: make_pool(
@@ -323,6 +298,6 @@ def fine_tune(
         seed=seed,
         chunk_size=chunk_size,
         embedding=embedding,
-        checkpoints=kept,
+        checkpoint=checkpoint,
         what=variant,
     )

@@ -17,7 +17,7 @@ from tclap import files
 from tclap.data.captions import ORDERED, SIMULTANEOUS, UNSEEN_ORDERED
 from tclap.models import minilm
 from tclap.models.registry import load_model
-from tclap.training.checkpoints import Checkpoints
+from tclap.training import loop
 
 NO_TEXT = "clap-no-text-loss"
 OTHERS = [name for name in BASES if name != "clap"]
@@ -95,24 +95,24 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkey
     train()
     before = (folder / "weights.safetensors").read_bytes()
     (folder / "made.json").unlink()
-    saved, save = [], Checkpoints.save
+    saved, save = [], loop.save
 
-    def cut_off_at_the_second(self, step, state) -> bool:
-        if f"checkpoints-{phase}" in self.folder.name:
-            saved.append(step)
+    def cut_off_at_the_second(checkpoint, state) -> None:
+        if f"checkpoint-{phase}" in checkpoint.name:
+            saved.append(state["step"])
             if len(saved) == 2:
                 raise KeyboardInterrupt
-        return save(self, step, state)
+        save(checkpoint, state)
 
-    monkeypatch.setattr(Checkpoints, "save", cut_off_at_the_second)
+    monkeypatch.setattr(loop, "save", cut_off_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         train()
-    assert len(list(folder.glob(f"checkpoints-{phase}-*"))) == 1
-    (folder / "checkpoints-of-another-fingerprint").mkdir()
+    assert len(list(folder.glob(f"checkpoint-{phase}-*"))) == 1
+    (folder / "checkpoint-post-of-another.pt").touch()
     train()
     assert saved[2:] == [saved[1]], "it goes on from the first checkpoint"
     assert (folder / "weights.safetensors").read_bytes() == before
-    assert not list(folder.glob("checkpoints-*"))
+    assert not list(folder.glob("checkpoint-*"))
 
 
 def test_more_wordings_are_those_that_the_reader_learned_and_none_that_is_held_out(experiment):

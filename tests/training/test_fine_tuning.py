@@ -85,7 +85,7 @@ def test_a_run_that_was_cut_off_continues(tiny_model, clips, tmp_path, monkeypat
         patch.setattr(post_pretraining, "order_metrics", cut_off)
         with pytest.raises(KeyboardInterrupt):
             tune(tiny_model, clips, checkpoints=tmp_path)
-    assert [path.name for path in tmp_path.glob("*/*")] == ["step-00000002.pt"]
+    assert [torch.load(path)["step"] for path in tmp_path.iterdir()] == [2]
     resumed, again = tune(tiny_model, clips, checkpoints=str(tmp_path))
     pd.testing.assert_frame_equal(again, history)
     assert resumed == weights
@@ -111,7 +111,7 @@ def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, t
     audio.write_wav(folder / name, sound, RATE)
     with torch.no_grad():
         (other := copy.deepcopy(tiny_model)).audio_trunk.project.bias.add_(0.1)
-    kept = {path: path.read_bytes() for path in options["checkpoints"].glob("*/*")}
+    kept = {path: path.read_bytes() for path in options["checkpoints"].iterdir()}
     cases = (
         (tiny_model, tclap.load_clips("folder", folder), {}),
         (tiny_model, changed("captions", lambda captions: [*captions, "a sound"]), {}),
@@ -210,7 +210,7 @@ def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_
     exec(compile(code, "library.md", "exec"), {})
     assert "2way_before" in capsys.readouterr().out
     assert (tmp_path / "mine.safetensors").is_file() and exported == ["mine.pth"]
-    assert len(list((tmp_path / "checkpoints").glob("*/step-*"))) == 2
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
 def test_what_has_no_heads_is_refused_before_any_work(tiny_model, tiny_clips):

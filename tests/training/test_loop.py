@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import math
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tclap import files
 from tclap.progress import step_listener
 from tclap.training import loop
-from tclap.training.checkpoints import Checkpoints
+from tclap.training.dropout import ItemDropout
 from tclap.training.loop import optimise, order_metrics
 from tclap.training.schedule import Schedule
 
@@ -119,31 +119,19 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_training(bad, found):
     assert module.weight.item() == before[-1]
 
 
-def test_a_loss_that_is_not_finite_names_items_and_the_last_good_state(tmp_path):
-    module, options = weights(1.0), {"items_of": lambda step: f"the items of {step}"}
-
-    def losses(step: int) -> dict[str, Tensor]:
-        return {"loss": module.weight.sum() * (math.nan if step == 5 else 1.0)}
-
-    with pytest.raises(
-        FloatingPointError, match=r"at step 5 \(the items of 5\), .*last good state is .*step-00000004"
-    ):
-        options["checkpoints"] = Checkpoints(tmp_path, "same")
-        run(module, Schedule(steps=9, lr=0.1, validate_every=2), losses, **options)
-
-
 # Resuming
 
 
 def trained(folder: Path | None, stop: Callable[[int], None] = lambda done: None):
-    """A training with dropout from torch's own generator; ``stop(updates)`` may end it."""
+    """A training with dropout; ``stop(updates)`` may end it."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 1))
     inputs, done = torch.randn(30, 4), []
 
     def losses(step: int) -> dict[str, Tensor]:
         module.train()
-        return {"loss": module(inputs[step : step + 8]).square().mean(), "other": torch.rand(())}
+        with ItemDropout((8, step)):
+            return {"loss": module(inputs[step : step + 8]).square().mean(), "other": torch.tensor(step)}
 
     def validate() -> dict[str, float]:
         module.eval()
@@ -159,7 +147,7 @@ def trained(folder: Path | None, stop: Callable[[int], None] = lambda done: None
         losses,
         validate=validate,
         after_step=after_step,
-        checkpoints=None if folder is None else Checkpoints(folder, "same"),
+        checkpoint=None if folder is None else folder / "state.pt",
     )
     return files.hash_state(module.state_dict()), history, len(done)
 
@@ -232,15 +220,41 @@ def test_a_killed_training_ends_in_the_same_bits(tmp_path, monkeypatch, moment):
     pd.testing.assert_frame_equal(again, history, check_exact=True)
 
 
-def test_a_checkpoint_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("room", [0, 300])
+def test_a_full_disk_stops_nothing_and_leaves_the_state_before(tmp_path, caplog, room):
+    """No file may grow beyond ``room`` bytes once the first state is kept."""
     expected, _, _ = trained(None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fill(done: int) -> None:
+        if done == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
 
-    monkeypatch.setattr(os, "fsync", full)
-    assert trained(tmp_path)[0] == expected
-    assert "No space left on device" in caplog.text and list(tmp_path.iterdir()) == []
+    try:
+        assert trained(tmp_path, fill)[0] == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "state.pt is not written (File too large); the state before is kept" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert torch.load(tmp_path / "state.pt")["step"] == 3
+
+
+def test_what_is_no_checkpoint_is_refused_in_one_sentence_and_not_run(tmp_path):
+    expected = trained(tmp_path)
+    content = (tmp_path / "state.pt").read_bytes()
+    torch.save({"step": os.system}, tmp_path / "code.pt")
+    for bad in (content[:-100], b"", (tmp_path / "code.pt").read_bytes()):
+        (tmp_path / "state.pt").write_bytes(bad)
+        with pytest.raises(OSError, match="state.pt could not be loaded .*; remove it, and the training"):
+            trained(tmp_path)
+    (tmp_path / "state.pt").unlink()
+    assert trained(tmp_path)[0::2] == expected[0::2]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file cannot be written"):
+        trained(tmp_path / "file", lambda done: pytest.fail("a step was taken"))
 
 
 def test_the_rate_of_items(monkeypatch):

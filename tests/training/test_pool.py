@@ -50,7 +50,7 @@ def mel(tiny_model, banks) -> MelSource:
 
 @pytest.fixture
 def waveforms(tiny_published, recorded) -> WaveformSource:
-    features = AudioFeatures(tiny_published, recorded, ClipAudio(recorded, 8000))
+    features = AudioFeatures(tiny_published, ClipAudio(recorded, 8000))
     return WaveformSource(features, recorded)
 
 
@@ -191,8 +191,8 @@ def test_base_items_sound_as_they_are_captioned(waveforms, tiny_published, recor
 @pytest.mark.parametrize(("stage", "split"), [("post", "train"), ("validation", "validation")])
 def test_a_stage_reads_its_own_clips_only(tiny_published, recorded, stage, split):
     own = recorded[recorded["split"] == split]  # others may not even be there
-    alone = WaveformSource(AudioFeatures(tiny_published, own, ClipAudio(own, 8000)), own)
-    every = WaveformSource(AudioFeatures(tiny_published, recorded, ClipAudio(recorded, 8000)), recorded)
+    alone = WaveformSource(AudioFeatures(tiny_published, ClipAudio(own, 8000)), own)
+    every = WaveformSource(AudioFeatures(tiny_published, ClipAudio(recorded, 8000)), recorded)
     assert same(pool_of(every, stage=stage), pool_of(alone, stage=stage))
     with pytest.raises(ValueError, match="no clips for stage 'base'"):
         pool_of(WaveformSource(every._features, own[own["split"] == "validation"]), stage="base")
