@@ -43,8 +43,7 @@ from torch import Tensor
 
 from tclap.data.clips import listing
 from tclap.evaluation.embeddings import Embeddings, ModelEmbeddings
-from tclap.evaluation.report import report
-from tclap.evaluation.statistics import compare, scores_by_seed
+from tclap.evaluation.report import difference, difference_report, report
 from tclap.evaluation.tasks import TIE_TOLERANCE
 from tclap.slots.reader import Reading, load_reader
 
@@ -195,19 +194,12 @@ def _forms(items: pd.DataFrame, embeddings: Embeddings) -> list[Tensor]:
     return forms
 
 
-def order_gaps(rows: pd.DataFrame) -> pd.DataFrame:
-    """How much of each model's accuracy hearing order makes: model minus order-blind, in percent.
+def order_gap(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """What hearing order adds to a model's accuracy in each task: it minus its order-blind baseline.
 
-    ``model, task, gap, low, high``: the 95 % interval is that of the paired differences over items that share
-    sounds, and over seeds (:func:`tclap.evaluation.statistics.compare`, and its errors).
+    As :func:`tclap.evaluation.report.difference` returns it, and with its errors; paired by item.
     """
-    scores, gaps = {(s.model, s.task): s for s in scores_by_seed(rows)}, []
-    for (model, task), own in scores.items():
-        if blind := scores.get((named(model, ORDER_BLIND), task)):
-            found = compare(blind.values, own.values, own.sources)
-            ends = zip(("gap", "low", "high"), (found.difference, *found.ci95), strict=True)
-            gaps.append({"model": model, "task": task} | {end: 100 * float(value) for end, value in ends})
-    return pd.DataFrame(gaps)
+    return difference(*(rows[rows["model"] == name] for name in (named(model, ORDER_BLIND), model)))
 
 
 def leaks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -222,12 +214,15 @@ def leaks(rows: pd.DataFrame) -> pd.DataFrame:
 
 def report_items(rows: pd.DataFrame) -> str:
     """Rows of :func:`evaluate_items` as text: accuracies, order gaps and the items that leak."""
-    gaps = order_gaps(rows).set_index(["model", "task"]).to_string(float_format="{:.1f}".format)
+    names = set(rows["model"])
+    gaps = [
+        "order gap\n" + difference_report(order_gap(rows, name), (ORDER_BLIND, name))
+        for name in rows["model"].unique()
+        if named(name, ORDER_BLIND) in names
+    ]
     asked = rows.groupby(["model", "task"])["item"].nunique()
     answered = [
-        f"{model} answers {len(found)} of {asked[model, task]} items of {task}: {listing(found['item'])}"
+        f"{model} answers {len(found)} of {asked[model, task]} items of {task}: {listing(found['item'])}\n"
         for (model, task), found in leaks(rows).groupby(["model", "task"], sort=False)
     ]
-    return "\n".join(
-        [report(rows), "order gap: model minus order-blind, in percent", gaps, "", *answered, ""]
-    )
+    return "\n".join([report(rows), *gaps, "".join(answered)])
