@@ -63,14 +63,12 @@ def test_a_second_source_that_is_the_first_or_absent_changes_nothing(second):
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
-def test_equal_scores_have_clopper_and_pearsons_interval(level):
-    none = stats.binomtest(0, 40).proportion_ci(level)
-    sources = np.repeat(own_sources(40), 3)
-    assert bootstrap_interval(np.zeros(120), sources, level=level) == pytest.approx((0, none.high))
-    assert bootstrap_interval(np.ones(120), sources, level=level) == pytest.approx((1 - none.high, 1))
+@pytest.mark.parametrize("score", [0, 0.75, 1])
+def test_equal_scores_have_clopper_and_pearsons_interval(score, level):
+    other = stats.binomtest(0, 40).proportion_ci(level).high
+    found = bootstrap_interval(np.full(120, score), np.repeat(own_sources(40), 3), level=level)
     # As many may be 0 as may be 1.
-    expected = (0.75 * (1 - none.high), 0.75 + 0.25 * none.high)
-    assert bootstrap_interval(np.full(120, 0.75), sources, level=level) == pytest.approx(expected)
+    assert found == pytest.approx((score * (1 - other), score + (1 - score) * other))
 
 
 @pytest.mark.parametrize(

@@ -252,22 +252,12 @@ class Given(Embeddings):
         return torch.tensor([self.given[caption] for caption in captions])
 
 
-@pytest.mark.parametrize(
-    ("scores", "correct", "prediction"),
-    [
-        ((0.9, 0.1, 0.5, 0.4), True, "a | c"),
-        ((0.5, 0.1, 0.9, 0.4), True, "a | c"),
-        ((0.9, 0.1, 0.4, 0.5), False, "a | d"),
-        ((0.1, 0.9, 0.2, 0.8), False, "b | d"),
-        ((0.9, 0.1, 0.5, 0.5), False, "a | c"),
-        ((0.9, 0.1, 0.5, 0.4999999), False, "a | c"),  # closer than single precision can tell
-    ],
-)
-def test_two_labels_are_correct_only_together_and_without_a_tie(scores, correct, prediction):
+def test_scores_closer_than_single_precision_can_tell_are_a_tie():
     item = classification_items(make_clips(["a"], 1), list("abcd"), "{}", "2a")[0] | {"answers": [0, 2]}
     axes = dict(zip("abcd", torch.eye(4).tolist(), strict=True))
-    (row,) = score_items(pd.DataFrame([item]), Given(["a-0"], [scores], axes)).to_dict("records")
-    assert (row["correct"], row["prediction"]) == (correct, prediction)
+    for scores, correct in (((0.9, 0.1, 0.5, 0.4), True), ((0.9, 0.1, 0.5, 0.4999999), False)):
+        (row,) = score_items(pd.DataFrame([item]), Given(["a-0"], [scores], axes)).to_dict("records")
+        assert (row["correct"], row["tied"], row["prediction"]) == (correct, not correct, "a | c")
 
 
 def test_scores_against_a_naive_loop(items):
