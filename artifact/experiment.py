@@ -2,7 +2,8 @@
 
 Artefacts of a run lie in ``runs/<profile>/<base>/``::
 
-    data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, features-*.safetensors
+    data/           config.json, clips.parquet, pairs-<stage>.parquet, items.parquet, controls.parquet,
+                    features-*.safetensors and readings-*.json: captions through the text trunk and the reader
     seed<k>/clap/   weights.safetensors, history.parquet, made.json         (the base model)
     seed<k>/<variant>/                                                      (likewise)
     seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
