@@ -114,8 +114,8 @@ def program_is_there(command: list[str], monkeypatch) -> None:
 
 def command_line_reads(command: list[str], monkeypatch) -> None:
     told = []
-    for handler in ("_features", "_evaluate"):
-        monkeypatch.setattr(commands, handler, lambda **options: told.append(options))
+    for name in commands.COMMANDS:
+        monkeypatch.setitem(commands.COMMANDS, name, lambda **options: told.append(options))
     commands.main(command[1:])
     assert len(told) == 1
 
