@@ -138,3 +138,8 @@ def write_clips(folder: Path, seed: int = 0) -> pd.DataFrame:
             facts = {"clip_id": path.stem, "path": str(path), "label": label, "captions": [label]}
             rows.append(facts | {"split": split, "fold": 1, "source": path.stem, "duration": time[-1]})
     return pd.DataFrame(rows)
+
+
+def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
+    """Assert that all values are near."""
+    torch.testing.assert_close(found, expected, atol=atol, rtol=0)

@@ -55,10 +55,9 @@ class Encoder(ABC):
     ) -> Tensor:
         """Embed audio: float32 ``[N, d]``, L2-normalised.
 
-        A model takes windows of one length. A shorter recording is repeated, or padded as the model's own
-        library does it. Of a longer one the default, ``policy="fit"``, embeds the most energetic window
-        alone (a warning says so where more than half is dropped); ``policy="cover"`` embeds all of it, as
-        the mean over windows.
+        A shorter recording than the model's window is repeated, or padded as the model's own library does
+        it. Of a longer one ``policy="fit"`` embeds the most energetic window alone (a warning says so where
+        more than half is dropped), ``policy="cover"`` all of it, as the mean over windows.
 
         Args:
             waveforms_or_paths: ``[N, samples]``, or a list, array or Series (by rows, whatever its index)
@@ -66,7 +65,7 @@ class Encoder(ABC):
                 or int32 PCM, which is scaled to that range.
             sample_rate: of the waveforms in Hz; None: the model's own.
             batch_size: number of windows in memory at a time; None: the model's own.
-            policy: which windows, see :class:`~tclap.models.windows.Windows`.
+            policy: ``fit`` or ``cover``, see above.
 
         Raises:
             TypeError: on one path, or what is no list.

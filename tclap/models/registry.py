@@ -33,19 +33,10 @@ def load_model(
 ) -> AudioTextModel:
     """Load a model by name.
 
-    ========================================  ==========================================================
-    name                                      model
-    ========================================  ==========================================================
-    ``compact``                               the embedded default (:mod:`tclap.models.compact`)
-    ``sfx``                                   a pretrained encoder of sound effects, with heads that are
-                                              trained here (:mod:`tclap.models.sfx`)
-    ``msclap-2022``, ``msclap-2023``          Microsoft's CLAP (:mod:`tclap.models.msclap`)
-    ``laion/clap-htsat-fused``, or any id on  a ``ClapModel`` of transformers
-    the hub, or the path of a folder          (:mod:`tclap.models.transformers`)
-    ========================================  ==========================================================
-
     Args:
-        name: one of the table.
+        name: ``compact``, the embedded default; ``sfx``, a pretrained encoder of sound effects with heads
+            that are trained here; ``msclap-2022`` or ``msclap-2023``, Microsoft's CLAP; of a ``ClapModel``
+            of transformers its id on the hub, such as ``laion/clap-htsat-fused``, or the path of its folder.
         weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or of an msclap and ``sfx``
             the published file. None: the published weights; what has none (all of ``compact``, the heads of
             ``sfx``) is freshly initialised.

@@ -7,15 +7,12 @@ maximum over time (the trunk); then a readout over time and a two-layer perceptr
 is no CLAP before these have been trained.
 
 Weights: ``checkpoint.pth`` of the PyPI package ``aisfx`` 0.1.2 (CC BY 4.0), of which no code is run and whose
-pins need not hold: ``pip install --no-deps aisfx==0.1.2``. Where it is not installed, its wheel (23 MB) is
-downloaded into the data folder.
+pins need not hold: ``pip install --no-deps aisfx==0.1.2`` (23 MB).
 """
 
 from __future__ import annotations
 
 import importlib.util
-import io
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,19 +25,13 @@ from transformers.audio_utils import mel_filter_bank
 
 from tclap import files
 from tclap.arguments import at_least
-from tclap.data.download import fetch
 from tclap.models.base import AudioTextModel
 from tclap.models.compact import AudioHead, TextHead, TextTrunk
 from tclap.models.towers import Trunk, power_spectrum
-from tclap.models.weights import in_one_sentence, load_exactly
+from tclap.models.weights import load_exactly
 
-RELEASE, CHECKPOINT = "aisfx 0.1.2", "aisfx/models/checkpoint.pth"
+RELEASE = "aisfx 0.1.2"
 SHA256 = "499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7eb5"  # of the checkpoint
-URL = (
-    "https://files.pythonhosted.org/packages/fd/db/"
-    "25d653f8beeae1277c77da6fbfbc8965ad599afd4218e901406d69cf5551/aisfx-0.1.2-py2.py3-none-any.whl"
-)
-WHEEL_SHA256 = "bfe219950715af179e9a1653e7117cc1852baef267cd6596c42cad74afe1d194"
 CHANNELS = (1, 64, 128, 256, 512)
 LOG_MEL_SCALE = 9.457798957824707  # the largest log-mel that the encoder met in its training
 HIDDEN = 64  # of each recurrent direction of a head
@@ -138,14 +129,10 @@ class Sfx(AudioTextModel):
     def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> Sfx:
         """The model on the published trunk, with heads of random weights.
 
-        ``weights`` is the wheel of aisfx 0.1.2 or its ``checkpoint.pth``; None: the installed package's, else
-        that of the wheel in the data folder, to which it is downloaded first. ``options`` are of the class.
-
-        Raises:
-            OSError: when the weights are missing or cannot be downloaded.
-            ValueError: when they are others, or as of the class.
+        ``weights`` is the ``checkpoint.pth`` of aisfx 0.1.2; None: the installed package's. ``options`` are
+        of the class. Errors as of :func:`tclap.load_model`.
         """
-        path = _find() if weights is None else Path(weights)
+        path = _installed() if weights is None else Path(weights)
         model = cls(**options)
         load_exactly(model.audio_trunk, read_encoder(path), path)
         source = {"path": None, "package": RELEASE} if weights is None else {"path": str(path.resolve())}
@@ -154,28 +141,24 @@ class Sfx(AudioTextModel):
         return model
 
 
-def _find() -> Path:
-    """The installed checkpoint, else the wheel in the data folder, which is downloaded unless it is there."""
+def _installed() -> Path:
+    """The checkpoint of the installed package, which is not imported."""
     package = importlib.util.find_spec("aisfx")
-    for folder in package.submodule_search_locations if package else ():
-        if (path := Path(folder).parent / CHECKPOINT).is_file():
-            return path
-    instead = "pip install --no-deps aisfx==0.1.2, or give the path of its wheel as weights"
-    with in_one_sentence(f"the weights of sfx at {URL}", instead):
-        return fetch(URL, files.data_folder() / Path(URL).name, f"sha256:{WHEEL_SHA256}")
+    if package is None:
+        raise OSError(
+            "the weights of sfx are missing: pip install --no-deps aisfx==0.1.2, or give their path."
+        )
+    return Path(package.submodule_search_locations[0]) / "models" / "checkpoint.pth"
 
 
 def read_encoder(path: Path) -> dict[str, Tensor]:
-    """The encoder's weights, without its classifiers, from the wheel or the checkpoint."""
-    is_wheel = path.suffix == ".whl"
-    found, expected = files.sha256_file(path), WHEEL_SHA256 if is_wheel else SHA256
-    if found != expected:
-        raise ValueError(f"{path} has sha256 {found}, expected {expected} (of {RELEASE}).")
-    source = io.BytesIO(zipfile.ZipFile(path).read(CHECKPOINT)) if is_wheel else path
+    """The encoder's weights, without its classifiers, from the checkpoint."""
+    if (found := files.sha256_file(path)) != SHA256:
+        raise ValueError(f"{path} has sha256 {found}, expected {SHA256} (of {RELEASE}).")
     # Beside the tensors the checkpoint has a few numbers of numpy's.
     scalar, dtype = np.int64().__reduce__()[0], np.dtype(np.int64)
     known = [(scalar, "numpy.core.multiarray.scalar"), np.dtype, type(dtype)]
     with torch.serialization.safe_globals(known):
-        state, _ = torch.load(source, map_location="cpu", weights_only=True)
+        state, _ = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "embedding_net."
     return {k.removeprefix(prefix): tensor for k, tensor in state.items() if k.startswith(prefix)}

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import close
 
 from tclap import files
 from tclap.models.registry import load_model
@@ -33,39 +34,7 @@ def noise(count: int, samples: int = 4000, seed: int = 0) -> np.ndarray:
     return waveforms.astype(np.float32)
 
 
-def close(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-6) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
-
-
-# Trunks and heads
-
-
-def test_own_heads_are_equal_and_share_the_trunks_alone(tiny_model):
-    other = tiny_model.with_own_heads()
-    assert other.audio_trunk is tiny_model.audio_trunk and other.text_trunk is tiny_model.text_trunk
-    assert dict(other.named_parameters()).keys() == dict(tiny_model.named_parameters()).keys()
-    before = files.hash_state(tiny_model.own_state())
-    assert files.hash_state(other.own_state()) == before
-    with torch.no_grad():
-        for parameter in other.head_parameters():
-            parameter.add_(1.0)
-    assert files.hash_state(tiny_model.own_state()) == before
-    assert other.logit_scale.item() == pytest.approx(tiny_model.logit_scale.item() * np.e)
-    own = {id(parameter) for parameter in other.head_parameters()}
-    names = {name.split(".")[0] for name, parameter in other.named_parameters() if id(parameter) in own}
-    assert names == {"audio_head", "text_head", "log_scale"}
-
-
 # Encoding
-
-
-def test_text_keeps_its_order_whatever_the_batches(tiny_model, text_trunk):
-    whole = tiny_model.encode_text(CAPTIONS)
-    text_trunk.asked.clear()
-    found = tiny_model.encode_text(CAPTIONS, batch_size=2)
-    # By length: "x", "dog"; "rain and bells", "a dog before a siren".
-    assert text_trunk.asked == [["x", "dog"], ["rain and bells", "a dog before a siren"]]
-    close(found, whole)
 
 
 def test_encoding_leaves_the_mode_as_it_was_also_after_an_error(tiny_model):
@@ -107,6 +76,7 @@ def test_captions_and_sounds_are_taken_by_rows_from_any_kind_of_list(tiny_model,
         ("encode_text", ["dog", math.nan], TypeError, "list of captions, got nan at position 1"),
         ("encode_audio", Path("a.wav"), TypeError, r"got one string or path: pass \['a.wav'\]"),
         ("encode_audio", [None], ValueError, r"item 0 is object of shape \(\), expected a path or"),
+        ("encode_audio", np.zeros((1, 30), np.uint8), ValueError, "item 0 is uint8 of shape"),
         ("encode_audio", noise(1)[0], ValueError, r"of one waveform pass \[waveform\]"),
         ("encode_audio", [noise(2)], ValueError, r"of shape \(2, 4000\), .*: average its channels first"),
         ("encode_audio", noise(2).T, ValueError, r"got \[samples, channels\] = \[4000, 2\], expected \[N, s"),
@@ -189,10 +159,6 @@ def test_a_checkpoint_of_another_model_or_other_weights(tiny_model, tmp_path):
     with pytest.raises(ValueError, match=r"m\.safetensors does not fit .*'audio_head\.mlp"):
         load_model("compact", path, dim=7)
     state = load_file(path)
-    state["extra"] = state.pop("audio_trunk.project.bias")
-    save_file(state, path, make_header("compact", tiny_model.config, state))
-    with pytest.raises(ValueError, match=r"missing \['audio_trunk.project.bias'\], unexpected \['extra'\]"):
-        load_model("compact", path)
     save_file(state, path, make_header("msclap-2022", {}, state))
     with pytest.raises(ValueError, match="holds weights of 'msclap-2022', expected 'compact'"):
         load_model("compact", path)

@@ -173,28 +173,13 @@ def test_missing_packages_and_how_to_install_them(monkeypatch, capsys, missing):
 # Trunk and head
 
 
-def linear(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs
-
-
-def projection(inputs: int) -> int:
-    return inputs * 1024 + 1024 * 1024 + 2 * 1024  # two matrices without bias, a norm
-
-
 PARTS = {"audio_head.projection", "text_head.projection", "text_head.layer", "log_scale"}
 TRAINED = {"2022": PARTS | {"audio_head.fc1"}, "2023": PARTS | {"audio_head.norm", "text_head.norm"}}
-NORM = 2 * 768
-ATTENTION_AND_MLP = 4 * linear(768, 768) + linear(768, 3072) + linear(3072, 768)
-COUNT = {
-    "2022": linear(2048, 2048) + projection(2048) + ATTENTION_AND_MLP + 2 * NORM + projection(768) + 1,
-    "2023": NORM + projection(768) + ATTENTION_AND_MLP + 2 * NORM + NORM + projection(768) + 1,
-}
 
 
 def test_what_is_trained_is_the_published_preset(version, model, wrapper):
-    trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    assert {".".join(name.split(".")[:2]) for name in trained} == TRAINED[version]
-    assert sum(trained.values()) == COUNT[version]
+    trained = {".".join(n.split(".")[:2]) for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == TRAINED[version]
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in wrapper.clap.parameters())
 
 

@@ -1,16 +1,14 @@
 """The sfx model: its spectrogram and trunk, where its weights come from, its heads.
 
 Trunks have random weights of the official architecture, but in the tests that take the fixture ``official``:
-these skip where the package aisfx is not installed and AISFX does not name its wheel or checkpoint.
+these skip where the package aisfx is not installed.
 """
 
 from __future__ import annotations
 
 import collections
 import importlib.util
-import os
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ from tclap import audio, files
 from tclap.models import READOUTS, sfx
 from tclap.models.registry import load_model
 from tclap.models.sfx import Sfx
-from tclap.training.dropout import ItemDropout
 
 RATE = 44100
 CAPTIONS = ["a dog", "rain before church bells", "x"]
@@ -30,13 +27,11 @@ CAPTIONS = ["a dog", "rain before church bells", "x"]
 
 @pytest.fixture(scope="session")
 def official() -> Path:
-    """The official wheel or checkpoint."""
-    if os.environ.get("AISFX"):
-        return Path(os.environ["AISFX"])
+    """The official checkpoint."""
     spec = importlib.util.find_spec("aisfx")
     path = spec and Path(spec.submodule_search_locations[0], "models", "checkpoint.pth")
     if not path or not path.is_file():
-        pytest.skip("the package aisfx is not installed: pip install --no-deps aisfx==0.1.2, or set AISFX")
+        pytest.skip("the package aisfx is not installed: pip install --no-deps aisfx==0.1.2")
     return path
 
 
@@ -85,16 +80,6 @@ def accepted(checkpoint, monkeypatch) -> Path:
     return checkpoint
 
 
-@pytest.fixture
-def wheel(accepted, tmp_path, monkeypatch) -> Path:
-    """A wheel with it, which is taken for the official one too."""
-    path = tmp_path / Path(sfx.URL).name
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(accepted, sfx.CHECKPOINT)
-    monkeypatch.setattr(sfx, "WHEEL_SHA256", files.sha256_file(path))
-    return path
-
-
 def noise(count: int, samples: int, seed: int = 0) -> torch.Tensor:
     """Tones of different pitch and level in noise."""
     generator = torch.Generator().manual_seed(seed)
@@ -110,56 +95,23 @@ def close(found, expected, atol: float = 1e-5) -> None:
 # The trunk
 
 
-def by_hand(waveform: np.ndarray) -> np.ndarray:
-    """log10(1 + 10⁴ mel power) ``[frames, bands]``, in double precision."""
-    padded = np.pad(waveform.astype(np.float64) / np.abs(waveform).max(), 1024)
+def test_spectrogram_by_hand(model):
+    librosa, waveform = pytest.importorskip("librosa"), noise(1, 9000)[0]
+    padded = np.pad(waveform.double().numpy() / float(waveform.abs().max()), 1024)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
     power = np.abs(np.fft.rfft(sliding_window_view(padded, 2048)[::1024] * window)) ** 2
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 22050 / 700), 98) / 2595) - 1)
-    frequencies, bands = np.arange(1025) * RATE / 2048, []
-    for left, peak, right in zip(edges, edges[1:], edges[2:], strict=False):
-        rising, falling = (frequencies - left) / (peak - left), (right - frequencies) / (right - peak)
-        bands.append(np.minimum(rising, falling).clip(0))
-    filters = np.stack(bands, axis=1)
-    return np.log10(1 + 1e4 * power @ (filters / filters.sum(0)))
-
-
-def test_spectrogram_by_hand(model):
-    waveform = noise(1, 9000)[0]
-    expected = by_hand(waveform.numpy())
+    filters = librosa.filters.mel(sr=RATE, n_fft=2048, n_mels=96, fmin=0, fmax=22050, htk=True, norm=None).T
+    expected = np.log10(1 + 1e4 * power @ (filters / filters.sum(0)))
     assert expected.shape == (9, 96)
     close(model.audio_trunk.log_mel(waveform[None])[0], expected, atol=1e-4)
     close(model.audio_trunk.decibels(waveform[None])[0], 10 * expected - 40, atol=1e-3)
-
-
-def test_trunk_by_hand(model):
-    waveform, state = noise(1, 17000)[0], model.audio_trunk.state_dict()
-    maps = by_hand(waveform.numpy())[None] / 9.457798957824707
-    for block in range(1, 5):
-        for layer in (1, 2):
-            of = {key: state[f"conv_block{block}.{key}"].numpy() for key in (
-                f"conv{layer}.weight", f"bn{layer}.weight", f"bn{layer}.bias",
-                f"bn{layer}.running_mean", f"bn{layer}.running_var",
-            )}  # fmt: skip
-            kernel, factor, shift, mean, variance = of.values()
-            patches = sliding_window_view(np.pad(maps, ((0, 0), (1, 1), (1, 1))), (3, 3), (1, 2))
-            maps = np.tensordot(kernel, patches, ((1, 2, 3), (0, 3, 4)))
-            scale, *others = (x[:, None, None] for x in (factor / np.sqrt(variance + 1e-5), mean, shift))
-            maps = np.maximum((maps - others[0]) * scale + others[1], 0)
-        if block < 4:  # the last step is dropped where their number is odd
-            maps = (
-                maps[:, : maps.shape[1] // 2 * 2].reshape(len(maps), -1, 2, maps.shape[2] // 2, 2).max((2, 4))
-            )
-    expected = maps.mean(2).T
-    assert expected.shape == (2, 512) and expected.std(1).min() > 0.01
-    close(model.audio_trunk(waveform[None])[0], expected, atol=1e-4)
 
 
 @pytest.fixture
 def package(official, monkeypatch):
     """The official package can be imported, and is forgotten afterwards."""
     pytest.importorskip("librosa", reason="the package's spectrogram is librosa's")
-    monkeypatch.syspath_prepend(official if official.suffix == ".whl" else official.parents[2])
+    monkeypatch.syspath_prepend(official.parents[2])
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "aisfx"]:
         del sys.modules[name]
@@ -210,46 +162,32 @@ def test_silence_and_lengths(model):
 # Its weights
 
 
-def test_from_the_wheel_and_from_the_checkpoint(accepted, wheel):
-    for path in (accepted, wheel):
-        model = load_model("sfx", path, dim=7)
-        for name, tensor in torch.load(accepted)[0].items():
-            if name.startswith("embedding_net."):
-                assert torch.equal(model.audio_trunk.state_dict()[name[14:]], tensor)
-        assert model.origin == {"path": str(path), "revision": None, "sha256": files.sha256_file(accepted)}
-        assert not model.is_published and model.has_pretrained_trunk
-        assert not any(parameter.requires_grad for parameter in model.audio_trunk.parameters())
-
-
 def test_from_the_installed_package_which_is_not_run(accepted, tmp_path, monkeypatch):
+    model = load_model("sfx", accepted, dim=7)
+    for name, tensor in torch.load(accepted)[0].items():
+        if name.startswith("embedding_net."):
+            assert torch.equal(model.audio_trunk.state_dict()[name[14:]], tensor)
+    assert model.origin == {"path": str(accepted), "revision": None, "sha256": files.sha256_file(accepted)}
+    assert not model.is_published and model.has_pretrained_trunk
+    assert not any(parameter.requires_grad for parameter in model.audio_trunk.parameters())
     (tmp_path / "aisfx" / "models").mkdir(parents=True)
     (tmp_path / "aisfx" / "__init__.py").write_text("raise RuntimeError('the package was imported')")
-    (tmp_path / sfx.CHECKPOINT).write_bytes(accepted.read_bytes())
+    (tmp_path / "aisfx" / "models" / "checkpoint.pth").write_bytes(accepted.read_bytes())
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sfx, "fetch", lambda *arguments: pytest.fail("the wheel was downloaded"))
-    model = load_model("sfx")
-    assert model.origin["path"] is None and model.origin["package"] == "aisfx 0.1.2"
-    assert model.audio_trunk.fingerprint == load_model("sfx", accepted).audio_trunk.fingerprint
-
-
-def test_from_the_wheel_that_was_downloaded(wheel, project_root, monkeypatch):
+    installed = load_model("sfx")
+    assert installed.origin["path"] is None and installed.origin["package"] == "aisfx 0.1.2"
+    assert installed.audio_trunk.fingerprint == model.audio_trunk.fingerprint
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(sfx, "URL", f"https://127.0.0.1:9/{Path(sfx.URL).name}")  # where nobody answers
-    advice = r"; pip install --no-deps aisfx==0\.1\.2, or give the path of its wheel as weights\.$"
-    with pytest.raises(OSError, match=rf"^the weights of sfx .* could not be loaded \(.*\){advice}"):
+    with pytest.raises(OSError, match=r"weights of sfx are missing: pip install --no-deps aisfx==0\.1\.2"):
         load_model("sfx")
-    (project_root / "data").mkdir(exist_ok=True)
-    (project_root / "data" / wheel.name).write_bytes(wheel.read_bytes())
-    assert load_model("sfx").audio_trunk.fingerprint == load_model("sfx", wheel).audio_trunk.fingerprint
 
 
 def test_other_weights_are_refused_in_a_sentence_that_names_the_file(checkpoint, tmp_path, monkeypatch):
-    for name in ("checkpoint.pth", "other.whl"):
-        (tmp_path / name).write_bytes(checkpoint.read_bytes())
-        found = files.sha256_file(checkpoint)
-        with pytest.raises(ValueError, match=rf"{name} has sha256 {found}, expected \w+ \(of aisfx 0\.1\.2"):
-            load_model("sfx", tmp_path / name)
+    found = files.sha256_file(checkpoint)
+    with pytest.raises(
+        ValueError, match=rf"checkpoint\.pth has sha256 {found}, expected 499ea\w+ \(of aisfx"
+    ):
+        load_model("sfx", checkpoint)
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         load_model("sfx", tmp_path / "none.pth")
     state, counts = torch.load(checkpoint)
@@ -305,19 +243,9 @@ def test_another_readout_shares_the_trunks_and_has_heads_of_its_own(model, reado
     [
         ({"readout": "last"}, "readout must be one of mean, segments, segment-peaks, ends, got 'last'"),
         ({"window": 0.0}, "window is 0.0, expected at least"),
-        ({"dim": 0}, "dim is 0, expected at least 1"),
         ({"dropout": 2.0}, "dropout probability has to be between 0 and 1, but got 2.0"),
     ],
 )
 def test_values_out_of_range(option, message):
     with pytest.raises(ValueError, match=message):
         Sfx(**option)
-
-
-def test_in_training_the_heads_drop_and_the_trunks_do_not(model):
-    model.train()
-    sounds = model.audio_trunk(noise(2, 18000))
-    assert torch.equal(model.audio_trunk(noise(2, 18000)), sounds)
-    for embed, features in ((model.embed_audio, sounds), (model.embed_text, model.text_trunk(CAPTIONS))):
-        with ItemDropout((0, 0)):
-            assert (embed(features) - embed(features)).abs().max() > 1e-3

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import close
 from transformers import BertConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizerFast
 
 from tclap import files
@@ -40,10 +41,6 @@ def noise(count: int, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     levels = 0.2 * 0.25 ** np.arange(count)[:, None]
     return (rng.standard_normal((count, samples)) * levels).astype(np.float32)
-
-
-def close(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 def differ(embeddings: torch.Tensor) -> bool:
@@ -151,6 +148,7 @@ def test_text_embeddings_are_those_of_clap_model(unfused, unfused_folder):
     close(unfused.encode_text(CAPTIONS), alone)
     close(unfused.encode_text(CAPTIONS[::-1], batch_size=2).flip(0), alone)
     assert differ(alone)
+    assert unfused.logit_scale.item() == pytest.approx(23, rel=1e-6)  # the temperature of texts to audio
 
 
 def test_a_long_caption_is_cut_at_the_last_position_and_one_warning_says_so(unfused_folder):
@@ -165,13 +163,6 @@ def test_a_long_caption_is_cut_at_the_last_position_and_one_warning_says_so(unfu
         assert model.text_trunk([long]).lengths.tolist() == [38]  # of 40, RoBERTa leaves the first two unused
 
 
-# Temperature and training
-
-
-def test_tau_is_that_of_texts_to_audio(unfused):
-    assert unfused.logit_scale.item() == pytest.approx(23, rel=1e-6)
-
-
 # Fingerprints, saving and loading
 
 
@@ -181,26 +172,6 @@ def test_fingerprints_follow_weights_and_filters(unfused, unfused_folder, copied
     assert again.audio_trunk.fingerprint == unfused.audio_trunk.fingerprint
     assert changed.audio_trunk.fingerprint != unfused.audio_trunk.fingerprint
     assert changed.text_trunk.fingerprint == unfused.text_trunk.fingerprint
-
-
-def test_a_checkpoint_is_loaded_on_the_weights_it_was_made_on_only(copied, tmp_path):
-    path, weights = tmp_path / "heads.safetensors", copied / "model.safetensors"
-    model = load_model(copied)
-    parts = {".".join(name.split(".")[:2]) for name in model.own_state()}
-    projections = {"audio_head.projection", "text_head.projection", "logit_scale"}
-    assert parts == projections | {"audio_head.norm", "text_head.layer", "text_head.pooler"}
-    origin = {"path": str(copied.resolve()), "revision": None, "sha256": files.sha256_file(weights)}
-    assert model.config == {"readout": "published", "origin": origin}
-    model.save(path)
-    with pytest.raises(ValueError, match="holds weights of 'transformers', expected 'compact'"):
-        load_model("compact", path)
-    moved = copied.rename(tmp_path / "elsewhere")
-    assert files.hash_state(load_model(moved, path).own_state()) == files.hash_state(model.own_state())
-    state = load_file(moved / "model.safetensors")
-    state["logit_scale_a"] += 1
-    save_file(state, moved / "model.safetensors")
-    with pytest.raises(ValueError, match="elsewhere has sha256 .* but the checkpoint was made on"):
-        load_model(moved, path)
 
 
 def test_a_bin_file_and_derived_buffers(unfused, copied):
@@ -249,12 +220,8 @@ def test_a_folder_of_another_kind_of_model(copied):
 
 def test_weights_and_tokenizer_must_fit_the_configuration(unfused_folder, copied):
     file = copied / "model.safetensors"
-    state = load_file(file)
-    state["unknown"] = state.pop("logit_scale_t")
-    state["text_projection.linear2.bias"] = torch.zeros(13)
-    save_file(state, file)
-    found = r"missing \['logit_scale_t'\], unexpected \['unknown'\], of another shape \['text_projection"
-    with pytest.raises(ValueError, match=rf"model\.safetensors does not fit the model: {found}"):
+    save_file(load_file(file) | {"unknown": torch.zeros(1)}, file)
+    with pytest.raises(ValueError, match=r"model\.safetensors does not fit .* unexpected \['unknown'\]"):
         load_model(copied)
     shutil.copy(unfused_folder / "model.safetensors", copied)
     tokenizer = RobertaTokenizerFast.from_pretrained(unfused_folder)

@@ -66,16 +66,3 @@ def test_other_rates_are_resampled_and_files_have_their_own(tmp_path):
     soundfile.write(tmp_path / "clip.wav", tone, 4000, subtype="FLOAT")
     for found in recordings([tone, tmp_path / "clip.wav"], 4000, RATE):
         assert np.abs(found - np.sin(2 * np.pi * 100 * np.arange(20) / RATE))[4:-4].max() < 0.05
-
-
-@pytest.mark.parametrize(
-    ("waveform", "found"),
-    [
-        (np.zeros(0, np.float32), r"is float32 of shape \(0,\), expected a path or a mono waveform"),
-        (np.zeros(30, np.uint8), r"is uint8 of shape \(30,\), expected a path or a mono waveform"),
-        ([0.1, np.inf], "has samples that are not finite"),
-    ],
-)
-def test_what_is_no_waveform_is_refused(waveform, found):
-    with pytest.raises(ValueError, match=f"item 1 {found}"):
-        list(recordings([ramp(20), waveform], None, RATE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny import close
 from torch.nn.functional import normalize
 
 import tclap
@@ -38,10 +39,6 @@ class Told:
 
     def read(self, captions):
         return [self.readings.get(caption, Reading("plain")) for caption in captions]
-
-
-def close(found, expected, atol=1e-6):
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
