@@ -47,7 +47,6 @@ class ModelFolder:
             table = self.path / "history.parquet"
             files.write_table(table, history.assign(seed=self.inputs["seed"]))
             products = [table, self.path / "weights.safetensors"]
-            products[1].unlink(missing_ok=True)  # it may be cut, and what is no checkpoint is not overwritten
             model.save(products[1])
             record = {"inputs": self.inputs, "provenance": provenance.collect(self.inputs)}
             made.write(self.path / STAMP, self.fingerprint, products, **record)

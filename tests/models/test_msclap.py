@@ -36,11 +36,6 @@ CAPTIONS = [
 ]
 
 
-def only(version: str):
-    """Run a test for this version alone."""
-    return pytest.mark.parametrize("version", [version], indirect=True, scope="module")
-
-
 @pytest.fixture(scope="module", params=["2022", "2023"])
 def version(request) -> str:
     return request.param
@@ -204,7 +199,7 @@ def test_steps_of_the_trunk_are_in_time_order(model):
     assert ((change.argmax(1) - middles).abs() <= 1.5).all()
 
 
-@only("2023")
+@pytest.mark.parametrize("version", ["2023"], indirect=True, scope="module")
 def test_htsat_takes_audio_of_1024_frames_at_most(model):
     longest = 1024 * 320 - 1  # a frame at 0 and then one every 320 samples: 1024 frames, 7.43 s
     long = torch.from_numpy(noise(1, 8.0))
