@@ -36,7 +36,7 @@ from tclap.losses import temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.loop import optimise
-from tclap.training.pool import PAIRS as CAPTION_PART
+from tclap.training.pool import PAIRS as COMPOSITES
 from tclap.training.pool import WaveformSource, batch_rows, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
@@ -156,7 +156,8 @@ def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         fast, kept = timed(lambda: stored(folder))
-    manifest = place(draw_pairs(clips, "post", PAIRS, seed=0), clip_audio, model.window)
+    drawn = draw_pairs(clips, "post", PAIRS, seed=0)
+    manifest = place(drawn, clip_audio, model.window, seed=[0, COMPOSITES])  # as the pool does
     slow, whole = timed(lambda: in_full(model, theirs, manifest, clip_audio, schedule))
     gap = float((whole["loss"] - kept["loss"].iloc[: len(whole)]).abs().max())
     return row(
@@ -169,7 +170,7 @@ def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
 
 def in_full(model, theirs, manifest: pd.DataFrame, clip_audio: ClipAudio, schedule: Schedule) -> pd.DataFrame:
     """The straightforward loop: the package's model and tokens, everything computed in every step."""
-    words = view_captions(manifest, np.random.default_rng([0, CAPTION_PART]))
+    words = view_captions(manifest, np.random.default_rng([0, COMPOSITES]))
     events, records = view_events(manifest), manifest.to_dict("records")
     clap = theirs.clap.requires_grad_(False)
     heads = ("audio_head.", "text_head.", "log_scale")
