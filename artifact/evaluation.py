@@ -108,22 +108,31 @@ def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str]) -> 
     }
 
 
-def quick_evaluate(
-    experiment: Experiment, seed: int, names: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answers and small similarity matrices of a few models of a seed; nothing is written."""
+def quick_evaluate(experiment: Experiment, seed: int, names: Sequence[str]) -> pd.DataFrame:
+    """Answers of a few models of a seed to all tasks; nothing is written."""
     experiment = experiment.at(seed)
     tests = {
         start: TestAudio(experiment, experiment.load(seed, start)) for start in set(map(start_of, names))
     }
     items = experiment.table("data/items.parquet")
-    answers, similarities = [], []
+    answers = []
     for name in names:
-        test = tests[start_of(name)]
-        embeddings = test.embeddings(experiment.load(seed, name))
+        embeddings = tests[start_of(name)].embeddings(experiment.load(seed, name))
         answers.append(score_items(items, embeddings).assign(model=name, seed=seed))
-        similarities.append(similarity_rows(embeddings, test.pairs).assign(model=name, seed=seed))
-    return pd.concat(answers, ignore_index=True), pd.concat(similarities, ignore_index=True)
+    return pd.concat(answers, ignore_index=True)
+
+
+def quick_similarity(experiment: Experiment, seed: int, names: Sequence[str]) -> pd.DataFrame:
+    """Small similarity matrices of a few models of a seed, see :func:`similarity_rows`."""
+    experiment = experiment.at(seed)
+    pairs, found = shown_pairs(experiment.table("data/pairs-test.parquet")), []
+    sounds = views_of(pairs, VIEWS[:2])
+    for name in names:
+        model = experiment.load(seed, name)
+        features = experiment.audio_features(model).outputs([*sounds.values()], "composites")
+        embeddings = RunEmbeddings(experiment, model, sounds, features)
+        found.append(similarity_rows(embeddings, pairs).assign(model=name, seed=seed))
+    return pd.concat(found, ignore_index=True)
 
 
 def start_of(name: str) -> str:
@@ -180,10 +189,15 @@ def policy_rows(
     return found
 
 
+def shown_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of which similarity matrices are shown: the first few of different labels."""
+    return pairs.drop_duplicates(["label_i", "label_j"]).head(SIMILARITY_PAIRS)
+
+
 def similarity_rows(embeddings: Embeddings, pairs: pd.DataFrame) -> pd.DataFrame:
     """Cosines of a few pairs' captions and composites, both orders side by side."""
     captions, names = [], []
-    for pair in pairs.drop_duplicates(["label_i", "label_j"]).head(SIMILARITY_PAIRS).to_dict("records"):
+    for pair in shown_pairs(pairs).to_dict("records"):
         forward = Phrase(pair["label_i"], "before", pair["label_j"])
         captions += [forward, forward.inverted]
         names += [f"{pair['pair_id']}/forward", f"{pair['pair_id']}/reversed"]

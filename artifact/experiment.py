@@ -65,15 +65,25 @@ WRITERS = {
 
 
 class RememberingReader:
-    """A caption reader that reads each caption once."""
+    """A caption reader that reads each caption once, also for other steps of a run.
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader, self._found = reader, {}
+    A list of captions that are read at once is a file in ``folder``, named by the hash of the list and of
+    ``made_of`` (plain values): all that the readings are a function of.
+    """
+
+    def __init__(self, reader: Reader, folder: Path, made_of: Sequence[str]) -> None:
+        self._reader, self._folder, self._made_of, self._found = reader, folder, made_of, {}
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
         """As :meth:`tclap.slots.Reader.read`."""
-        new = sorted(set(captions) - self._found.keys())
-        self._found |= zip(new, self._reader.read(new), strict=True)
+        if new := sorted(set(captions) - self._found.keys()):
+            path = self._folder / f"readings-{files.hash_json([*self._made_of, *new])[:32]}.json"
+            if not path.is_file():
+                files.write_json(path, self._reader.read(new))
+            with _readable(path):
+                kept = json.loads(path.read_text(encoding="utf-8"))
+            readings = (Reading(*(tuple(x) if isinstance(x, list) else x for x in row)) for row in kept)
+            self._found |= zip(new, readings, strict=True)
         return [self._found[caption] for caption in captions]
 
 
@@ -246,7 +256,13 @@ class Experiment:
     @cached_property
     def reader(self) -> RememberingReader:
         """The caption reader that learned neither a class's name nor a wording that is asked as unseen."""
-        return RememberingReader(load_reader(READER).to(self.processes.device))
+        return self.remembering(READER)
+
+    def remembering(self, path: Path) -> RememberingReader:
+        """The caption reader of a file, whose readings are kept with the run's data."""
+        made_of = [files.sha256_file(path), provenance.hash_code("tclap/models", "tclap/slots")]
+        reader = load_reader(path).to(self.processes.device)
+        return RememberingReader(reader, self.folder / "data", made_of)
 
     def load_slots(self, seed: int, name: str, **options: Any) -> SlotModel:
         """One of :data:`SLOTS`, with ``options`` of its own; ValueError for a profile without slots."""

@@ -31,10 +31,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from artifact import made, provenance
+from artifact import made, paths, provenance
 from artifact.embeddings import RunEmbeddings, TestAudio
 from artifact.evaluation import evaluated_from
-from artifact.experiment import READER, Experiment, RememberingReader
+from artifact.experiment import READER, Experiment
 from artifact.order_from_text import CODE
 from artifact.parsers import OracleParser, RegexParser
 from artifact.training import BASES, train_base_models
@@ -46,11 +46,11 @@ from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
 from tclap.progress import log_reused
 from tclap.slots.model import SlotModel
-from tclap.slots.reader import load_reader
 from tclap.training.variants import BASE, NO_TEXT
 
 log = logging.getLogger(__name__)
 SLOT_ABLATION = "slots-ablation.parquet"
+SHIPPED_READER = paths.CHECKOUT / "tclap" / "slots" / "reader.safetensors"
 UNCHANGED, READERS, ORACLE = "as it is", "reader", "oracle"
 ATTENDING = "clap-attention"  # whose trunk has heard everything in every frame
 TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
@@ -158,7 +158,7 @@ def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
     yield change("slots", "three", slots=3, parts=None)
     yield change("whole", "a third", whole=1 / 3)
     yield change("source", "trunk", source="trunk")
-    yield change(READERS, "shipped", reader=RememberingReader(load_reader().to(experiment.processes.device)))
+    yield change(READERS, "shipped", reader=experiment.remembering(SHIPPED_READER))
     yield change(READERS, "regular expressions", reader=RegexParser())
     oracle = OracleParser(experiment.labels)
     yield change(READERS, ORACLE, reader=oracle)

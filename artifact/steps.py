@@ -56,8 +56,11 @@ CODE = {
     "evaluation": EVALUATED_BY,
     "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
     "slot_ablation": (
+        *EVALUATED_BY,
         "artifact/slot_ablation.py",
         "artifact/parsers.py",
+        "artifact/order_from_text.py",
+        "tclap/slots",
         "tclap/slots/reader.safetensors",
     ),  # fmt: skip
     "hold_out": (*TRAINING_CODE, *EVALUATED_BY, "artifact/hold_out.py"),
@@ -139,8 +142,8 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
             found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, *held_out, seed=seed)
     if ablates(config):
         found["other_base_models"] = step("other_base_models", data)
-        slots = found[f"order_from_text-seed{config.seeds[0]}"]
-        found["slot_ablation"] = step("slot_ablation", slots, found["other_base_models"])
+        model = found[f"base_model-seed{config.seeds[0]}"]
+        found["slot_ablation"] = step("slot_ablation", model, found["other_base_models"])
     summary = found["summary"] = step("summary", *found.values())
     for name in registry.FIGURES:
         sources = [files.sha256_file(path) for path in registry.sources(name)]
@@ -161,7 +164,7 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
 def _code(name: str) -> str:
     sources = [*COMMON, *CODE.get(name, ())] if name != "figure" else []
     hashes = [provenance.hash_code(*sources)]
-    if name == "order_from_text":
+    if name in ("order_from_text", "slot_ablation"):
         hashes.append(files.sha256_file(READER))
     if name in NOTEBOOKS:
         hashes.append(files.sha256_file(paths.CHECKOUT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"))

@@ -28,7 +28,6 @@ from tclap.slots.captions import wordings
 from tclap.slots.training import is_held_out
 from tclap.training.base import train_base, warm_up_text
 from tclap.training.batch_embedding import BatchEmbedder
-from tclap.training.features import TextFeatures
 from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss
@@ -194,10 +193,11 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
         model = base if settings.readout is None else base.with_readout(settings.readout)
-        text = TextFeatures(model.text_trunk, device=model.log_scale.device) if templates else experiment.text
-        text_loss = TextOnlyLoss(model, text, experiment.labels, seed, **templates)
-        if templates:  # thousands of captions, all at once, so that a training that goes on has the same bits
-            text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
+        # Thousands of captions, drawn alike in all seeds: they go through the text trunk once.
+        drawn = experiment.config.data_seed if templates else seed
+        text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, drawn, **templates)
+        if templates:
+            experiment.text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
         history = train_variant(
             experiment,
             model,

@@ -38,7 +38,7 @@ from tclap.training.variants import variant
 READOUTS = {"published": ("as published", "#DDAA33", ":"), "residual-segments": ("residual", "#004488", "-")}
 LABELS = ["dog", "rain", "siren", "clock tick", "engine", "church bells", "crow"]
 CLIPS = {"base": 1, "post": 16, "validation": 8, "test": 1}
-VALIDATION_PAIRS = 32
+VALIDATION_PAIRS = 64
 
 
 def train(model, seed: int, options: argparse.Namespace, clips: pd.DataFrame) -> pd.DataFrame:
@@ -51,8 +51,8 @@ def train(model, seed: int, options: argparse.Namespace, clips: pd.DataFrame) ->
     store = FeatureStore(paths.features())
     features = AudioFeatures(model, ClipAudio(clips, model.sample_rate), store)
     source = WaveformSource(features, clips)
-    pool = make_pool(source, pairs=options.pairs, base_items=32, seed=0)
-    validation = make_pool(source, pairs=VALIDATION_PAIRS, base_items=16, seed=0, stage="validation")
+    pool = make_pool(source, pairs=options.pairs, base_items=options.pairs, seed=0)
+    validation = make_pool(source, pairs=VALIDATION_PAIRS, base_items=64, seed=0, stage="validation")
     schedule = Schedule(steps=options.steps, lr=1e-3, validate_every=10)
     histories = []
     for readout in READOUTS:

@@ -17,6 +17,10 @@ import soxr
 
 from tclap import files
 
+SUFFIXES = {
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".mp4", ".mov", ".webm", ".mka",
+    ".mkv", ".wma",
+}  # fmt: skip
 # Writers that stream to a pipe leave at least this size (ffmpeg: all bits set; SoX: just under 2 GiB).
 _UNKNOWN_SIZE = 0x7FFFF000
 _LARGEST_OGG_PAGE = 65307

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from artifact.notebook.setup import set_up
-from tclap.progress import is_batch, log_reused, progress, step_listener
+from tclap.progress import log_reused, progress, step_listener
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +19,6 @@ def batch(monkeypatch, caplog):
 
 def lines(caplog) -> list[str]:
     return [record.getMessage().rsplit(",", 1)[0] for record in caplog.records]
-
-
-@pytest.mark.parametrize(("value", "expected"), [("1", True), ("0", False), ("", False), (None, False)])
-def test_what_a_batch_run_is(monkeypatch, value, expected):
-    monkeypatch.delenv("TCLAP_BATCH")
-    if value is not None:
-        monkeypatch.setenv("TCLAP_BATCH", value)
-    assert is_batch() == expected
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,6 @@ COUNTS = {1: 2, 2: 6, 3: 3}  # what is drawn, by number of events; of several al
 SECONDS = (3, 40)  # how long the shortest and the longest last
 ALWAYS = ("dog", "rain")  # among those of two events, where they are classes
 MASS = {"rain", "wind", "fire", "water", "teeth", "laughter"}  # take no article, as do plurals and "...ing"
-SUFFIXES = {
-    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".mp4", ".mov", ".webm", ".wma",
-}  # fmt: skip
 PARTS = (4, 20)  # a window of event_times is at most the first part of a recording, and at least the second
 PLAYED, LEAD = 60.0, 5.0  # seconds of a result that can be heard, and how many before its first event
 COLOURS = ("#004488", "#DDAA33", "#BB5566", "#228833", "#66CCEE")  # of a query's events
@@ -93,7 +90,7 @@ def list_recordings(folder: str | Path) -> pd.DataFrame:
     A caption is the first of its file in the folder's ``clips.csv``, "" where there is none.
     FileNotFoundError when there is no audio file.
     """
-    paths, csv = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES), "clips.csv"
+    paths, csv = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in audio.SUFFIXES), "clips.csv"
     if not paths:
         raise FileNotFoundError(f"no audio file in {folder}, expected recordings such as *.wav or *.mp3.")
     table = pd.DataFrame({"file": [p.relative_to(folder).as_posix() for p in paths], "path": paths})

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tclap import audio
 from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
-from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text
+from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text, texts_of
 from tclap.progress import progress
 
 Mel = Callable[[Tensor], Tensor]
@@ -170,10 +170,10 @@ def base_captions(
     generator: np.random.Generator,
 ) -> tuple[list[str], list[str]]:
     """Captions and events of base items: a single sound's name, or "X and Y" in either order."""
-    labels = clips["label"].to_numpy()
+    labels, texts = clips["label"].to_numpy(), texts_of(clips)
     captions, events = [], []
     for kind, i, j in zip(kinds, first, second, strict=True):
-        names = {row: clip_text(clips, row, generator) for row in (i, j)}
+        names = {row: clip_text(texts[row], generator) for row in (i, j)}
         a, b = (i, j) if generator.random() < 0.5 else (j, i)
         is_single = kind == "single"
         templates = SINGLE if is_single else CONJUNCTION

@@ -85,12 +85,14 @@ def phrases(first: str, second: str, sigma: str) -> dict[str, Phrase]:
     return {"forward": forward, "reversed": forward.inverted, "overlap": Phrase(first, "while", second)}
 
 
-def clip_text(clips: pd.DataFrame, row: int, generator: np.random.Generator) -> str:
-    """What a composite's caption calls a clip: a drawn one of its captions, without a full stop."""
-    if "captions" not in clips:
-        return clips["label"].iloc[row]
-    captions = clips["captions"].iloc[row]
-    chosen = captions[generator.integers(len(captions))] if len(captions) > 1 else captions[0]
+def texts_of(clips: pd.DataFrame) -> np.ndarray:
+    """What captions may call each clip: its own captions, or its label where it has none."""
+    return (clips["captions"] if "captions" in clips else clips[["label"]]).to_numpy()
+
+
+def clip_text(texts: Sequence[str], generator: np.random.Generator) -> str:
+    """What a composite's caption calls a clip: a drawn one of its ``texts``, without a full stop."""
+    chosen = texts[generator.integers(len(texts))] if len(texts) > 1 else texts[0]
     return chosen.strip().rstrip(".")
 
 
@@ -127,9 +129,9 @@ def draw_pairs(
         pairs[f"{name}_i"] = pool[column].to_numpy()[first]
         pairs[f"{name}_j"] = pool[column].to_numpy()[second]
     # From a generator of its own: how many captions a clip has does not change which pairs are drawn.
-    words = np.random.default_rng([seed, TEXTS])
-    pairs["text_i"] = [clip_text(pool, row, words) for row in first]
-    pairs["text_j"] = [clip_text(pool, row, words) for row in second]
+    words, texts = np.random.default_rng([seed, TEXTS]), texts_of(pool)
+    pairs["text_i"] = [clip_text(texts[row], words) for row in first]
+    pairs["text_j"] = [clip_text(texts[row], words) for row in second]
     # Every combination of wording and order equally often, up to one.
     pairs["sigma"] = generator.permutation(np.resize(list(SIGMAS), count))
     pairs["order"] = ""

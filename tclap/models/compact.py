@@ -49,7 +49,7 @@ class LogMel(nn.Module):
     @staticmethod
     def log(power: Tensor) -> Tensor:
         """Normalised log-mel."""
-        return ((power + LOG_FLOOR).log() - LOG_MEL_MEAN) / LOG_MEL_SCALE
+        return (power + LOG_FLOOR).log().sub_(LOG_MEL_MEAN).div_(LOG_MEL_SCALE)
 
 
 class Attention(nn.Module):

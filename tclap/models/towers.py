@@ -19,7 +19,7 @@ def power_spectrum(waveforms: Tensor, window: Tensor, hop: int, pad_mode: str = 
     spectrum = torch.stft(
         waveforms, len(window), hop, window=window, center=True, pad_mode=pad_mode, return_complex=True
     )
-    return spectrum.abs().square().transpose(1, 2)
+    return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
 
 
 class Trunk(nn.Module):

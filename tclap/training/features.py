@@ -200,6 +200,7 @@ class TextFeatures:
     ) -> None:
         self._trunk, self._store, self._device = text_trunk, store, device
         self._rows: dict[str, Tensor] = {}
+        self._lengths: dict[str, int] = {}
         self.add(captions)
 
     def add(self, captions: Iterable[str]) -> None:
@@ -210,7 +211,7 @@ class TextFeatures:
         """Right-padded trunk outputs of captions, float32; those not added are encoded and held in memory."""
         self._learn(captions, None)
         rows = [self._rows[caption] for caption in captions]
-        lengths = torch.tensor([len(row) for row in rows])
+        lengths = torch.tensor([self._lengths[caption] for caption in captions])
         return Tokens(pad_sequence(rows, True).to(self._device).float(), lengths.to(self._device))
 
     def _learn(self, captions: Iterable[str], store: FeatureStore | None) -> None:
@@ -222,7 +223,9 @@ class TextFeatures:
         else:
             made_of = [files.hash_code("models"), self._trunk.fingerprint, *new]
             found = store.fetch(made_of, lambda: self._encoded(new))
-        self._rows |= zip(new, found["values"].split(found["lengths"].tolist()), strict=True)
+        lengths = found["lengths"].tolist()
+        self._lengths |= zip(new, lengths, strict=True)
+        self._rows |= zip(new, found["values"].split(lengths), strict=True)
 
     @torch.no_grad()
     def _encoded(self, captions: Sequence[str]) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def test_every_model_is_asked_through_its_own_trunk(experiment, monkeypatch):
     pair = experiment.table("data/pairs-test.parquet").iloc[0]
     sound, labels = render(pair, pair["order"], experiment.audio), [pair["label_i"], pair["label_j"]]
     captions = [f"this is a sound of {a} before {b}" for a, b in (labels, labels[::-1])]
-    quick, _ = quick_evaluate(experiment, 0, models)
+    quick = quick_evaluate(experiment, 0, models)
     for name in models:
         model = experiment.load(0, name)
         first, second = (model.encode_audio([sound]) @ model.encode_text(captions).T)[0].tolist()

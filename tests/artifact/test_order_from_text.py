@@ -42,18 +42,23 @@ def test_the_runs_models_share_a_reader_that_has_not_learned_what_is_asked(exper
     torch.testing.assert_close(found.captions(captions), expected, atol=1e-4, rtol=0)
 
 
-def test_each_caption_is_read_once():
+def test_each_caption_is_read_once(tmp_path):
     asked = []
 
     class Counting:
         def read(self, captions):
             asked.append(captions)
-            return [Reading("plain", (caption,)) for caption in captions]
+            return [Reading("plain", (caption,), (0,), confidence=0.1) for caption in captions]
 
-    reader = RememberingReader(Counting())
+    reader = RememberingReader(Counting(), tmp_path, ["one"])
     assert [r.events for r in reader.read(["b", "a", "b"])] == [("b",), ("a",), ("b",)]
     assert [r.events for r in reader.read(["a", "c"])] == [("a",), ("c",)]
     assert asked == [["a", "b"], ["c"]]
+    # In another step too, but not by another reader.
+    again = RememberingReader(Counting(), tmp_path, ["one"]).read(["a", "b"])
+    assert again == reader.read(["a", "b"]) and len(asked) == 2
+    RememberingReader(Counting(), tmp_path, ["another"]).read(["a", "b"])
+    assert len(asked) == 3
 
 
 def test_a_profile_without_slots_is_told_so(experiment):

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 from itertools import permutations
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from tclap.data.batches import base_captions, draw_base_items
 from tclap.data.captions import conjunction_events, event_ids, view_captions, view_events, vocabulary
 from tclap.evaluation import tasks
-from tclap.training.text_loss import TextOnlyLoss
 
 LABELS = ["clock tick", "dog", "door wood knock", "rain", "rooster", "sea waves", "sneezing", "helicopter"]
 
@@ -49,24 +46,6 @@ def test_vocabulary_has_what_training_asks_for(pairs):
     captions, _ = base_captions(clips, *draw_base_items(clips, 5000, generator), generator)
     # Five wordings of a label, two of an ordered pair: all of them come up.
     assert set(captions) <= known and len(set(captions)) == 5 * 8 + 2 * 56
-
-
-def test_vocabulary_has_what_the_text_only_loss_asks_for():
-    asked = set()
-    generator = torch.Generator().manual_seed(0)
-
-    def text(words):
-        asked.update(words)
-        return len(words)
-
-    model = SimpleNamespace(embed_text=lambda size: torch.randn(size, 8, generator=generator))
-    loss = TextOnlyLoss(model, text, LABELS, seed=0)
-    for step in range(30):
-        loss.losses(step, 32)
-    loss.accuracy()
-    assert asked <= set(vocabulary(LABELS))
-    # Six wordings of an order, two of both at once, five of one sound and two slots: all come up.
-    assert len(asked) == 8 * 56 + 7 * 8
 
 
 def test_vocabulary_has_what_the_evaluation_asks_for(pairs):

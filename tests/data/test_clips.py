@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from tclap.data import clips as module
-from tclap.data.clips import COLUMNS, for_stage, listing, load_clips, validate
+from tclap.data.clips import COLUMNS, for_stage, load_clips, validate
 
 
 def make(tmp_path, n=4):
@@ -82,11 +82,6 @@ def test_missing_and_unreadable_files_are_named_and_counted(tmp_path, loaded):
         ValueError, match=r"13 audio file\(s\) cannot be read: .*clip0.wav is not .*clip9.wav. and 3 more$"
     ):
         loaded(clips)
-
-
-def test_listing():
-    assert listing(["a", "b"]) == "a, b"
-    assert listing(range(4), limit=3) == "0, 1, 2 and 1 more"
 
 
 def test_unknown_data_set():

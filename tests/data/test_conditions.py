@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,13 +45,7 @@ def heard(waveform: np.ndarray) -> list[str | None]:
 
 def runs(blocks: list) -> list[tuple]:
     """What is heard, with the number of blocks of each run."""
-    found = []
-    for block in blocks:
-        if found and found[-1][0] == block:
-            found[-1][1] += 1
-        else:
-            found.append([block, 1])
-    return [tuple(run) for run in found]
+    return [(name, len(list(run))) for name, run in groupby(blocks)]
 
 
 @pytest.mark.parametrize(("gap", "boundary"), [(0.0, 0.5), (0.0, 0.3), (0.25, 0.5), (-0.25, 0.3)])

@@ -2,7 +2,7 @@
 
 Source: https://github.com/cdjkim/audiocaps. Expected under the root: its ``train.csv``, ``val.csv`` and
 ``test.csv``, any of them, and anywhere below the root the audio, named ``<youtube_id>_<start_time>``,
-``<youtube_id>`` or ``Y<youtube_id>`` (suffixes: ``tables.SUFFIXES``).
+``<youtube_id>`` or ``Y<youtube_id>`` (suffixes: ``audio.SUFFIXES``).
 
 The audio is cut from YouTube videos, of which some are withdrawn every year, so that hardly anybody has all
 clips; report with a result how many clips there were. Licence: the captions are free to use for academic

@@ -2,7 +2,7 @@
 
 Source: https://zenodo.org/records/4783391. Expected under the root: its ``clotho_captions_<part>.csv`` for
 the parts development, validation and evaluation, any of them, and anywhere below the root the audio, as the
-archives ``clotho_audio_<part>.7z`` (7 GB) unpack or with other suffixes (``tables.SUFFIXES``). Clotho 1's csv
+archives ``clotho_audio_<part>.7z`` (7 GB) unpack or with other suffixes (``audio.SUFFIXES``). Clotho 1's csv
 files have the same form.
 
 Licence: the captions are under Tampere University's licence (non-commercial use with attribution), each

@@ -1,7 +1,7 @@
 """ESC-50: 2000 environmental recordings of 5 s in 50 classes and 5 folds, 44.1 kHz mono.
 
 Expected under the root, as in the official archive: ``meta/esc50.csv`` and ``audio/*.wav``. Any
-subset of the rows works, and a row's file may have another suffix (``tables.SUFFIXES``; the
+subset of the rows works, and a row's file may have another suffix (``audio.SUFFIXES``; the
 first releases were Ogg Vorbis). The folds keep the clips of one Freesound recording together.
 
 The data are not part of this project; ``download=True`` fetches the official archive (600 MB). Licence:

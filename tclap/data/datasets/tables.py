@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from tclap import files
+from tclap import audio, files
 from tclap.data.clips import listing
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".webm", ".mka", ".mkv", ".wma")
 
 
 def locate(root: str | Path | None, name: str) -> Path:
@@ -79,11 +77,11 @@ def read_parts(folder: Path, name: str, csvs: Mapping[str, str], columns: Sequen
 
 
 def audio_files(root: Path) -> dict[str, Path]:
-    """The audio files (``SUFFIXES``) anywhere below a folder, by stem; of one stem the first path."""
+    """The audio files (``audio.SUFFIXES``) anywhere below a folder, by stem; of one stem the first path."""
     # One listing per folder: asking for every name under every suffix takes minutes on a network disk.
     walked = os.walk(root, followlinks=True)
     paths = [Path(folder, name) for folder, _, names in walked for name in names]
-    found = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    found = [path for path in paths if path.suffix.lower() in audio.SUFFIXES]
     return {path.stem: path for path in sorted(found, reverse=True)}
 
 

@@ -63,29 +63,18 @@ def test_the_most_exact_name_wins(tmp_path):
     assert audiocaps.load(tmp_path)["path"].tolist() == [paths[3], paths[1]]
 
 
-def test_no_audio_at_all(tmp_path):
-    write_csv(tmp_path, ["test"])
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} has no audio"):
-        audiocaps.load(tmp_path)
-
-
-def test_captions_need_no_audio(tmp_path, monkeypatch):
+def test_captions_need_no_audio(tmp_path):
     write_csv(tmp_path, ["train", "test"])
-    monkeypatch.setenv("AUDIOCAPS_ROOT", str(tmp_path))
-    captions = audiocaps.read_captions()
+    captions = audiocaps.read_captions(tmp_path)
     assert captions.columns.tolist() == ["clip_id", "source", "part", "split", "number", "caption"]
     second = ["1234567e890_0", "1234567e890", "train", "train", "2", "A dog, barking"]
     assert captions.iloc[1].tolist() == second
     assert captions["number"].tolist() == ["1", "2", "20", "21", "22", "23", "24", "30"]
-    assert audiocaps.read_captions(part="test")["number"].tolist() == captions["number"].tolist()[2:]
 
 
-def test_a_missing_or_broken_csv_is_told(tmp_path):
+def test_without_any_csv_it_says_where_it_looked(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} .*AUDIOCAPS_ROOT"):
         audiocaps.load(tmp_path)
-    (tmp_path / "val.csv").write_text("audiocap_id,youtube_id,start_time,caption\n1,abc,0,\n")
-    with pytest.raises(ValueError, match=r"val.csv .* caption '' \(line 2\)"):
-        audiocaps.read_captions(tmp_path)
 
 
 def test_official_captions(audiocaps_root):

@@ -92,33 +92,21 @@ def test_classes(tmp_path):
 
 
 def test_the_first_clips_of_each_class_in_each_fold(tmp_path):
-    rows = [
-        row | {"filename": f"{n}-{row['filename']}", "src_file": f"{n}{row['src_file']}"}
-        for n in (2, 0, 1)
-        for row in rows_of([1, 2, 3])
-        if (n, row["fold"], row["category"]) not in {(0, 2, "hen"), (1, 2, "hen")}
-    ]
-    root = write_layout(tmp_path / "esc", rows)
-    for count, total in ((1, 9), (2, 17), (99, 25)):
+    rows = [row | {"filename": f"{n}-{row['filename']}"} for n in (2, 0, 1) for row in rows_of([1, 2, 3])]
+    root = write_layout(tmp_path / "esc", [row for row in rows if row["filename"] != "1-2-0026-A-6.wav"])
+    for count, total in ((1, 9), (2, 18), (99, 26)):
         found = esc50.load(root, per_class=count)
-        sizes = found.groupby(["fold", "label"]).size()
-        assert len(found) == total and sizes[2, "hen"] == 1 and sizes.max() == min(count, 3)
+        assert len(found) == total and found.groupby(["fold", "label"]).size().max() == min(count, 3)
         # In the order of the csv, which is not that of the names: those numbered 2 come first.
         assert found["clip_id"].str[0].unique().tolist() == ["2", "0", "1"][: min(count, 3)]
-    # Files of other clips need not be there.
-    (root / "audio" / "1-1-0010-A-0.wav").unlink()
-    assert len(esc50.load(root, per_class=1, test_fold=1)) == 9
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"test_fold": 7}, "no fold 7; expected some of 1, 2, 3"),
-        ({"folds": [1, 2, 9]}, "no fold 9"),
         ({"folds": [1, 2], "test_fold": 3}, "no fold 3; expected some of 1, 2$"),
         ({"test_fold": 2, "validation_fold": 2}, "validation_fold=2; expected at least one fold"),
-        ({"folds": [1, 2]}, "at least one fold for each"),
-        ({"folds": [2]}, "at least one fold for each"),
         ({"folds": []}, "at least one fold for each"),
         ({"classes": ["dog"]}, "at least two labels"),
         ({"classes": ["dog", "wolf"]}, "no class wolf"),
@@ -131,21 +119,6 @@ def test_choices_that_cannot_be_met(layout, options, words):
         load_clips("esc50", layout, **options)
 
 
-@pytest.mark.parametrize(
-    ("edit", "words"),
-    [
-        (lambda text: text.splitlines()[0] + "\n", "esc50.csv has no rows"),
-        (lambda text: text.replace("src_file", "src"), r"esc50.csv lacks the column\(s\) src_file"),
-        (lambda text: text.replace(",hen,", ", ,"), r"category '' \(line 4\), '' \(line 7\), '' \(line 10\)"),
-    ],
-)
-def test_a_broken_csv_is_told_by_file_column_and_line(layout, edit, words):
-    path = layout / "meta" / "esc50.csv"
-    path.write_text(edit(path.read_text()))
-    with pytest.raises(ValueError, match=words):
-        esc50.load(layout)
-
-
 def test_a_csv_saved_by_a_spreadsheet_loads(layout):
     path = layout / "meta" / "esc50.csv"
     path.write_text("\ufeff" + path.read_text().replace("True", "TRUE").replace("False", "FALSE"))
@@ -155,16 +128,13 @@ def test_a_csv_saved_by_a_spreadsheet_loads(layout):
 def test_where_the_data_are_looked_for(tmp_path, monkeypatch, project_root):
     monkeypatch.delenv("ESC50_ROOT", raising=False)
     default = project_root / "data" / "esc50"
-    for root, folder in ((None, default), (tmp_path / "no", tmp_path / "no")):
-        with pytest.raises(FileNotFoundError, match=f"{folder} .*ESC50_ROOT"):
-            esc50.load(root)
+    with pytest.raises(FileNotFoundError, match=f"{default} .*ESC50_ROOT"):
+        esc50.load()
     write_layout(default, rows_of([1, 2, 3]))
     assert len(esc50.load()) == 9
     monkeypatch.setenv("ESC50_ROOT", str(tmp_path / "named"))
-    with pytest.raises(FileNotFoundError, match="named"):
-        esc50.load()
     write_layout(tmp_path / "named", rows_of([1, 2, 3, 4]))
-    assert len(esc50.load()) == 12
+    assert len(esc50.load()) == 12 and len(esc50.load(default)) == 9
 
 
 def test_download_once_then_never_again(tmp_path, monkeypatch, project_root):
@@ -198,11 +168,9 @@ def test_download_once_then_never_again(tmp_path, monkeypatch, project_root):
 def test_real_clips(esc50_root):
     clips = load_clips("esc50", esc50_root, classes="esc10")
     assert clips["label"].nunique() == 10
-    assert {"chainsaw", "sea waves", "crying baby"} <= set(clips["label"])
     # ESC-10 has eight clips per class and fold.
     assert (clips.groupby(["fold", "label"]).size() == 8).all()
     assert clips["duration"].between(3, 8).all()
     assert clips.groupby("source")["fold"].nunique().max() == 1
     everything = esc50.load(esc50_root, classes="all")
-    assert everything["label"].nunique() == 50 and not everything["label"].str.contains("_").any()
-    assert set(clips["clip_id"]) < set(everything["clip_id"])
+    assert everything["label"].nunique() == 50 and set(clips["clip_id"]) < set(everything["clip_id"])
