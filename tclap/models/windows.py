@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tclap import audio
+from tclap.arguments import at_least
 
 PCM = (np.int16, np.int32)  # samples that soundfile and wave give unscaled
 POLICIES = ("fit", "cover")
@@ -20,7 +21,7 @@ POLICIES = ("fit", "cover")
 class Windows:
     """A window policy: what becomes of audio that is not as long as the window.
 
-    Of longer audio ``fit`` takes the most energetic window, ``cover`` one after the other, of which the
+    Of longer audio ``fit`` takes the most energetic window, ``cover`` windows a ``hop`` apart, of which the
     last ends with the recording. Shorter audio is repeated and cut (``repeat``), repeated as often as it
     fits whole and then padded (``repeat-whole``), or padded (``silence``).
     """
@@ -29,10 +30,12 @@ class Windows:
     window: float  # in seconds
     policy: str = "fit"
     padding: str = "repeat"
+    hop: float | None = None  # in seconds, of the policy cover; None: the window
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {self.policy!r}.")
+        at_least(1 / self.sample_rate, hop=self.hop)
 
     def fitted(self, waveform: np.ndarray) -> np.ndarray:
         """The one window that a model is given of a waveform ``[samples]``, under the policy fit."""
@@ -46,7 +49,8 @@ class Windows:
         if self.policy == "fit":
             return [audio.crop(waveform, audio.most_energetic_start(waveform, samples), samples)]
         last = len(waveform) - samples
-        return [waveform[start : start + samples] for start in (*range(0, last, samples), last)]
+        hop = samples if self.hop is None else round(self.hop * self.sample_rate)
+        return [waveform[start : start + samples] for start in (*range(0, last, hop), last)]
 
     def _padded(self, waveform: np.ndarray, samples: int) -> np.ndarray:
         if self.padding == "repeat":

@@ -17,9 +17,11 @@ events; √3 is then √(slots + 1). What a caption says is read by the :mod:`~t
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tclap import files
 from tclap.arguments import at_least
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
 from tclap.models.encoder import Encoder
+from tclap.models.registry import load_model
 from tclap.models.windows import Windows
 from tclap.models.wrapped import wrap
 from tclap.slots.reader import Reader, Reading, load_reader
@@ -38,6 +42,7 @@ from tclap.slots.reader import Reader, Reading, load_reader
 # Fractions of the time at either end whose embeddings make one of two slots: 5 embeddings a recording.
 PARTS = (0.35, 0.5)
 SOURCES = ("waveform", "trunk")
+SETTINGS = ("parts", "slots", "whole", "source", "hop")  # that a file holds
 
 
 def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotModel:
@@ -86,6 +91,7 @@ class SlotModel(Encoder):
         whole: part of a timed caption's weight that its own embedding gets, in [0, 1); above 0 for a model
             that knows order (T-CLAP).
         source: one of :data:`SOURCES`.
+        hop: in seconds, from window to window of what is longer than one; None: the window.
 
     Raises:
         ValueError: on a base that has slots or no trunk for that source, or options out of range.
@@ -101,6 +107,7 @@ class SlotModel(Encoder):
         slots: int = 2,
         whole: float = 0.0,
         source: str = "waveform",
+        hop: float | None = None,
     ) -> None:
         if isinstance(base, SlotModel):
             raise ValueError(f"{base.name} has slots already.")
@@ -113,11 +120,11 @@ class SlotModel(Encoder):
         if source not in SOURCES or (source == "trunk" and not isinstance(base, AudioTextModel)):
             raise ValueError(f"source is {source!r}, expected waveform, or trunk of a model that has one.")
         self.base, self.reader, self.parts, self.slots = base, reader, parts, slots
-        self.whole, self.source = whole, source
+        self.whole, self.source, self.hop = whole, source, hop
         self.name, self.sample_rate, self.window = base.name, base.sample_rate, base.window
         self.padding, self.batch_size = base.padding, base.batch_size
         self.dim = (slots + 1) * base.dim + 1
-        self._cover = Windows(self.sample_rate, self.window, "cover", self.padding)
+        self._cover = Windows(self.sample_rate, self.window, "cover", self.padding, hop)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -181,7 +188,9 @@ class SlotModel(Encoder):
     def _from_trunk(self, waveform: np.ndarray, batch_size: int | None) -> Tensor:
         """The embedding ``[1, dim]`` of one recording of any length, through the trunk."""
         samples, device = round(self.window * self.sample_rate), self.base.log_scale.device
-        windows = torch.from_numpy(np.stack(self._cover.cut(waveform)))
+        # A window apart, whatever the hop: their frames are joined.
+        cover = Windows(self.sample_rate, self.window, "cover", self.padding)
+        windows = torch.from_numpy(np.stack(cover.cut(waveform)))
         with self.base.evaluating():
             blocks = windows.split(batch_size or self.batch_size)
             frames = torch.cat([self.base.audio_trunk(block.to(device)) for block in blocks])
@@ -229,3 +238,45 @@ class SlotModel(Encoder):
         else:
             placed = places(len(phrases), self.slots)
         return [*own, *((phrases[n], slot, (1 - self.whole) / len(placed)) for n, slot in placed)]
+
+    def save(self, path: str | Path, name: str, weights: str | Path | None = None) -> None:
+        """Write a json file of the settings and of how the base model is loaded; none of its weights.
+
+        :func:`load` reads it; the reader is then the package's own.
+
+        Args:
+            path: of the file, ``*.json``.
+            name, weights: with which :func:`tclap.load_model` gives the base model.
+
+        Raises:
+            ValueError: on another suffix, a reader that is not the package's, or another base model.
+        """
+        if Path(path).suffix != ".json":
+            raise ValueError(f"a model with slots is saved as *.json, got {path}.")
+        if self.reader is not _packaged_reader():
+            raise ValueError("its reader is not the package's: keep the reader's file, and add slots again.")
+        if not isinstance(self.base, AudioTextModel):
+            raise ValueError(f"{self.name} is no model of tclap.load_model: make it, and add slots again.")
+        settings = {setting: getattr(self, setting) for setting in SETTINGS}
+        weights = None if weights is None else Path(weights).resolve()
+        base = {"name": name, "weights": weights, "fingerprint": self.base.fingerprint}
+        files.write_json(path, {"base": base, "slots": settings})
+
+
+def load(path: str | Path, device: str | torch.device | None = None) -> SlotModel:
+    """The model of a file that :meth:`SlotModel.save` wrote, its base by :func:`tclap.load_model`.
+
+    Raises:
+        ValueError: when the file is no such, or the base model's weights are not those of then.
+        OSError: when a file is missing.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        wanted, settings = content["base"], {name: content["slots"][name] for name in SETTINGS}
+        name, weights, fingerprint = wanted["name"], wanted["weights"], wanted["fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no model with slots, expected what its save() wrote.") from error
+    base = load_model(name, weights, device)
+    if base.fingerprint != fingerprint:
+        raise ValueError(f"{path} is of {name} with other weights than {weights or 'its own'} has now.")
+    return SlotModel(base, _packaged_reader(), **settings)

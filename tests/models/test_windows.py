@@ -38,6 +38,13 @@ def test_cover_leaves_nothing_out(length, expected):
     assert starts(np.stack(cut)) == expected and all(len(part) == 20 for part in cut)
 
 
+def test_windows_may_overlap():
+    cut = Windows(RATE, WINDOW, "cover", hop=WINDOW / 2).cut(ramp(45))
+    assert starts(np.stack(cut)) == [0, 10, 20, 25]
+    with pytest.raises(ValueError, match="hop is 0"):
+        Windows(RATE, WINDOW, "cover", hop=0)
+
+
 @pytest.mark.parametrize(
     ("padding", "expected"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn.functional import normalize
 
 import tclap
 from tclap.models.encoder import Encoder
+from tclap.models.windows import Windows
 from tclap.slots.model import SlotModel, places
 from tclap.slots.reader import Reading
 
@@ -49,14 +52,16 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("error")  # of a long recording nothing is left out
-def test_parts_are_parts_of_the_recordings_own_duration():
+@pytest.mark.parametrize("hop", [None, 0.5])
+def test_parts_are_parts_of_the_recordings_own_duration(hop):
     base, recordings = Sums(), [noise(n, n) for n in (5, 8, 13, 40, 83)]
-    model = SlotModel(base, Told(), parts=[0.25, 0.5])
+    model = SlotModel(base, Told(), parts=[0.25, 0.5], hop=hop)
     found = model.encode_audio(recordings)
+    windows = Windows(8, 1.0, "cover", hop=hop)
 
     def embedded(waveform, start, end):
         part = waveform[round(start * len(waveform)) : round(end * len(waveform))]
-        return base.encode_audio([part], policy="cover")[0]
+        return normalize(base.encode_audio(windows.cut(part)).sum(0), dim=0)
 
     for waveform, row in zip(recordings, found, strict=True):
         first = normalize(embedded(waveform, 0, 0.25) + embedded(waveform, 0, 0.5), dim=0)
@@ -199,3 +204,33 @@ def test_options_out_of_range_are_refused(options):
         SlotModel(Sums(), Told(), **options)
     with pytest.raises(ValueError, match="sums has slots already"):
         SlotModel(SlotModel(Sums(), Told()), Told())
+
+
+def test_saved_and_loaded_without_weights(tiny_model, tmp_path, monkeypatch):
+    """The file says how the base model is loaded, and refuses it when its weights are others."""
+    asked = []
+    monkeypatch.setattr("tclap.slots.model.load_model", lambda *given: asked.append(given) or tiny_model)
+    saved = tclap.add_slots(tiny_model, parts=[0.5], slots=3, whole=0.25, hop=0.5)
+    saved.save(tmp_path / "model.json", "compact", "weights.safetensors")
+    assert (tmp_path / "model.json").stat().st_size < 1000
+    loaded = tclap.slots.load(tmp_path / "model.json")
+    assert asked == [("compact", str(Path("weights.safetensors").resolve()), None)]
+    recordings, captions = [noise(9000)], ["a dog barks, then rain falls"]
+    assert loaded.encode_audio(recordings).equal(saved.encode_audio(recordings))
+    assert loaded.encode_text(captions).equal(saved.encode_text(captions))
+    with torch.no_grad():
+        tiny_model.log_scale.add_(1.0)
+    with pytest.raises(ValueError, match="model.json is of compact with other weights"):
+        tclap.slots.load(tmp_path / "model.json")
+
+
+def test_what_no_file_can_say_is_not_saved(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match=r"saved as \*.json, got"):
+        tclap.add_slots(tiny_model).save(tmp_path / "slots.safetensors", "compact")
+    with pytest.raises(ValueError, match="its reader is not the package's"):
+        SlotModel(tiny_model, Told()).save(tmp_path / "slots.json", "compact")
+    with pytest.raises(ValueError, match="sums is no model of tclap.load_model"):
+        tclap.add_slots(Sums()).save(tmp_path / "slots.json", "compact")
+    (tmp_path / "slots.json").write_text("{}")
+    with pytest.raises(ValueError, match="slots.json is no model with slots"):
+        tclap.slots.load(tmp_path / "slots.json")
