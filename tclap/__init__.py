@@ -25,10 +25,12 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "slots":
+        return import_module("tclap.slots")
     if name not in _HOMES:
         raise AttributeError(f"module 'tclap' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_HOMES, "slots"]

@@ -28,7 +28,11 @@ def test_public_names_are_what_their_modules_hold():
     ):
         assert getattr(tclap, name) is getattr(importlib.import_module(f"tclap.{home}"), name)
         assert name in dir(tclap)
-    assert "__version__" in dir(tclap)
+    assert {"__version__", "slots"} <= set(dir(tclap))
+
+
+def test_slots_are_there_when_asked_for():
+    assert run("import tclap; print(tclap.slots.load_reader.__name__)") == "load_reader"
 
 
 def test_what_is_light_does_not_wait_for_torch():
