@@ -6,20 +6,16 @@ clip is among the first k, an audio query when any of its captions is.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-
 import pandas as pd
 
+from artifact.clips import load_captioned
 from artifact.embeddings import RunEmbeddings
 from artifact.experiment import Experiment
-from tclap.data.clips import for_stage, load_clips
+from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
 from tclap.evaluation.retrieval import caption_rows
 from tclap.models.base import AudioTextModel
 from tclap.training.features import AudioFeatures, Whole
-
-log = logging.getLogger(__name__)
 
 
 class CaptionedSet:
@@ -40,22 +36,7 @@ class CaptionedSet:
         return caption_rows(embeddings, self.clips, self.name)
 
 
-def load_captioned(names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The clips tables of those captioned data sets that are there; the log says which are not.
-
-    Raises:
-        ValueError: when one is there and broken.
-    """
-    found = {}
-    for name in names:
-        try:
-            found[name] = load_clips(name)
-        except FileNotFoundError as error:
-            log.warning("no retrieval on %s: %s", name, error)
-    return found
-
-
 def captioned_sets(experiment: Experiment) -> list[CaptionedSet]:
     """The profile's captioned data sets that are there."""
-    tables = load_captioned(experiment.config.retrieval_sets)
-    return [CaptionedSet(experiment, name, clips) for name, clips in tables.items()]
+    found = load_captioned(experiment.config.retrieval_sets)
+    return [CaptionedSet(experiment, name, clips) for name, clips in found.items()]

@@ -11,6 +11,7 @@ from artifact import paths
 from figures import read
 
 SECTIONS = ("models", "controls", "readouts", "windows", "slot_ablation", "hold_out")
+TOLERANCE = 3.0  # percentage points
 
 
 def percentages(summary: dict) -> dict[str, float]:
@@ -47,54 +48,31 @@ def differences(summary: dict, reference: dict) -> pd.DataFrame:
     return table.sort_values("difference", key=lambda d: -d.abs(), kind="stable").rename_axis("number")
 
 
-def report(summary: dict, reference: dict, tolerance: float = 3.0) -> str:
-    """One paragraph: identical, within tolerance or different, and where the two differ most.
+def verify(summary: dict, reference: dict) -> tuple[bool, str]:
+    """Whether a run has the reference's numbers within :data:`TOLERANCE`, and a report.
 
-    ``tolerance`` is in percentage points. Raises ValueError for a negative one.
+    Its first line says how many numbers differ and by how much at most; one line follows for each that is
+    beyond the tolerance or that the run lacks. A number that the reference lacks is no deviation.
     """
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must be at least 0 percentage points, got {tolerance}.")
     table = differences(summary, reference)
-    shared = table.dropna()
-    size, missing, new = (
-        shared["difference"].abs(),
-        table["ours"].isna().sum(),
-        table["reference"].isna().sum(),
-    )
-    tail = f" {missing} numbers of the reference are missing here, {new} are new." if missing or new else ""
+    size, missing, new = table["difference"].abs(), table["ours"].isna(), table["reference"].isna()
+    deviating = table[(size > TOLERANCE) | missing]
+    lines = [
+        f"Of {size.count()} numbers that this run shares with the reference, {(size > 0).sum()} differ, "
+        f"{(size > TOLERANCE).sum()} of them by more than {TOLERANCE:g} percentage points, at most by "
+        f"{size.max():.2f}; {missing.sum()} are missing here, {new.sum()} are new."
+    ]
     settings = [f"{s['profile']} {s['base']} with seeds {s['seeds']}" for s in (summary, reference)]
     if settings[0] != settings[1]:
-        tail += f" The settings differ: {settings[0]} here, {settings[1]} in the reference."
-    if shared.empty:
-        return f"Nothing to compare: no number is in both this run and the reference.{tail}"
-    if not size.any():
-        return f"Identical to the reference in all {len(shared)} shared numbers.{tail}"
-    verdict = "Within tolerance of" if size.max() <= tolerance else "Different from"
-    first = shared.iloc[0]
-    return (
-        f"{verdict} the reference ({tolerance:g} percentage points): of {len(shared)} shared numbers "
-        f"{(size > 0).sum()} differ, {(size > tolerance).sum()} beyond tolerance; the largest difference is "
-        f"{first['difference']:+.2f} points, {first.name} "
-        f"({first['ours']:.2f} here, {first['reference']:.2f} in the reference).{tail}"
-    )
-
-
-def against(summary: dict, path: Path, tolerance: float = 3.0) -> str:
-    """:func:`report` on the reference at ``path``, or a sentence that there is none."""
-    if not path.is_file():
-        return f"No reference to compare with: {path} does not exist."
-    return report(summary, read.summary(path), tolerance)
-
-
-def verify(summary: dict, reference: dict, tolerance: float = 3.0) -> tuple[bool, str]:
-    """Whether a run has the reference's numbers within a tolerance, and a report with each that is not.
-
-    A number that the run lacks is a deviation; one that the reference lacks is not. Raises ValueError for a
-    negative tolerance.
-    """
-    lines, table = [report(summary, reference, tolerance)], differences(summary, reference)
-    found = table[(table["difference"].abs() > tolerance) | table["ours"].isna()]
-    for name, ours, theirs, difference in found.itertuples():
+        lines[0] += f" The settings differ: {settings[0]} here, {settings[1]} in the reference."
+    for name, ours, theirs, difference in deviating.itertuples():
         here = f"ours {ours:.2f}, difference {difference:+.2f}" if ours == ours else "not in this run"
         lines.append(f"  {name}: reference {theirs:.2f}, {here}")
-    return found.empty and table["difference"].notna().any(), "\n".join(lines) + "\n"
+    return deviating.empty and bool(size.count()), "\n".join(lines)
+
+
+def against(summary: dict, path: Path) -> str:
+    """The first line of :func:`verify` on the reference at ``path``, or that there is none."""
+    if not path.is_file():
+        return f"No reference to compare with: {path} does not exist."
+    return verify(summary, read.summary(path))[1].splitlines()[0]

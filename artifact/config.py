@@ -7,46 +7,24 @@ with the file, the key, the value and what was expected.
 from __future__ import annotations
 
 import os
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from artifact import paths
 from tclap.data.clips import DATASETS, dataset_options
 from tclap.data.composites import POLICIES
 from tclap.training.schedule import PRESETS, Schedule
-from tclap.training.variants import READOUT_PREFIX, READOUTS, VARIANTS
-
-E = TypeVar("E", bound=Exception)
+from tclap.training.variants import BASE, READOUT_PREFIX, READOUTS, VARIANTS
 
 
-def without_traceback(error: E) -> E:
+def without_traceback(error: Exception) -> Exception:
     """The error, of which a notebook then shows one sentence and no frames."""
     error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]
     return error
-
-
-def _unique(values: list) -> list:
-    repeated = [value for n, value in enumerate(values) if value in values[:n]]
-    if repeated:
-        raise ValueError(f"{repeated[0]!r} is given twice in {values}")
-    return values
-
-
-L = TypeVar("L", bound=list)
-Unique = Annotated[L, Field(min_length=1), AfterValidator(_unique)]
 
 
 class Settings(pydantic.BaseModel):
@@ -64,7 +42,6 @@ class Phase(Settings):
     validate_every: PositiveInt = 25
     weight_decay: NonNegativeFloat | None = None  # None: the preset's
     preset: Literal[*PRESETS] = "cosine"
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the heads; losses are always float32
 
     def schedule(self, epoch: int = 1) -> Schedule:
         """The preset with this phase's numbers; an ``epoch`` (of the pool) in steps."""
@@ -80,14 +57,12 @@ class PostPretraining(Phase):
     text_loss_batch: NonNegativeInt = 8  # pairs of captions per step of the text-only auxiliary loss
     pool_pairs: PositiveInt = 3200  # composites whose trunk outputs are kept
     pool_items: PositiveInt = 6400  # base-type items likewise
-    micro_batch: PositiveInt | None = None  # pairs that go through the heads at a time; None: all of a batch
-    chunk_size: PositiveInt | None = None  # anchors whose logits are held at a time; None: all
 
 
 class Slots(Settings):
     """Order from text alone: fractions of the time that make a slot, and what is cut."""
 
-    parts: Unique[list[Annotated[float, Field(gt=0, le=1)]]] = [0.35, 0.5]
+    parts: list[Annotated[float, Field(gt=0, le=1)]] = [0.35, 0.5]
     source: Literal["waveform", "trunk"] = "waveform"
     ablation: bool = False  # of the first seed's slots
 
@@ -95,7 +70,7 @@ class Slots(Settings):
 class HoldOut(Settings):
     """T-CLAP on composites of some of the classes, see :mod:`artifact.hold_out`."""
 
-    fractions: Unique[list[Annotated[float, Field(gt=0, lt=1)]]] = [0.2, 0.4, 0.6, 0.8]  # of the classes
+    fractions: list[Annotated[float, Field(gt=0, lt=1)]] = [0.2, 0.4, 0.6, 0.8]  # of the classes
     splits: PositiveInt = 5  # of the classes at each fraction
     steps: PositiveInt  # of each of these post-pretrainings, which are shorter than the others
     pool_pairs: PositiveInt
@@ -107,28 +82,25 @@ class Config(Settings):
 
     profile: str
     dataset: Literal[*DATASETS]
-    seeds: Unique[list[NonNegativeInt]]
-    rotate: Annotated[list[PositiveInt], AfterValidator(_unique)] = []  # test folds, a seed each in turn
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    rotate: list[PositiveInt] = []  # test folds, a seed each in turn
     bases: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     test_pairs: PositiveInt
     validation_pairs: PositiveInt
     post_pretraining: PostPretraining
-    variants: Unique[list[Literal[*VARIANTS]]]
+    variants: list[Literal[*VARIANTS]]
     warm_up: Phase | None = None  # these two train a base model; a published one needs neither
     base_training: Phase | None = None
     dataset_options: dict[str, Any] = {}
     control_pairs: NonNegativeInt = 0  # the first test pairs, which the controls ask about too
-    readouts: Annotated[list[Literal[*READOUTS]], AfterValidator(_unique)] = []
+    readouts: list[Literal[*READOUTS]] = []
     slots: Slots | None = None  # None: notebook 05 has nothing to do
     hold_out: HoldOut | None = None  # None: no classes are held out
-    window_policies: Unique[list[Literal[*POLICIES]]] = ["fit"]
+    window_policies: list[Literal[*POLICIES]] = ["fit"]
     crop_energy: Annotated[float, Field(gt=0, le=1)] = 1.0  # of training's segments, see SegmentBank
-    gap_ms: Annotated[tuple[float, float], Field(strict=False)] = (0.0, 0.0)
     retrieval_sets: list[Literal["clotho", "audiocaps"]] = []  # searched where they are there
     features: Literal["float32", "float16", "bfloat16"] = "float16"  # of published models' kept trunk outputs
     weights: str | None = None  # of a published base model; None: the official ones
-    data_seed: NonNegativeInt = 0
-    threads: PositiveInt = 1
 
     @model_validator(mode="after")
     def _options_are_the_data_sets(self) -> Config:
@@ -155,6 +127,16 @@ class Config(Settings):
         return self.model_copy(update={"rotate": rotate, "seeds": seeds}) if rotate else self
 
     @property
+    def starts(self) -> list[str]:
+        """The base models that the variants start from."""
+        return sorted({BASE, *(VARIANTS[name].base for name in self.variants)})
+
+    def variant_names(self, seed: int) -> list[str]:
+        """The variants that are trained in a seed; in the first also the readouts."""
+        readouts = self.readouts if seed == self.seeds[0] else []
+        return [*self.variants, *(READOUT_PREFIX + name for name in readouts)]
+
+    @property
     def held_out_seeds(self) -> list[int]:
         """The seeds that train splits of the class hold-out."""
         return self.seeds[: self.hold_out.splits] if self.hold_out else []
@@ -170,42 +152,29 @@ class Config(Settings):
 S = TypeVar("S", bound=Settings)
 
 
-def validate(cls: type[S], values: Any, where: str) -> S:
-    """Settings from plain values.
+def validate(cls: type[S], values: Any, where: str, *, strict: bool = True) -> S:
+    """Settings from plain values, or where not ``strict`` from their texts.
 
     Raises:
         ValueError: a sentence with ``where`` the values come from, the key, its value and what was expected.
     """
     try:
-        return cls.model_validate(values)
+        return cls.model_validate(values, strict=strict)
     except pydantic.ValidationError as error:
         raise ValueError(f"{where}{_sentence(cls, error.errors()[0])}") from None
 
 
 def _sentence(cls: type[Settings], error: Mapping[str, Any]) -> str:
-    kind, place, key = error["type"], error["loc"], ".".join(map(str, error["loc"]))
+    kind, key = error["type"], ".".join(map(str, error["loc"]))
     if kind == "value_error":
-        return f": {key + ': ' if key else ''}{error['ctx']['error']}"
+        return f": {error['ctx']['error']}"
     if kind == "missing":
         return f" lacks the key {key!r}."
     if kind == "extra_forbidden":
-        for name in place[:-1]:
-            hint = cls.model_fields[name].annotation
-            cls = next(t for t in (*typing.get_args(hint), hint) if hasattr(t, "model_fields"))
-        return f" has the unknown key {key!r}, expected among {', '.join(cls.model_fields)}."
+        known = f", expected among {', '.join(cls.model_fields)}" if len(error["loc"]) == 1 else ""
+        return f" has the unknown key {key!r}{known}."
     subject = f": {key} is" if key else " is"
     return f"{subject} {error['input']!r}, but should {error['msg'].partition(' should ')[2]}."
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which no key may be given twice: PyYAML takes the last one and says nothing."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} is given twice")
-        return super().construct_mapping(node, deep)
 
 
 def profiles() -> list[str]:
@@ -225,17 +194,16 @@ def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) 
     if profile not in profiles():
         raise ValueError(f"unknown profile {profile!r}, expected one of {', '.join(profiles())}.")
     try:
-        values = yaml.load((paths.configs() / f"{profile}.yaml").read_bytes(), _UniqueKeys)
+        values = yaml.safe_load((paths.configs() / f"{profile}.yaml").read_bytes())
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is no readable YAML: {error}") from error
-    if isinstance(values, dict):
-        values = {"profile": profile} | values
-    config = validate(Config, values, where)
     given = {key: value for key, value in (dataset_options or {}).items() if value is not None}
-    options = {"dataset_options": config.dataset_options | given}
-    if "test_fold" in given:
-        options["rotate"] = []
-    return validate(Config, config.model_dump() | options, f"{where} with {given}" if given else where)
+    if isinstance(values, dict):
+        options = (values.get("dataset_options") or {}) | given
+        values = {"profile": profile} | values | {"dataset_options": options}
+        if "test_fold" in given:
+            values["rotate"] = []
+    return validate(Config, values, f"{where} with {given}" if given else where)
 
 
 class ReportParameters(Settings):
@@ -268,7 +236,7 @@ class DataParameters(ReportParameters):
 
 SETTINGS = {
     "PROFILE": "profile", "BASE": "base", "TEST_FOLD": "test_fold", "VAL_FOLD": "validation_fold",
-    "CLASSES": "classes", "WEIGHTS": "weights",
+    "CLASSES": "classes", "WEIGHTS": "weights", "DOWNLOAD": "download",
 }  # fmt: skip
 
 
@@ -278,17 +246,11 @@ def settings(environ: Mapping[str, str]) -> DataParameters:
     Raises:
         ValueError: as :func:`validate`.
     """
-    given: dict[str, Any] = {
-        name: environ[variable]
-        for variable, name in SETTINGS.items()
-        if environ.get(variable) or (variable == "PROFILE" and variable in environ)
-    }
-    for name in ("test_fold", "validation_fold"):
-        if given.get(name, "").isdecimal():
-            given[name] = int(given[name])
+    given = {name: environ[variable] for variable, name in SETTINGS.items() if environ.get(variable)}
+    given["profile"] = environ.get("PROFILE", "synthetic")
     if "weights" in given:  # notebooks run in their own folder
         given["weights"] = os.path.abspath(given["weights"])
-    return validate(DataParameters, given | {"download": bool(environ.get("DOWNLOAD"))}, "the command line")
+    return validate(DataParameters, given, "the command line", strict=False)
 
 
 class SeedParameters(ReportParameters):
@@ -298,10 +260,10 @@ class SeedParameters(ReportParameters):
 
 
 class RecordingsParameters(SeedParameters):
-    """Parameters of notebook 07: a folder of recordings ("": some are made), and a published model."""
+    """Parameters of notebook 07: a folder of recordings ("": some are made), a published model ("": none)."""
 
     recordings: str = ""
-    published: str = "laion/clap-htsat-fused"
+    published: str = ""
 
 
 class VariantParameters(SeedParameters):
@@ -311,6 +273,7 @@ class VariantParameters(SeedParameters):
 
 
 _CHECKED = "_tclap_parameters_checked"
+PLAIN = (str, int, float, list, dict, tuple, type(None))  # types of what papermill writes
 
 
 def read_parameters(cls: type[S], namespace: dict[str, Any], notebook: str) -> S:
@@ -323,14 +286,13 @@ def read_parameters(cls: type[S], namespace: dict[str, Any], notebook: str) -> S
     Raises:
         ValueError: as :func:`validate`; a notebook shows the sentence alone.
     """
-    plain = {
+    fresh = {
         key: value
         for key, value in namespace.items()
-        if not key.startswith("_")
-        and key not in ("In", "Out")
-        and (value is None or isinstance(value, (str, int, float, bool, list, dict, tuple)))
-        and (key in cls.model_fields or not namespace.get(_CHECKED))
+        if isinstance(value, PLAIN) and not key.startswith("_") and key not in ("In", "Out")
     }
+    known = {key: namespace[key] for key in cls.model_fields if key in namespace}
+    plain = known if namespace.get(_CHECKED) else fresh | known
     try:
         parameters = validate(cls, plain, f"notebook {notebook}")
     except ValueError as error:

@@ -7,13 +7,12 @@ their heads embed it one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
-import pandas as pd
 import torch
 from torch import Tensor
 
-from artifact.experiment import Experiment
+from artifact.experiment import DATA_SEED, Experiment
 from tclap.data.clips import for_stage
 from tclap.data.composites import VIEWS
 from tclap.data.conditions import Sound
@@ -38,15 +37,11 @@ class TestAudio:
         self._parts: Parts = {}
         self.clips = for_stage(experiment.clips, "test")
         self.pairs = experiment.table("data/pairs-test.parquet")
-        sounds = {clip: clip for clip in self.clips["clip_id"]} | views_of(self.pairs, VIEWS)
-        outputs = experiment.audio_features(model).outputs
-        self.sounds = sounds
-        self.features = outputs([*sounds.values()], "test audio through the trunk")
-
-    @cached_property
-    def control_pairs(self) -> pd.DataFrame:
-        """The pairs that the controls use."""
-        return self.pairs.head(self.experiment.config.control_pairs)
+        self.control_pairs = self.pairs.head(experiment.config.control_pairs)
+        self.sounds = {clip: clip for clip in self.clips["clip_id"]} | views_of(self.pairs, VIEWS)
+        self.features = experiment.audio_features(model).outputs(
+            [*self.sounds.values()], "test audio through the trunk"
+        )
 
     @cached_property
     def controls(self) -> tuple[dict[str, Sound], Tensor]:
@@ -60,10 +55,11 @@ class TestAudio:
     def arranged(self, tasks: set[str]) -> tuple[dict[str, Sound], Tensor]:
         """Some controls' sounds by name, and their trunk outputs."""
         experiment, model = self.experiment, self.model
-        seed, audio = experiment.config.data_seed, experiment.audio
         items = experiment.table("data/controls.parquet")
         wanted = set(items.loc[items["task"].isin(tasks), "audio"])
-        sounds = controls.arrangements(self.clips, self.control_pairs, audio, model.window, seed=seed)
+        sounds = controls.arrangements(
+            self.clips, self.control_pairs, experiment.audio, model.window, seed=DATA_SEED
+        )
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
         outputs = experiment.audio_features(model).outputs
         return sounds, outputs([*sounds.values()], "controls' audio through the trunk")
@@ -89,6 +85,7 @@ class RunEmbeddings(Embeddings):
         parts: Parts | None = None,
     ) -> None:
         self.experiment, self.model, self._parts = experiment, model, {} if parts is None else parts
+        self.base = model.base if isinstance(model, SlotModel) else model
         super().__init__(sounds, self.embed_sounds(sounds, features))
 
     def embed_sounds(self, sounds: Mapping[str, Sound | Whole], features: Tensor) -> Tensor:
@@ -97,7 +94,7 @@ class RunEmbeddings(Embeddings):
         if not isinstance(model, SlotModel):
             return self.embed_audio(features)
         if model.source == "trunk":
-            return _by_block(features, model.from_frames, device_of(model.base))
+            return self._by_block(features, model.from_frames)
         parts = [features, *self._cut(sounds, model.spans[1:])]
         return model.join(torch.stack([self.embed_audio(part) for part in parts], dim=1))
 
@@ -107,37 +104,29 @@ class RunEmbeddings(Embeddings):
         new = [span for span in dict.fromkeys(spans) if (names, span) not in self._parts]
         if new:
             items = [Part(sound, *span) for sound in sounds.values() for span in new]
-            outputs = self.experiment.audio_features(self.model.base).outputs(
-                items, "parts through the trunk"
-            )
+            outputs = self.experiment.audio_features(self.base).outputs(items, "parts through the trunk")
             by_span = outputs.unflatten(0, (-1, len(new))).unbind(1)
             self._parts |= {(names, span): part for span, part in zip(new, by_span, strict=True)}
         return [self._parts[names, span] for span in spans]
 
     def embed_audio(self, features: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU by the model, or the one beneath its slots."""
-        model = self.model.base if isinstance(self.model, SlotModel) else self.model
-        return _by_block(features, model.embed_audio, device_of(model))
+        return self._by_block(features, self.base.embed_audio)
+
+    def _by_block(self, features: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+        device = device_of(self.base)
+        with torch.inference_mode():
+            return torch.cat([embed(block.to(device)).cpu() for block in features.split(BLOCK)])
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU, from the run's text features."""
-        model, starts = self.model, range(0, len(captions), BLOCK)
-        base = model.base if isinstance(model, SlotModel) else model
-
-        def embed(asked: Sequence[str]) -> Tensor:
-            return base.embed_captions(asked, self.experiment.text)
-
+        model, text = self.model, self.experiment.text
         if isinstance(model, SlotModel):
             model.read(captions)  # all at once: captions of like length share a batch
+            text = partial(self.base.embed_captions, text=text)
+        blocks = [captions[n : n + BLOCK] for n in range(0, len(captions), BLOCK)]
         with torch.inference_mode():
-            blocks = [captions[n : n + BLOCK] for n in starts]
-            found = [model.embed_captions(b, embed) if model is not base else embed(b) for b in blocks]
-            return torch.cat([block.cpu() for block in found])
-
-
-def _by_block(features: Tensor, embed: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-    with torch.inference_mode():
-        return torch.cat([embed(block.to(device)).cpu() for block in features.split(BLOCK)])
+            return torch.cat([model.embed_captions(block, text).cpu() for block in blocks])
 
 
 def device_of(model: AudioTextModel) -> torch.device:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from artifact import made, provenance
-from artifact.captioned import captioned_sets, load_captioned
+from artifact.captioned import captioned_sets
+from artifact.clips import content_of, hashed, load_captioned
 from artifact.embeddings import RunEmbeddings, TestAudio, device_of
-from artifact.experiment import Experiment, content_of
-from artifact.preparation import hashed
-from artifact.training import BASES, starts, variant_names
+from artifact.experiment import DATA_SEED, Experiment
+from artifact.training import BASES
 from tclap import files
 from tclap.data.clips import for_stage
 from tclap.data.composites import TARGET_RMS, VIEWS, Phrase, place, render
@@ -25,7 +25,7 @@ from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
-from tclap.progress import log_reused, progress
+from tclap.progress import progress
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX, variant
 
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
@@ -45,30 +45,24 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
     """
     experiment = experiment.at(seed)
     config = experiment.config
-    everything = variant_names(config, seed)
+    everything = config.variant_names(seed)
     readouts = [name for name in everything if name.startswith(READOUT_PREFIX)]
     chosen = everything if names is None else [*names, *readouts]
-    models = list(dict.fromkeys([*starts(config), *chosen]))
+    models = list(dict.fromkeys([*config.starts, *chosen]))
     folder = experiment.folder / f"seed{seed}"
-    stamp, made_of = folder / "evaluated.json", evaluated_from(experiment, seed, models)
-    if made.is_current(stamp, files.hash_json(made_of)):
-        log_reused(f"evaluation, seed {seed}")
+    stamp = made.Stamp(folder / "evaluated.json", evaluated_from(experiment, seed, models))
+    if stamp.is_current(f"evaluation, seed {seed}"):
         return
-    items = experiment.table("data/items.parquet")
+    items, searched = experiment.table("data/items.parquet"), captioned_sets(experiment)
     results, queries, similarities, examples = [], [], [], {}
-    searched, start = captioned_sets(experiment), None
+    start = None
     # Models that share a trunk one after the other: the test audio goes through each trunk once.
     for name in progress(sorted(models, key=start_of), "evaluation"):
         model = experiment.load(seed, name)
         if start != start_of(name):
             start = start_of(name)
-            base = experiment.load(seed, start)
-            trunk, test = files.hash_state(base.audio_trunk.state_dict()), TestAudio(experiment, base)
+            test = TestAudio(experiment, experiment.load(seed, start))
             policies = policy_features(test, items) if start == BASE else {}
-        if files.hash_state(model.audio_trunk.state_dict()) != trunk:
-            raise ValueError(
-                f"{name}, seed {seed}: its audio trunk is not the one of {start}; train it again."
-            )
         embeddings = test.embeddings(model)
         results.append(score_items(items, embeddings).assign(model=name))
         if name in readouts or start != BASE:
@@ -82,16 +76,16 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
             examples[name] = example_cosines(embeddings, test.pairs)
             results += policy_rows(embeddings, policies, items, name)
         if name == BASE:
-            shown = base, test
+            shown = test
     results = [pd.concat(results, ignore_index=True).astype({"correct": float})]  # some are fractions
     for name, parts in (("results", results), ("retrieval", queries), ("similarity", similarities)):
         files.write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True).assign(seed=seed))
-    write_example(folder, *shown, examples)
-    made.write(stamp, files.hash_json(made_of), [folder / name for name in TABLES], inputs=made_of)
+    write_example(folder, shown, examples)
+    stamp.write([folder / name for name in TABLES])
 
 
-def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str]) -> dict:
-    """Everything that an evaluation of models is a function of."""
+def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str], *code: str) -> dict:
+    """Everything that an evaluation of models is a function of, with the source ``code`` that is its own."""
     config = experiment.config
     tables = [experiment.path(f"data/{name}.parquet") for name in ("pairs-test", "items", "controls")]
     captioned = load_captioned(config.retrieval_sets)
@@ -104,20 +98,18 @@ def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str]) -> 
         "code": provenance.hash_code(
             *(f"artifact/{name}.py" for name in ("captioned", "embeddings", "evaluation")),
             *(f"tclap/{name}" for name in ("audio.py", "data", "evaluation", "models", "training")),
+            *code,
         ),
     }
 
 
 def quick_evaluate(experiment: Experiment, seed: int, names: Sequence[str]) -> pd.DataFrame:
-    """Answers of a few models of a seed to all tasks; nothing is written."""
+    """Answers of the base model and variants of it to all tasks; nothing is written."""
     experiment = experiment.at(seed)
-    tests = {
-        start: TestAudio(experiment, experiment.load(seed, start)) for start in set(map(start_of, names))
-    }
-    items = experiment.table("data/items.parquet")
+    test, items = TestAudio(experiment, experiment.load(seed)), experiment.table("data/items.parquet")
     answers = []
     for name in names:
-        embeddings = tests[start_of(name)].embeddings(experiment.load(seed, name))
+        embeddings = test.embeddings(experiment.load(seed, name))
         answers.append(score_items(items, embeddings).assign(model=name, seed=seed))
     return pd.concat(answers, ignore_index=True)
 
@@ -161,7 +153,7 @@ def policy_features(test: TestAudio, items: pd.DataFrame) -> dict[str, dict[str,
     wanted = set(items.loc[items["task"].isin(POLICY_TASKS), "audio"])
     found: dict[str, dict[str, Tensor]] = {}
     for policy in (policy for policy in config.window_policies if policy != "fit"):
-        placed = {"policy": policy, "gap_ms": config.gap_ms, "seed": config.data_seed}
+        placed = {"policy": policy, "seed": DATA_SEED}
         sounds = views_of(place(test.pairs, audio, model.window, **placed), VIEWS[:2])
         sounds = [(name, sound) for name, sound in sounds.items() if name in wanted]
         found[policy] = {}
@@ -250,11 +242,10 @@ def example_cosines(embeddings: Embeddings, pairs: pd.DataFrame) -> Tensor:
     return embeddings.captions([words.text() for words in example_captions(pairs)]) @ sounds.T
 
 
-def write_example(
-    folder: Path, model: AudioTextModel, test: TestAudio, cosines: Mapping[str, Tensor]
-) -> None:
+def write_example(folder: Path, test: TestAudio, cosines: Mapping[str, Tensor]) -> None:
     """Write the example's spectrograms in dB (``example.npz``) and cosines (``example.json``)."""
-    pair, rate = test.pairs.iloc[0].to_dict(), model.sample_rate
+    model, pair = test.model, test.pairs.iloc[0].to_dict()
+    rate = model.sample_rate
     views = {view: render(pair, view, test.experiment.audio) for view in VIEWS[:2]}
     with files.replacing(folder / "example.npz") as temporary:
         np.savez(

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from artifact import paths, provenance
-from artifact.config import Config, validate, without_traceback
+from artifact.clips import content_of
+from artifact.config import Config, without_traceback
 from artifact.model_folder import STAMP, ModelFolder
 from tclap import files
 from tclap.data.batches import SegmentBank
@@ -43,11 +42,7 @@ from tclap.training.distributed import current
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.variants import BASE, NO_TEXT
 
-# A trained model is a function of these, beside its inputs.
-TRAINING_CODE = (
-    "artifact/training.py", "tclap/audio.py", "tclap/data", "tclap/losses.py", "tclap/losses_chunked.py",
-    "tclap/models", "tclap/training",
-)  # fmt: skip
+DATA_SEED = 0  # of everything that is drawn once for all seeds: pairs, items, controls, validation
 READER = Path(__file__).with_name("reader.safetensors")
 # Models with slots: on which model, and how much of a timed caption's weight its own embedding keeps.
 SLOTS = {f"{BASE}-slots": (BASE, 0.0), "t-clap-slots": ("t-clap", 1 / 3)}
@@ -80,43 +75,10 @@ class RememberingReader:
             path = self._folder / f"readings-{files.hash_json([*self._made_of, *new])[:32]}.json"
             if not path.is_file():
                 files.write_json(path, self._reader.read(new))
-            with _readable(path):
-                kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = json.loads(path.read_text(encoding="utf-8"))
             readings = (Reading(*(tuple(x) if isinstance(x, list) else x for x in row)) for row in kept)
             self._found |= zip(new, readings, strict=True)
         return [self._found[caption] for caption in captions]
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what a damaged file makes its reader raise into one sentence."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        reason = str(error).rstrip(".")
-        sentence = f"{path} is damaged ({reason}): remove it, and `make reproduce` makes it again."
-        raise without_traceback(ValueError(sentence)) from error
-
-
-def content_of(clips: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a clips table with hashes of its audio (``sha256``), wherever the files lie."""
-    return clips.drop(columns="path").to_dict("records")
-
-
-class RunAudio(ClipAudio):
-    """The waveforms of a clips table with hashes; ValueError for a file whose content is another by now."""
-
-    def __init__(self, clips: pd.DataFrame, sample_rate: int) -> None:
-        super().__init__(clips, sample_rate)
-        self._hashes = dict(zip(clips["clip_id"], clips["sha256"], strict=True))
-
-    def load(self, clip_id: str) -> np.ndarray:
-        """As the base class, which keeps what this returns."""
-        path = self.paths[clip_id]
-        if files.sha256_file(path) != self._hashes[clip_id]:
-            sentence = f"{path} is not the audio that the run was prepared with: run notebook 01 again."
-            raise without_traceback(ValueError(sentence))
-        return super().load(clip_id)
 
 
 class Experiment:
@@ -128,7 +90,7 @@ class Experiment:
     def __init__(self, profile: str, base: str, config: Config | None = None) -> None:
         self.profile, self.base, self.processes = profile, base, current()
         self.folder = paths.run(profile, base)
-        self.config = config or self._config()
+        self.config = config or Config.model_validate_json(self.path("data/config.json").read_bytes())
         self.fold = self.config.test_fold(0)
         self._banks: dict[str, SegmentBank] = {}
 
@@ -140,12 +102,6 @@ class Experiment:
         other.fold, other._banks = self.config.test_fold(seed), {}
         other.__dict__.pop("clips", None)
         return other
-
-    def _config(self) -> Config:
-        path = self.path("data/config.json")
-        with _readable(path):
-            values = json.loads(path.read_text(encoding="utf-8"))
-        return validate(Config, values, str(path))
 
     def path(self, name: str) -> Path:
         """A file of the run; FileNotFoundError says what writes it."""
@@ -161,15 +117,13 @@ class Experiment:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's parquet tables; where test folds rotate, the rows of one fold."""
-        path = self.path(name)
-        with _readable(path):
-            table = pd.read_parquet(path)
+        table = pd.read_parquet(self.path(name))
         if "test_fold" not in table:
             return table
         return table[table["test_fold"] == self.fold].drop(columns="test_fold").reset_index(drop=True)
 
     def made(self, seed: int, name: str) -> dict[str, Any]:
-        """The stamp of a trained model: the ``inputs`` that made it, ``products``, ``provenance``."""
+        """The stamp of a trained model: the ``inputs`` that made it, and its ``products``."""
         return json.loads(self.path(f"seed{seed}/{name}/{STAMP}").read_text(encoding="utf-8"))
 
     def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
@@ -178,11 +132,8 @@ class Experiment:
 
     @cached_property
     def clips(self) -> pd.DataFrame:
-        """The clips table."""
-        return self.split(self.table("data/clips.parquet"))
-
-    def split(self, clips: pd.DataFrame) -> pd.DataFrame:
-        """A clips table with the splits of the test fold, where that rotates."""
+        """The clips table, with the splits of the test fold where that rotates."""
+        clips = self.table("data/clips.parquet")
         if self.fold is None:
             return clips
         return clips.assign(split=clips["fold"].map(self.config.splits(self.fold)).fillna("train"))
@@ -204,14 +155,14 @@ class Experiment:
     @cached_property
     def audio(self) -> ClipAudio:
         """The clips' waveforms at the base model's sample rate."""
-        return RunAudio(self.clips, self.reference.sample_rate)
+        return ClipAudio(self.clips, self.reference.sample_rate)
 
     @cached_property
     def store(self) -> FeatureStore | None:
         """Where a pretrained trunk's outputs are kept; a compact model's are quickly made."""
         if not self.reference.has_pretrained_trunk:
             return None
-        return FeatureStore(paths.features(), getattr(torch, self.config.features))
+        return FeatureStore(paths.root() / "data" / "features", getattr(torch, self.config.features))
 
     @cached_property
     def text(self) -> TextFeatures:
@@ -264,14 +215,14 @@ class Experiment:
         reader = load_reader(path).to(self.processes.device)
         return RememberingReader(reader, self.folder / "data", made_of)
 
-    def load_slots(self, seed: int, name: str, **options: Any) -> SlotModel:
-        """One of :data:`SLOTS`, with ``options`` of its own; ValueError for a profile without slots."""
+    def load_slots(self, seed: int, name: str) -> SlotModel:
+        """One of :data:`SLOTS`; ValueError for a profile without slots."""
         config = self.config.slots
         if config is None:
             raise ValueError(f"configs/{self.profile}.yaml has no slots, expected the key 'slots'.")
         start, whole = SLOTS[name]
-        usual = {"parts": config.parts, "source": config.source, "whole": whole}
-        return SlotModel(self.load(seed, start), self.reader, **(usual | options))
+        options = {"parts": config.parts, "source": config.source, "whole": whole}
+        return SlotModel(self.load(seed, start), self.reader, **options)
 
     def load(self, seed: int, name: str = BASE) -> AudioTextModel:
         """A trained model; ValueError when it was trained on other published weights."""
@@ -285,14 +236,11 @@ class Experiment:
         model.load_own_state(state, str(weights))
         return model
 
-    def model_dir(
-        self, seed: int, name: str, inputs: Mapping[str, Any], code: Sequence[str] = TRAINING_CODE
-    ) -> ModelFolder:
-        """The folder of a model that is made from ``inputs`` and the run's data, by the ``code`` as it is."""
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}.")
+    def model_dir(self, seed: int, name: str, inputs: Mapping[str, Any]) -> ModelFolder:
+        """The folder of a model that is made from ``inputs`` and the run's data, by the code as it is."""
         used = [for_stage(self.clips, stage) for stage in STAGES if stage != "test"]
         pairs = files.sha256_file(self.path("data/pairs-validation.parquet"))
         data = files.hash_json([self.labels, pairs, *map(content_of, used)])
-        made_from = {"seed": seed, **inputs, "data": data, "code": provenance.hash_code(*code)}
+        code = provenance.hash_code(*provenance.TRAINING_CODE)
+        made_from = {"seed": seed, **inputs, "data": data, "code": code}
         return ModelFolder(self.folder / f"seed{seed}" / name, made_from, self.processes)

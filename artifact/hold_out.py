@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from artifact import made, provenance
+from artifact import made
+from artifact.clips import content_of
 from artifact.config import Config
 from artifact.embeddings import RunEmbeddings
 from artifact.evaluation import evaluated_from
-from artifact.experiment import TRAINING_CODE, Experiment, content_of
+from artifact.experiment import DATA_SEED, Experiment
+from artifact.provenance import TRAINING_CODE
 from artifact.training import make_pools, train_variant
 from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
@@ -31,7 +33,7 @@ from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.statistics import bootstrap_interval
 from tclap.evaluation.tasks import pair_items, score_items
-from tclap.progress import log_reused, progress
+from tclap.progress import progress
 from tclap.training.features import Part
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import BASE, variant
@@ -54,11 +56,10 @@ def hold_out(experiment: Experiment, seed: int) -> pd.DataFrame:
     """
     experiment = experiment.at(seed)
     config, folder = experiment.config, experiment.folder / f"seed{seed}"
-    stamp, made_of = folder / "held-out.json", evaluated_from(experiment, seed, [BASE])
+    made_of = evaluated_from(experiment, seed, [BASE], "artifact/hold_out.py", *TRAINING_CODE)
     made_of |= {"clips": files.hash_json(content_of(experiment.clips))}
-    made_of |= {"hold_out": provenance.hash_code("artifact/hold_out.py", *TRAINING_CODE)}
-    if made.is_current(stamp, files.hash_json(made_of)):
-        log_reused(f"class hold-out, seed {seed}")
+    stamp = made.Stamp(folder / "held-out.json", made_of)
+    if stamp.is_current(f"class hold-out, seed {seed}"):
         return experiment.table(f"seed{seed}/{HOLD_OUT}")
     settings, base = config.hold_out, experiment.load(seed)
     shorter = settings.model_dump(include={"steps", "pool_pairs", "pool_items"})
@@ -77,7 +78,7 @@ def hold_out(experiment: Experiment, seed: int) -> pd.DataFrame:
     rows, pools = [asked(base, [], fraction=0.0, split=-1)], None
     trained = list(product(splits_of(config, seed), settings.fractions))
     for split, fraction in progress(trained, "class hold-out"):
-        seen = seen_classes(experiment.labels, fraction, split, settings.splits, config.data_seed)
+        seen = seen_classes(experiment.labels, fraction, split, settings.splits, DATA_SEED)
         pools = make_pools(experiment, base, seed, post=post, labels=seen, others=pools)
         model, what = base.with_own_heads(), f"{len(seen)} classes, split {split}"
         text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, seed)
@@ -85,7 +86,7 @@ def hold_out(experiment: Experiment, seed: int) -> pd.DataFrame:
         rows.append(asked(model, seen, fraction=fraction, split=split))
     table = pd.concat(rows, ignore_index=True)
     files.write_table(folder / HOLD_OUT, table)
-    made.write(stamp, files.hash_json(made_of), [folder / HOLD_OUT], inputs=made_of)
+    stamp.write([folder / HOLD_OUT])
     return table
 
 

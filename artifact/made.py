@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tclap import files
+from tclap.progress import log_reused
 
 
 def is_current(stamp: Path, fingerprint: str) -> bool:
@@ -33,6 +34,24 @@ def write(stamp: Path, fingerprint: str, products: Iterable[Path], **more: Any) 
     """Write the stamp of products that are complete, and what ``more`` it shall say."""
     hashes = {os.path.relpath(path, stamp.parent): files.sha256_file(path) for path in products}
     files.write_json(stamp, {"fingerprint": fingerprint, "products": hashes} | more)
+
+
+class Stamp:
+    """The stamp at ``path`` of products that are made from ``inputs``, plain values."""
+
+    def __init__(self, path: Path, inputs: Mapping[str, Any]) -> None:
+        self.path, self.inputs, self.fingerprint = path, inputs, files.hash_json(inputs)
+
+    def is_current(self, what: str) -> bool:
+        """Whether the products are there and made from the same inputs; logs that ``what`` is reused."""
+        if not is_current(self.path, self.fingerprint):
+            return False
+        log_reused(what)
+        return True
+
+    def write(self, products: Iterable[Path]) -> None:
+        """Write it when the products are complete."""
+        write(self.path, self.fingerprint, products, inputs=self.inputs)
 
 
 if __name__ == "__main__":

@@ -8,49 +8,43 @@ from typing import Any
 
 import pandas as pd
 
-from artifact import made, provenance
+from artifact import made
 from tclap import files
 from tclap.models.base import AudioTextModel
-from tclap.progress import log_reused
 from tclap.training.distributed import Processes
 
 STAMP = "made.json"
 
 
-class ModelFolder:
+class ModelFolder(made.Stamp):
     """A trained model's ``weights.safetensors``, its ``history.parquet`` and their stamp.
 
     Args:
-        path: ``<run>/seed<k>/<name>``.
+        folder: ``<run>/seed<k>/<name>``.
         inputs: everything that the model is a function of, as plain values.
         processes: that train it; the main one writes.
     """
 
-    def __init__(self, path: Path, inputs: Mapping[str, Any], processes: Processes) -> None:
-        self.path, self.inputs, self._processes = path, inputs, processes
-        self.fingerprint = files.hash_json(inputs)
+    def __init__(self, folder: Path, inputs: Mapping[str, Any], processes: Processes) -> None:
+        super().__init__(folder / STAMP, inputs)
+        self.folder, self._processes = folder, processes
 
     def is_up_to_date(self) -> bool:
         """Whether the model is there, undamaged, made from the same inputs; logs that it is reused."""
-        current = made.is_current(self.path / STAMP, self.fingerprint)
-        if current:
-            log_reused(f"{self.path.name}, seed {self.inputs['seed']}")
-        return current
+        return self.is_current(f"{self.folder.name}, seed {self.inputs['seed']}")
 
     def checkpoint(self, phase: str) -> Path:
         """Where a phase of the training keeps its state until the model is complete."""
-        return self.path / f"checkpoint-{phase}-{self.fingerprint[:8]}.pt"
+        return self.folder / f"checkpoint-{phase}-{self.fingerprint[:8]}.pt"
 
     def save(self, model: AudioTextModel, history: pd.DataFrame) -> None:
         """Write the model and its history, and remove the training's checkpoints."""
         if self._processes.is_main:
-            table = self.path / "history.parquet"
+            table, weights = self.folder / "history.parquet", self.folder / "weights.safetensors"
             files.write_table(table, history.assign(seed=self.inputs["seed"]))
-            products = [table, self.path / "weights.safetensors"]
-            model.save(products[1])
-            record = {"inputs": self.inputs, "provenance": provenance.collect(self.inputs)}
-            made.write(self.path / STAMP, self.fingerprint, products, **record)
-            for checkpoint in self.path.glob("*checkpoint-*.pt"):
+            model.save(weights)
+            self.write([table, weights])
+            for checkpoint in self.folder.glob("*checkpoint-*.pt"):
                 # A second run of the same training may be removing them too.
                 checkpoint.unlink(missing_ok=True)
         self._processes.wait()

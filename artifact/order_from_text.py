@@ -8,25 +8,21 @@ caption's weight is T-CLAP's own embedding of it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 import torch
 
-from artifact import made, provenance
+from artifact import made
 from artifact.embeddings import RunEmbeddings, TestAudio
 from artifact.evaluation import control_rows_of, evaluated_from
-from artifact.experiment import READER, SLOTS, Experiment
+from artifact.experiment import SLOTS, Experiment
 from tclap import files
-from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
-from tclap.progress import log_reused, progress
+from tclap.progress import progress
 from tclap.slots.model import SlotModel
 from tclap.training.variants import BASE
 
-CODE = ("tclap/data/captions.py", "tclap/models", "tclap/slots")
+CODE = ("artifact/order_from_text.py", "artifact/reader.safetensors", "tclap/slots")
 TABLES = ("slots-results.parquet", "slots-retrieval.parquet")
 SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 
@@ -45,12 +41,9 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """
     experiment = experiment.at(seed)
     models, folder = slot_models(experiment, seed), experiment.folder / f"seed{seed}"
-    made_of = evaluated_from(experiment, seed, [SLOTS[name][0] for name in models])
-    made_of |= {"slots": provenance.hash_code("artifact/order_from_text.py", *CODE)}
-    made_of |= {"reader": files.sha256_file(READER)}
-    stamp = folder / "slots-evaluated.json"
-    if made.is_current(stamp, files.hash_json(made_of)):
-        log_reused(f"evaluation of slots, seed {seed}")
+    starts = [SLOTS[name][0] for name in models]
+    stamp = made.Stamp(folder / "slots-evaluated.json", evaluated_from(experiment, seed, starts, *CODE))
+    if stamp.is_current(f"evaluation of slots, seed {seed}"):
         return experiment.table(f"seed{seed}/slots-results.parquet")
     test = TestAudio(experiment, experiment.load(seed))
     items = experiment.table("data/items.parquet")
@@ -66,7 +59,7 @@ def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     found = pd.concat(answers, ignore_index=True).astype({"correct": float})
     files.write_table(folder / "slots-results.parquet", found)
     files.write_table(folder / "slots-retrieval.parquet", pd.concat(queries, ignore_index=True))
-    made.write(stamp, files.hash_json(made_of), [folder / name for name in TABLES], inputs=made_of)
+    stamp.write([folder / name for name in TABLES])
     return found
 
 
@@ -77,31 +70,3 @@ def _swapped(embeddings: RunEmbeddings, items: pd.DataFrame) -> pd.DataFrame:
     embeddings.add_sounds([f"swapped {n}" for n in names], torch.cat([whole, *slots[::-1], rest], dim=1))
     rows = score_items(chosen.assign(audio="swapped " + chosen["audio"]), embeddings)
     return rows.assign(task=rows["task"].map(SWAPPED))
-
-
-def slot_cosines(experiment: Experiment, model: SlotModel, pair: Mapping) -> pd.DataFrame:
-    """Cosines of one composite's slots with the names of its events: ``view, slot, event, cosine``."""
-    labels = [pair[f"label_{end}"] for end in "ij"]
-    sounds = {view: (pair, view) for view in VIEWS[:2]}
-    features = experiment.audio_features(model.base).outputs([*sounds.values()], "a composite")
-    found = RunEmbeddings(experiment, model, sounds, features).sounds(sounds)
-    slots = found[:, :-1].unflatten(1, (3, -1)) * math.sqrt(3)
-    text = experiment.text([PROMPT.format(label) for label in labels])
-    with torch.inference_mode():
-        words = model.base.embed_text(text).cpu()
-    cells = [
-        (view, slot, label, cosine)
-        for view, by_slot in zip(VIEWS[:2], (slots @ words.T).tolist(), strict=True)
-        for slot, by_label in zip(("whole", "first", "last"), by_slot, strict=True)
-        for label, cosine in zip(labels, by_label, strict=True)
-    ]
-    return pd.DataFrame(cells, columns=["view", "slot", "event", "cosine"])
-
-
-def readings(model: SlotModel, captions: Sequence[str]) -> pd.DataFrame:
-    """How a model with slots reads captions, for display: ``caption, relation, in time, throughout``."""
-    rows = [
-        (caption, reading.relation, " → ".join(reading.events), " → ".join(reading.throughout))
-        for caption, reading in zip(captions, model.read(captions), strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["caption", "relation", "in time", "throughout"])

@@ -24,21 +24,6 @@ def configs() -> Path:
     return CHECKOUT / "configs"
 
 
-def features() -> Path:
-    """Folder of the trunk outputs kept between runs."""
-    return root() / "data" / "features"
-
-
 def run(profile: str, base: str) -> Path:
     """Folder of a run's artefacts."""
     return root() / "runs" / profile / base
-
-
-def figures() -> Path:
-    """Folder of the generated figures."""
-    return root() / "figures"
-
-
-def paper() -> Path:
-    """Folder of the generated tables and numbers for LaTeX."""
-    return root() / "paper"

@@ -9,20 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from artifact.captioned import load_captioned
+from artifact.clips import hashed, load_captioned
 from artifact.config import load_config
-from artifact.experiment import Experiment
+from artifact.experiment import DATA_SEED, Experiment
 from tclap import files
 from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import draw_pairs, place
 from tclap.evaluation import controls, tasks
 
 log = logging.getLogger(__name__)
-
-
-def hashed(clips: pd.DataFrame) -> pd.DataFrame:
-    """A clips table with the SHA-256 of each audio file."""
-    return clips.assign(sha256=[files.sha256_file(path) for path in clips["path"]])
 
 
 def prepare(
@@ -68,16 +63,16 @@ def prepare(
 
 def _tables(run: Experiment) -> dict[str, pd.DataFrame]:
     """Pairs, items and controls of the run's test fold; pairs of different folds have different ids."""
-    config, seed, tables = run.config, run.config.data_seed, {}
+    config, tables = run.config, {}
     for stage, count in (("validation", config.validation_pairs), ("test", config.test_pairs)):
-        pairs = draw_pairs(run.clips, stage, count, seed=seed)
+        pairs = draw_pairs(run.clips, stage, count, seed=DATA_SEED)
         if run.fold is not None:
             pairs["pair_id"] = f"fold{run.fold}-" + pairs["pair_id"]
-        placed = place(pairs, run.audio, run.reference.window, gap_ms=config.gap_ms, seed=seed)
+        placed = place(pairs, run.audio, run.reference.window, seed=DATA_SEED)
         tables[f"pairs-{stage}"] = placed
     test, pairs = for_stage(run.clips, "test"), tables["pairs-test"]
-    items = [tasks.build_items(test, pairs, run.labels, seed=seed), tasks.prompt_items(test, run.labels)]
+    items = [tasks.build_items(test, pairs, run.labels, seed=DATA_SEED), tasks.prompt_items(test, run.labels)]
     asked = pairs.head(config.control_pairs)
     tables["items"] = pd.concat(items, ignore_index=True)
-    tables["controls"] = controls.build_items(test if len(asked) else test.head(0), asked, seed=seed)
+    tables["controls"] = controls.build_items(test if len(asked) else test.head(0), asked, seed=DATA_SEED)
     return tables

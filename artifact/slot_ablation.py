@@ -31,22 +31,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from artifact import made, paths, provenance
+from artifact import made, paths
 from artifact.embeddings import RunEmbeddings, TestAudio
 from artifact.evaluation import evaluated_from
-from artifact.experiment import READER, Experiment
+from artifact.experiment import Experiment
 from artifact.order_from_text import CODE
 from artifact.parsers import OracleParser, RegexParser
-from artifact.training import BASES, train_base_models
+from artifact.training import OTHER_BASES, train_base_models
 from tclap import files
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
-from tclap.progress import log_reused
 from tclap.slots.model import SlotModel
-from tclap.training.variants import BASE, NO_TEXT
+from tclap.training.variants import BASE
 
 log = logging.getLogger(__name__)
 SLOT_ABLATION = "slots-ablation.parquet"
@@ -64,12 +63,11 @@ ERROR_TASKS = ("2way_before", "2way_after", "3", "4", UNSEEN)
 
 
 class Change(NamedTuple):
-    """A model with slots in which one thing is changed, and the base model whose trunk it uses."""
+    """A model with slots in which one thing is changed."""
 
     group: str
     name: str
     model: SlotModel
-    base: AudioTextModel
 
 
 def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
@@ -82,16 +80,13 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     names = [BASE, *base_model_names(experiment)]
     train_base_models(experiment, seed, base_model_names(experiment))
     folder = experiment.folder / f"seed{seed}"
-    stamp, made_of = folder / "slots-ablated.json", evaluated_from(experiment, seed, names)
-    code = ("artifact/slot_ablation.py", "artifact/parsers.py", *CODE)
-    made_of |= {"slots": provenance.hash_code(*code, "tclap/slots/reader.safetensors")}
-    made_of |= {"reader": files.sha256_file(READER)}
-    if made.is_current(stamp, files.hash_json(made_of)):
-        log_reused(f"ablation of slots, seed {seed}")
+    code = ("artifact/slot_ablation.py", "artifact/parsers.py", "tclap/slots/reader.safetensors", *CODE)
+    stamp = made.Stamp(folder / "slots-ablated.json", evaluated_from(experiment, seed, names, *code))
+    if stamp.is_current(f"ablation of slots, seed {seed}"):
         return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
     table = answers(experiment, seed, changes(experiment, seed))
     files.write_table(folder / SLOT_ABLATION, table)
-    made.write(stamp, files.hash_json(made_of), [folder / SLOT_ABLATION], inputs=made_of)
+    stamp.write([folder / SLOT_ABLATION])
     return table
 
 
@@ -101,17 +96,17 @@ def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.
     Wordings have their own names, and are :data:`POOLED` in the summary. ``named`` says of a composite
     whether :func:`both_named` holds.
     """
-    items = questions(experiment)
+    tables = [experiment.table(f"data/{name}.parquet") for name in ("items", "controls")]
+    items = pd.concat(tables, ignore_index=True)
+    items = items[items["task"].isin([*TASKS, *CONTROLS, *POOLED])].reset_index(drop=True)
     experiment.learn_control_captions()
-    arranged = set(items["task"]) & set(CONTROLS)
     test, rows = None, []
     for change in changed:
-        if test is None or test.model is not change.base:
-            test = TestAudio(experiment, change.base)
-            sounds, features = test.arranged(arranged) if arranged else ({}, None)
+        if test is None or test.model is not change.model.base:
+            test = TestAudio(experiment, change.model.base)
+            sounds, features = test.arranged(set(CONTROLS))
         embeddings = test.embeddings(change.model)
-        if arranged:
-            embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
+        embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
         found = score_items(items, embeddings)
         found["named"] = items["audio"].map(both_named(embeddings, test.pairs)).astype("boolean")
         rows.append(found.assign(group=change.group, change=change.name, seed=seed))
@@ -137,21 +132,14 @@ def both_named(embeddings: RunEmbeddings, pairs: pd.DataFrame) -> dict[str, bool
     }
 
 
-def questions(experiment: Experiment) -> pd.DataFrame:
-    """The items of the ablation's tasks, those of the wordings under their own names."""
-    names = ["items", "controls"] if experiment.config.control_pairs else ["items"]
-    items = pd.concat([experiment.table(f"data/{name}.parquet") for name in names], ignore_index=True)
-    return items[items["task"].isin([*TASKS, *CONTROLS, *POOLED])].reset_index(drop=True)
-
-
 def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
     """The changes, one after the other; those on one base model stand together."""
     slots = experiment.load_slots(seed, f"{BASE}-slots")
     options = {"reader": slots.reader, "parts": slots.parts, "source": slots.source}
-    yield Change(UNCHANGED, "", slots, slots.base)
+    yield Change(UNCHANGED, "", slots)
 
     def change(group: str, name: str, base: AudioTextModel = slots.base, **other: Any) -> Change:
-        return Change(group, name, SlotModel(base, **(options | other)), base)
+        return Change(group, name, SlotModel(base, **(options | other)))
 
     for part in slots.parts:
         yield change("parts", f"{100 * part:g} % alone", parts=[part])
@@ -174,8 +162,7 @@ def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
 
 def base_model_names(experiment: Experiment) -> list[str]:
     """The other variants of the base model, which are trained for this; none on a pretrained trunk."""
-    frozen = experiment.reference.has_pretrained_trunk
-    return [] if frozen else [name for name in BASES if name not in (BASE, NO_TEXT)]
+    return [] if experiment.reference.has_pretrained_trunk else OTHER_BASES
 
 
 def error_sources(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,16 +14,14 @@ from typing import Any
 import pandas as pd
 
 from artifact import made, paths, provenance
-from artifact.captioned import load_captioned
+from artifact.clips import content_of, hashed, load_captioned
 from artifact.config import Config
-from artifact.experiment import READER, TRAINING_CODE, content_of
-from artifact.preparation import hashed
-from artifact.training import BASES, variant_names
+from artifact.provenance import TRAINING_CODE
 from figures import registry
 from tclap import files
 from tclap.data.clips import load_clips
 from tclap.data.datasets import esc50
-from tclap.training.variants import BASE, NO_TEXT, VARIANTS
+from tclap.training.variants import BASE, VARIANTS
 
 NOTEBOOKS = {
     "data_construction": "01_data_construction",
@@ -35,60 +33,46 @@ NOTEBOOKS = {
     "your_recordings": "07_your_recordings",
 }
 REAL = "esc50"  # the profile on real recordings, whose summary the tables and numbers take too
-COMMON = ("artifact/config.py", "artifact/experiment.py", "artifact/model_folder.py")
+COMMON = tuple(f"artifact/{name}.py" for name in ("clips", "config", "experiment", "model_folder"))
 EVALUATED_BY = (
     "artifact/embeddings.py", "artifact/evaluation.py", "artifact/captioned.py", "tclap/evaluation",
-)  # fmt: skip
-SEARCHED_BY = (
-    *TRAINING_CODE, "tclap/slots", "tclap/slots/reader.safetensors", "artifact/notebook",
-    "artifact/order_from_text.py", "figures/marks.py", "figures/style.py",
 )  # fmt: skip
 CODE = {
     "data_construction": ("artifact/preparation.py", "tclap/audio.py", "tclap/data", "tclap/evaluation"),
     "base_model": TRAINING_CODE,
     "other_base_models": TRAINING_CODE,
     "post_pretraining": (
-        *TRAINING_CODE,
-        "tclap/slots/captions.py",
-        "tclap/slots/training.py",
-        "tclap/slots/wordings.yaml",
+        *TRAINING_CODE, "tclap/slots/captions.py", "tclap/slots/training.py", "tclap/slots/wordings.yaml",
     ),
     "evaluation": EVALUATED_BY,
-    "order_from_text": (*EVALUATED_BY, "artifact/order_from_text.py", "tclap/slots"),
+    "order_from_text": (
+        *EVALUATED_BY, "artifact/order_from_text.py", "artifact/reader.safetensors", "tclap/slots",
+    ),
     "slot_ablation": (
-        *EVALUATED_BY,
-        "artifact/slot_ablation.py",
-        "artifact/parsers.py",
-        "artifact/order_from_text.py",
-        "tclap/slots",
-        "tclap/slots/reader.safetensors",
-    ),  # fmt: skip
+        *EVALUATED_BY, "artifact/slot_ablation.py", "artifact/parsers.py", "artifact/order_from_text.py",
+        "artifact/reader.safetensors", "tclap/slots", "tclap/slots/reader.safetensors",
+    ),
     "hold_out": (*TRAINING_CODE, *EVALUATED_BY, "artifact/hold_out.py"),
     "summary": (
-        "artifact/summary.py",
-        "artifact/slot_ablation.py",
-        "artifact/hold_out.py",
-        "tclap/evaluation",
+        "artifact/summary.py", "artifact/slot_ablation.py", "artifact/hold_out.py", "tclap/evaluation",
     ),
-    "tables_and_numbers": ("paper", "figures"),
+    "tables_and_numbers": ("paper", "figures", "paper/main.tex", "paper/draft_tables.csv"),
     "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
-    "your_recordings": SEARCHED_BY,
-}
+    "your_recordings": (
+        *TRAINING_CODE, "tclap/slots", "tclap/slots/reader.safetensors", "artifact/notebook",
+        "artifact/order_from_text.py", "figures/style.py",
+    ),
+}  # fmt: skip
 
 
 def parts(config: Config, seed: int) -> dict[str, list[str]]:
     """A seed's variants in two jobs of like length: three long jobs would leave a core idle."""
     found: dict[str, list[str]] = {}
-    for name in variant_names(config, seed):
+    for name in config.variant_names(seed):
         settings = VARIANTS.get(name)
         usual = settings is not None and settings.base == BASE and not settings.distinct
         found.setdefault("variants" if usual else "others", []).append(name)
     return found
-
-
-def other_bases(config: Config) -> list[str]:
-    """The base models that only the ablation of slots needs; none where the base is published."""
-    return [name for name in BASES if name not in (BASE, NO_TEXT)] if config.base_training else []
 
 
 def ablates(config: Config) -> bool:
@@ -146,10 +130,9 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
         found["slot_ablation"] = step("slot_ablation", model, found["other_base_models"])
     summary = found["summary"] = step("summary", *found.values())
     for name in registry.FIGURES:
-        sources = [files.sha256_file(path) for path in registry.sources(name)]
-        found[f"figure-{name}"] = step(
-            "figure", *([summary] if registry.inputs(name) else []), sources=sources
-        )
+        sources = provenance.hash_code(*map(str, registry.sources(name)))
+        after = [summary] if registry.inputs(name) else []
+        found[f"figure-{name}"] = files.hash_json([name, sources, after])
     # Of another profile's run; this one's own summary has its fingerprint.
     real = paths.root() / "runs" / REAL / "summary.json"
     content = files.sha256_file(real) if config.profile != REAL and real.is_file() else None
@@ -162,20 +145,12 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
 
 
 def _code(name: str) -> str:
-    sources = [*COMMON, *CODE.get(name, ())] if name != "figure" else []
-    hashes = [provenance.hash_code(*sources)]
-    if name in ("order_from_text", "slot_ablation"):
-        hashes.append(files.sha256_file(READER))
+    sources = [*COMMON, *CODE[name]]
     if name in NOTEBOOKS:
-        hashes.append(files.sha256_file(paths.CHECKOUT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"))
+        sources.append(f"notebooks/{NOTEBOOKS[name]}.ipynb")
     if name == "tables_and_numbers":
-        texts = [
-            paths.CHECKOUT / "paper" / "main.tex",
-            *sorted((paths.CHECKOUT / "paper/sections").glob("*.tex")),
-        ]
-        texts.append(paths.CHECKOUT / "paper" / "draft_tables.csv")
-        hashes += [files.sha256_file(path) for path in texts]
-    return files.hash_json(hashes)
+        sources += map(str, sorted((paths.CHECKOUT / "paper" / "sections").glob("*.tex")))
+    return provenance.hash_code(*sources)
 
 
 def remove_stale(run: Path, expected: Mapping[str, str]) -> list[str]:
@@ -195,10 +170,8 @@ def remove_stale(run: Path, expected: Mapping[str, str]) -> list[str]:
 
 def _audio_is_there(run: Path) -> bool:
     table = run / "data" / "clips.parquet"
-    if not table.is_file():
-        return False
-    clips = pd.read_parquet(table, columns=["path", "sha256"])
-    return all(
+    clips = pd.read_parquet(table, columns=["path", "sha256"]) if table.is_file() else None
+    return clips is not None and all(
         Path(path).is_file() and files.sha256_file(path) == sha256
         for path, sha256 in clips.itertuples(index=False)
     )

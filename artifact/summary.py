@@ -25,7 +25,6 @@ from tclap.evaluation.controls import group_of, pooled
 from tclap.evaluation.retrieval import measures
 from tclap.evaluation.tasks import PROMPT_PREFIX, TASKS
 from tclap.models.weights import read_checkpoint
-from tclap.progress import log_reused
 from tclap.training.schedule import PRESETS
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
@@ -61,28 +60,27 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     """
     run = Experiment(profile, base)
     config, folder, first = run.config, run.folder, f"seed{run.config.seeds[0]}"
-    stamp, last = folder / "summarised.json", folder.parent / "summary.json"
-    stamps = ["evaluated.json", "slots-evaluated.json"] if config.slots else ["evaluated.json"]
-    gathered = [run.path(f"seed{seed}/{name}") for seed in config.seeds for name in stamps]
-    if config.slots and config.slots.ablation:
-        gathered.append(run.path(f"{first}/{SLOT_ABLATION}"))
+    last, slots = folder.parent / "summary.json", config.slots is not None
+    ablation = f"{first}/{SLOT_ABLATION}" if slots and config.slots.ablation else None
     held_out = [f"seed{seed}/{HOLD_OUT}" for seed in config.held_out_seeds]
-    gathered += map(run.path, held_out)
+    stamps = ["evaluated.json", "slots-evaluated.json"] if slots else ["evaluated.json"]
+    gathered = [f"seed{seed}/{name}" for seed in config.seeds for name in stamps] + held_out
+    gathered += [ablation] if ablation else []
     inputs = {
         "config": config.model_dump(),
-        "gathered": [files.sha256_file(path) for path in gathered],
+        "gathered": [files.sha256_file(run.path(name)) for name in gathered],
         "code": provenance.hash_code(
             *(f"artifact/{name}.py" for name in ("summary", "slot_ablation", "hold_out")), "tclap/evaluation"
         ),
     }
-    if made.is_current(stamp, files.hash_json(inputs)):
-        log_reused("the summary over all seeds")
+    stamp = made.Stamp(folder / "summarised.json", inputs)
+    if stamp.is_current("the summary over all seeds"):
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         files.write_json(last, summary)
         return summary
     tables = {}
     for name in ("results", "retrieval", "similarity"):
-        kinds = ("", "slots-") if config.slots and name != "similarity" else ("",)
+        kinds = ("", "slots-") if slots and name != "similarity" else ("",)
         parts = [run.table(f"seed{seed}/{kind}{name}.parquet") for kind in kinds for seed in config.seeds]
         tables[name] = pd.concat(parts, ignore_index=True)
     evaluated = tables["results"][["seed", "model"]].drop_duplicates().itertuples(index=False)
@@ -94,16 +92,15 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     summary = build_summary(tables["results"], tables["retrieval"])
     if config.rotate:
         summary["rotations"] = rotations(tables["results"])
-    if config.slots and config.slots.ablation:
-        rows = run.table(f"{first}/{SLOT_ABLATION}")
+    if ablation:
+        rows = run.table(ablation)
         summary |= {"slot_ablation": slot_ablation(rows), "slot_errors": error_sources(rows)}
     if held_out:
         rows = by_fold(pd.concat(map(run.table, held_out), ignore_index=True), config.rotate)
-        slots = tables["results"].query("model == 'clap-slots'") if config.slots else None
-        summary["hold_out"] = curve(rows, slots)
+        summary["hold_out"] = curve(rows, tables["results"].query("model == 'clap-slots'") if slots else None)
     model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
     shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
-    made_by = provenance.collect(config.model_dump(), **provenance.hash_run(folder, DATA_TABLES))
+    made_by = provenance.collect(folder, config.model_dump(), DATA_TABLES)
     identity = {"profile": profile, "base": base, "seeds": seeds, "origin": model.pop("origin", None)}
     example = json.loads(shown[1].read_text(encoding="utf-8"))
     summary |= identity | {
@@ -123,7 +120,7 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
     files.write_json(folder / "provenance.json", identity | made_by)
     for path in (folder / "summary.json", last):
         files.write_json(path, summary)
-    made.write(stamp, files.hash_json(inputs), [folder / name for name in PRODUCTS], inputs=inputs)
+    stamp.write([folder / name for name in PRODUCTS])
     return summary
 
 
@@ -168,7 +165,6 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
         "chance": row["chance"],
         "n": int(row["n"]),
         "per_seed": list(row["per_seed"]),
-        "spread": None if np.isnan(row["spread"]) else row["spread"],
     }
 
 
@@ -186,11 +182,9 @@ def _weights(folder: Path) -> dict[str, dict[str, int]]:
 
 def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any]:
     """All numbers, from the item rows and the query rows of all seeds."""
-    tied = 100 * results.groupby(["model", "task"])["tied"].mean()
     numbers: dict[str, dict[str, dict]] = {}
     for row in statistics.summarise(results).to_dict("records"):
-        score = _score(row) | {"tied": float(tied[row["model"], row["task"]])}
-        numbers.setdefault(row["model"], {})[row["task"]] = score
+        numbers.setdefault(row["model"], {})[row["task"]] = _score(row)
     summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}, "controls": {}}
     retrieval = _retrieval(queries)
     for model, tasks in numbers.items():

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from artifact.config import Config, PostPretraining
-from artifact.experiment import Experiment
+from artifact.config import PostPretraining
+from artifact.experiment import DATA_SEED, Experiment
 from artifact.model_folder import ModelFolder
 from tclap import files
 from tclap.data.batches import BASE_MIX
@@ -31,7 +31,7 @@ from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.text_loss import TextOnlyLoss
-from tclap.training.variants import BASE, NO_TEXT, READOUT_PREFIX, VARIANTS, Variant, variant
+from tclap.training.variants import BASE, NO_TEXT, Variant, variant
 
 HISTORY = (
     "step", "loss", "loss_contrast", "loss_slots", "validation_accuracy", "validation_loss",
@@ -54,11 +54,7 @@ BASES = {
     "clap-single-sounds": BaseTraining({"single": 1.0}),
     "clap-attention": BaseTraining(options={"context": "attention"}),
 }
-
-
-def starts(config: Config) -> list[str]:
-    """The base models that a profile's variants start from."""
-    return sorted({BASE, *(VARIANTS[name].base for name in config.variants)})
+OTHER_BASES = [name for name in BASES if name not in (BASE, NO_TEXT)]  # that the ablation of slots needs
 
 
 def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -75,7 +71,7 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | 
         return
     config, words = experiment.config, None
     phase = config.base_training
-    for name in starts(config) if names is None else names:
+    for name in config.starts if names is None else names:
         how = BASES[name]
         inputs = {
             "warm_up": config.warm_up.model_dump() if how.warm_up else None,
@@ -103,7 +99,7 @@ def _train(
     phase = experiment.config.base_training
     shared = {
         "seed": seed,
-        "embedding": BatchEmbedder(experiment.processes, precision=phase.precision),
+        "embedding": BatchEmbedder(experiment.processes),
         "checkpoint": folder.checkpoint("base"),
     }
     if model.has_pretrained_trunk:
@@ -153,12 +149,6 @@ def _learn_words(
     return model.text_head.state_dict(), history
 
 
-def variant_names(config: Config, seed: int) -> list[str]:
-    """The variants of a profile; in its first seed also the readouts."""
-    readouts = config.readouts if seed == config.seeds[0] else []
-    return [*config.variants, *(READOUT_PREFIX + name for name in readouts)]
-
-
 def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
     """Post-pretrain variants of a seed's base models; None: all of the profile.
 
@@ -167,7 +157,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         FileNotFoundError: when a base model has not been trained.
     """
     experiment = experiment.at(seed)
-    names = variant_names(experiment.config, seed) if names is None else names
+    names = experiment.config.variant_names(seed) if names is None else names
     chosen = {name: variant(name) for name in names}
     pools: dict[tuple[str, bool], tuple[Pool, Pool]] = {}
     # Those that share a pool one after the other, since one is in memory at a time.
@@ -194,7 +184,7 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
         torch.manual_seed(seed)
         model = base if settings.readout is None else base.with_readout(settings.readout)
         # Thousands of captions, drawn alike in all seeds: they go through the text trunk once.
-        drawn = experiment.config.data_seed if templates else seed
+        drawn = DATA_SEED if templates else seed
         text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, drawn, **templates)
         if templates:
             experiment.text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
@@ -249,8 +239,7 @@ def train_variant(
         replay_batch=post.replay_batch,
         text_loss=text_loss,
         text_loss_batch=post.text_loss_batch,
-        chunk_size=post.chunk_size,
-        embedding=BatchEmbedder(experiment.processes, post.micro_batch, post.precision),
+        embedding=BatchEmbedder(experiment.processes),
         **options,
     )
 
@@ -277,13 +266,13 @@ def make_pools(
     """
     config = experiment.config
     post = post or config.post_pretraining
-    drawn = config.data_seed if model.has_pretrained_trunk else seed
+    drawn = DATA_SEED if model.has_pretrained_trunk else seed
     sizes = {
         "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": drawn},
         "validation": {
             "pairs": config.validation_pairs,
             "base_items": 3 * post.batch + post.replay_batch,
-            "seed": config.data_seed,
+            "seed": DATA_SEED,
         },
     }
     composites = {"distinct": distinct, "largest": post.batch, "labels": labels}

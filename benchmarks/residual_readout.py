@@ -48,7 +48,7 @@ def train(model, seed: int, options: argparse.Namespace, clips: pd.DataFrame) ->
     text = TextFeatures(model.text_trunk, vocabulary(LABELS))
     text_loss = TextOnlyLoss(model, text, LABELS, seed)
     warm_up_text(text_loss, Schedule(steps=250, lr=3e-3), batch=32)
-    store = FeatureStore(paths.features())
+    store = FeatureStore(paths.root() / "data" / "features")
     features = AudioFeatures(model, ClipAudio(clips, model.sample_rate), store)
     source = WaveformSource(features, clips)
     pool = make_pool(source, pairs=options.pairs, base_items=options.pairs, seed=0)

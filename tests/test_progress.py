@@ -64,7 +64,7 @@ def test_outside_of_a_batch_run_what_is_reused_is_said_once(monkeypatch, capsys)
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logging.NOTSET)
     for _ in range(2):  # a notebook's first cell may be run again
-        set_up(threads=1)
+        set_up()
     log_reused("t-clap, seed 0")
     logging.getLogger("tclap.training.loop").info("step 1")
     assert capsys.readouterr().out == "t-clap, seed 0: made already\n"

@@ -26,8 +26,6 @@ QUIET_KERNEL = [
     "--log-level=CRITICAL",
     "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel('CRITICAL')",
 ]
-# Lines of papermill's log that are not the notebook's own.
-CHATTER = ("Executing", "Ending Cell", "Input Notebook", "Output Notebook", "Working dir", "<")
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
@@ -59,12 +57,8 @@ def main(arguments: list[str]) -> int:
     os.environ.update({"TCLAP_BATCH": "1", "TQDM_DISABLE": "1"} | threads)
     notebook, output = (Path(argument).resolve() for argument in arguments[:2])
     parameters = {name: json.loads(value) for name, _, value in (a.partition("=") for a in arguments[2:])}
-    handler = logging.StreamHandler(sys.stdout)
-    handler.addFilter(lambda record: not (record.getMessage().strip() or "<").startswith(CHATTER))
-    logger = logging.getLogger("papermill")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.getLogger("papermill").setLevel(logging.INFO)
     try:
         run(notebook, output, parameters)
     except PapermillException as error:

@@ -1,87 +1,68 @@
-"""Search in a folder of recordings: some to begin with, a box to type into, and when events are found."""
+"""Search in a folder of recordings: some to begin with, what is found, and when its events are."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from itertools import combinations
+from itertools import permutations
 from pathlib import Path
-from typing import Any
 
-import ipywidgets
 import numpy as np
 import pandas as pd
-from huggingface_hub import try_to_load_from_cache
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from artifact import made
-from artifact.experiment import Experiment, content_of
-from artifact.notebook.browser import CARD
-from artifact.notebook.slots import marked_captions
-from artifact.notebook.sounds import Page, Sound, draw_mel, picture, player, recording
-from artifact.order_from_text import readings
-from figures.marks import legend_above
+from artifact.clips import content_of
+from artifact.experiment import Experiment
+from artifact.notebook.sounds import cards, picture, recording
 from figures.style import TEXT, styled
 from tclap import audio, files
 from tclap.data.clips import for_stage
 from tclap.data.composites import PROMPT, TARGET_RMS
-from tclap.models.registry import HUB_ID
-from tclap.models.transformers import WEIGHTS
 from tclap.models.windows import Windows
-from tclap.progress import is_batch, log_reused
 from tclap.slots.model import SlotModel
 
-COUNTS = {1: 2, 2: 6, 3: 3}  # what is drawn, by number of events; of several also the inverse order
-SECONDS = (3, 40)  # how long the shortest and the longest last
-ALWAYS = ("dog", "rain")  # among those of two events, where they are classes
-MASS = {"rain", "wind", "fire", "water", "teeth", "laughter"}  # take no article, as do plurals and "...ing"
+PAIRS = 10  # of classes that recordings are made of
+SECONDS = (2, 20)  # how long an event of theirs lasts
 PARTS = (4, 20)  # a window of event_times is at most the first part of a recording, and at least the second
 PLAYED, LEAD = 60.0, 5.0  # seconds of a result that can be heard, and how many before its first event
-COLOURS = ("#004488", "#DDAA33", "#BB5566", "#228833", "#66CCEE")  # of a query's events
 
 
 def synthesise_recordings(run: Experiment, seed: int) -> Path:
     """A folder of twenty recordings with a ``clips.csv`` of ``file,caption``; reused where it is there.
 
-    They are joined from the run's test clips and hold one, two or three events. Each of several events has a
-    counterpart with the same classes in the inverse order, of clips and a length of its own.
+    Two of the run's test clips each, one after the other, and the same two in the inverse order.
     """
-    clips, rate = for_stage(run.clips, "test"), run.reference.sample_rate
-    folder = run.folder / f"seed{seed}" / "recordings"
-    fingerprint = files.hash_json([seed, rate, content_of(clips), files.sha256_file(__file__)])
-    if made.is_current(folder / "made.json", fingerprint):
-        log_reused("recordings")
+    rate, folder = run.reference.sample_rate, run.folder / f"seed{seed}" / "recordings"
+    inputs = {
+        "seed": seed,
+        "clips": files.hash_json(content_of(for_stage(run.clips, "test"))),
+        "pairs": files.sha256_file(run.path("data/pairs-test.parquet")),
+        "code": files.sha256_file(__file__),
+    }
+    stamp = made.Stamp(folder / "made.json", inputs)
+    if stamp.is_current("recordings"):
         return folder
-    generator, told = np.random.default_rng(seed), []
-    for count, wanted in COUNTS.items():
-        known = list(combinations(run.labels, count))
-        order = sorted(generator.permutation(len(known)), key=lambda n: known[n] != ALWAYS)
-        for labels in (list(generator.permutation(known[n])) for n in order[:wanted]):
-            told += [labels, labels[::-1]] if count > 1 else [labels]
-    seconds, captions = generator.permutation(np.geomspace(*SECONDS, len(told))), {}
-    for number, n in enumerate(generator.permutation(len(told)), 1):
-        lengths, parts = generator.uniform(0.7, 1.3, len(told[n])), []
-        for label, length in zip(told[n], seconds[n] * lengths / lengths.sum(), strict=True):
-            clip = run.audio(generator.choice(clips.loc[clips["label"] == label, "clip_id"]))
-            parts.append(audio.scale_to_rms(Windows(rate, length).fitted(clip), TARGET_RMS))
-        joined = np.concatenate(parts)
-        name = f"recording-{number:02d}.wav"
-        audio.write_wav(folder / name, joined / max(1.0, np.abs(joined).max()), rate)
-        captions[name] = ", then ".join(map(_named, told[n]))
-    with files.replacing(folder / "clips.csv") as temporary:
-        pd.Series(captions, name="caption").rename_axis("file").to_csv(temporary)
-    made.write(folder / "made.json", fingerprint, [folder / name for name in (*captions, "clips.csv")])
+    pairs = run.table("data/pairs-test.parquet")
+    known = pairs[["label_i", "label_j"]].apply(frozenset, axis=1).duplicated()
+    generator, captions = np.random.default_rng(seed), {}
+    for pair in pairs[~known].head(PAIRS).to_dict("records"):
+        parts = {}
+        for end in "ij":
+            clip, seconds = run.audio(pair[f"clip_{end}"]), generator.uniform(*SECONDS)
+            event = audio.scale_to_rms(Windows(rate, seconds).fitted(clip), TARGET_RMS)
+            parts[pair[f"label_{end}"]] = event
+        for labels in permutations(parts):
+            joined = np.concatenate([parts[label] for label in labels])
+            name = f"recording-{len(captions) + 1:02d}.wav"
+            audio.write_wav(folder / name, joined / max(1.0, np.abs(joined).max()), rate)
+            captions[name] = ", then ".join(labels)
+    pd.Series(captions, name="caption").rename_axis("file").to_csv(folder / "clips.csv")
+    stamp.write([folder / name for name in (*captions, "clips.csv")])
     return folder
-
-
-def _named(label: str) -> str:
-    """A label with its article, if it takes one."""
-    if label.endswith("s") or "ing" in label or label.split()[-1] in MASS:
-        return label
-    return f"{'an' if label[0] in 'aeiou' else 'a'} {label}"
 
 
 def list_recordings(folder: str | Path) -> pd.DataFrame:
@@ -99,36 +80,16 @@ def list_recordings(folder: str | Path) -> pd.DataFrame:
     return table.merge(captions, how="left", on="file").fillna({"caption": ""})
 
 
-def ranks(similarities: Mapping[str, Tensor], captions: Sequence[str]) -> pd.DataFrame:
-    """How well captions find their own recordings, one row per model, and chance.
+def ranks(similarities: Mapping[str, Tensor]) -> pd.DataFrame:
+    """How well captions find their own recordings, one row per model, and chance; a tie is no success.
 
-    ``similarities``: by model, of recordings (rows) with their ``captions`` (columns), ``[N, N]``. A tie is
-    no success. "Above inversion" is asked of captions whose inversion (the same events, parted by
-    ", then ", in the inverse order) is a caption too: whether the own recording comes before the other's.
+    ``similarities``: by model, of recordings (rows) with their captions (columns), ``[N, N]``.
     """
-    captions, count = list(captions), len(captions)
-    inverted = [", then ".join(reversed(caption.split(", then "))) for caption in captions]
-    inverse = np.array([captions.index(c) if c in captions else n for n, c in enumerate(inverted)])
-    timed = np.flatnonzero(inverse != np.arange(count))
-    rows = {}
-    for model, found in similarities.items():
-        found = found.numpy()
-        own = found.diagonal()
-        rank, above = (found >= own).sum(0), own[timed] > found[inverse[timed], timed]
-        rows[model] = [100 * (rank == 1).mean(), rank.mean(), 100 * above.mean() if len(timed) else np.nan]
-    rows["chance"] = [100 / count, (count + 1) / 2, 50.0]
-    columns = ["found first (%)", "mean rank", "above inversion (%)"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).round(1)
-    table.insert(0, "n", count)
-    table.insert(3, "n inverted", len(timed))
-    return table
-
-
-def is_at_hand(name: str) -> bool:
-    """Whether a ``ClapModel`` can be loaded without a download: a folder, or an id in the hub's cache."""
-    if not HUB_ID.fullmatch(name) or Path(name).is_dir():
-        return bool(name) and Path(name).is_dir()
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS)
+    found = {model: (of >= of.diagonal()).sum(0).double() for model, of in similarities.items()}
+    rows = {m: [100 * (rank == 1).double().mean().item(), rank.mean().item()] for m, rank in found.items()}
+    count = len(next(iter(similarities.values())))
+    rows["chance"] = [100 / count, (count + 1) / 2]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["found first (%)", "mean rank"]).round(1)
 
 
 def event_times(slots: SlotModel, waveform: np.ndarray, events: Sequence[str]) -> pd.DataFrame:
@@ -148,79 +109,23 @@ def event_times(slots: SlotModel, waveform: np.ndarray, events: Sequence[str]) -
     return pd.DataFrame(found.numpy(), (starts + samples / 2) / slots.sample_rate, events)
 
 
-def figure_found(sound: Sound, times: pd.DataFrame) -> Figure:
-    """A recording's spectrogram and when each event is found below it; dotted: where it is most similar."""
-    with styled():
-        figure = Figure(figsize=(TEXT, 2.3))
-        above, below = figure.subplots(2, 1, sharex=True)
-        draw_mel(above, sound)
-        above.set_xlabel("")
-        for n, event in enumerate(times):
-            colour = COLOURS[n % len(COLOURS)]
-            below.plot(times[event], marker="o", markersize=2.5, color=colour, label=event)
-            for axes, line in ((above, "white"), (below, colour)):
-                axes.axvline(times[event].idxmax(), color=line, linestyle=":", linewidth=1)
-        below.set(xlabel="time (s)", ylabel="cosine")
-        below.grid(True, axis="y")
-        legend_above(figure, below.get_legend_handles_labels()[0])
-    return figure
+def found_page(run: Experiment, slots: SlotModel, found: pd.DataFrame, query: str) -> HTML:
+    """Recordings that a query found: players, and when each of its events is found.
 
-
-class SearchBox:
-    """A box to type a query into, and what it finds; the last expression of a cell displays it.
-
-    ``recordings``: rows of :func:`list_recordings`; ``index``: their embeddings ``[N, dim]`` by ``slots``. A
-    batch run, and a page that is kept, show what ``query`` finds.
+    ``found``: rows of :func:`list_recordings` with their ``similarity``.
     """
-
-    def __init__(
-        self, run: Experiment, slots: SlotModel, recordings: pd.DataFrame, index: np.ndarray, query: str
-    ) -> None:
-        self.run, self.slots, self.recordings, self.index = run, slots, recordings, index
-        self.query = query
-
-    def find(self, query: str, count: int = 3) -> pd.DataFrame:
-        """The recordings that are most similar to a query, with their ``similarity``, the best first."""
-        similarity = self.index @ self.slots.encode_text([query])[0].numpy()
-        best = np.argsort(-similarity, kind="stable")[:count]
-        return self.recordings.iloc[best].assign(similarity=similarity[best])
-
-    def page(self, query: str) -> Page:
-        """How a query is read, and what it finds: players, and when each of its events is found."""
-        (reading,), read = self.slots.read([query]), marked_captions(readings(self.slots, [query]))
-        events, cards, lines = [*reading.events, *reading.throughout] or [query], [], [repr(read)]
-        for row in self.find(query).itertuples():
-            times = event_times(self.slots, audio.read(row.path, self.slots.sample_rate), events)
-            when = ", ".join(f"{event} at {second:.1f} s" for event, second in times.idxmax().items())
-            lines.append(f"{row.similarity:.3f} {row.file} ({row.caption or 'no caption'}): {when}")
-            sound = recording(self.run, row.path, row.file)
-            shown = picture(figure_found(sound, times), "events in time")
-            cards.append(f"<p>{html.escape(lines[-1])}</p>{_around(sound, times.idxmax().min())}{shown}")
-        return Page(f'<div style="max-width:{CARD}px">{read.data}{"".join(cards)}</div>', "\n".join(lines))
-
-    @cached_property
-    def _first(self) -> Page:
-        return self.page(self.query)
-
-    @cached_property
-    def widget(self) -> ipywidgets.Widget:
-        """The box, and what its query finds."""
-        self.box = ipywidgets.Text(self.query, description="query", continuous_update=False)
-        self.results = ipywidgets.HTML(self._first.data)
-        self.box.observe(lambda _: self._show(), "value")
-        return ipywidgets.VBox([self.box, self.results])
-
-    def _show(self) -> None:
-        if self.box.value.strip():
-            self.results.value = self.page(self.box.value).data
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        kept = {"text/plain": repr(self._first), "text/html": self._first.data}
-        return kept if is_batch() else kept | self.widget._repr_mimebundle_(**options)
-
-
-def _around(sound: Sound, second: float) -> str:
-    """A player; of a long sound, from a little before a second on."""
-    latest = max(len(sound.waveform) / sound.sample_rate - PLAYED, 0)
-    start = round(min(max(second - LEAD, 0), latest) * sound.sample_rate)
-    return player(replace(sound, waveform=sound.waveform[start:][: round(PLAYED * sound.sample_rate)]))
+    (reading,), shown = slots.read([query]), []
+    events = [*reading.events, *reading.throughout] or [query]
+    for row in found.itertuples():
+        sound = recording(run, row.path, f"{row.similarity:.3f} {row.file} ({row.caption or 'no caption'})")
+        times = event_times(slots, audio.read(row.path, slots.sample_rate), events)
+        when = ", ".join(f"{event} at {second:.1f} s" for event, second in times.idxmax().items())
+        latest = max(len(sound.waveform) / sound.sample_rate - PLAYED, 0)
+        start = round(min(max(times.idxmax().min() - LEAD, 0), latest) * sound.sample_rate)
+        part = sound.waveform[start:][: round(PLAYED * sound.sample_rate)]
+        with styled():
+            figure = Figure(figsize=(TEXT, 1.5))
+            times.plot(ax=figure.subplots(), xlabel="time (s)", ylabel="cosine")
+        shown += [cards([replace(sound, waveform=part)]).data, f"<p>{html.escape(when)}</p>"]
+        shown.append(picture(figure, "events in time"))
+    return HTML("".join(shown))

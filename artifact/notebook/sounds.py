@@ -17,24 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from artifact.evaluation import decibels
-from artifact.experiment import Experiment
+from artifact.experiment import DATA_SEED, Experiment
 from figures.style import styled
 from tclap import audio
 from tclap.data.composites import POLICIES, place, render, render_single
 
 DEPTH = 60.0  # dB below the loudest of a sound that its spectrogram shows
 CARD = 340  # width of a card, in pixels
-
-
-class Page(HTML):
-    """HTML, and the text that a log has in its place."""
-
-    def __init__(self, page: str, text: str) -> None:
-        super().__init__(page)
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
 
 
 @dataclass(frozen=True)
@@ -79,25 +68,21 @@ def composite(run: Experiment, pair: Mapping, view: str) -> Sound:
 
 def policies(run: Experiment, pair: Mapping) -> list[Sound]:
     """One composite under each window policy, which is its title."""
-    window, seed = run.reference.window, run.config.data_seed
-    sounds = []
+    window, sounds = run.reference.window, []
     for policy in POLICIES:
-        placed = place(pd.DataFrame([pair]), run.audio, window, policy=policy, seed=seed).iloc[0].to_dict()
+        placed = (
+            place(pd.DataFrame([pair]), run.audio, window, policy=policy, seed=DATA_SEED).iloc[0].to_dict()
+        )
         sounds.append(replace(composite(run, placed, "forward"), title=policy))
     return sounds
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
-    buffer = io.BytesIO()
-    with styled():
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
 def picture(figure: Figure, alt: str) -> str:
     """A figure as HTML that holds it, as wide as what it stands in."""
-    content = base64.b64encode(png(figure)).decode("ascii")
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format="png")
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img alt="{alt}" style="width:100%" src="data:image/png;base64,{content}">'
 
 
@@ -123,7 +108,7 @@ def draw_mel(axes: Axes, sound: Sound) -> None:
     axes.set_xlabel("time (s)")
 
 
-def cards(sounds: Sequence[Sound], columns: int = 3) -> Page:
+def cards(sounds: Sequence[Sound], columns: int = 3) -> HTML:
     """Sounds side by side, each with its title, its spectrogram and a player."""
     cells = []
     for sound in sounds:
@@ -135,5 +120,4 @@ def cards(sounds: Sequence[Sound], columns: int = 3) -> Page:
             f'<figure style="margin:0">{caption}{picture(figure, "spectrogram")}{player(sound)}</figure>'
         )
     grid = f"display:grid;grid-template-columns:repeat({columns},minmax(0,1fr));gap:12px"
-    text = f"{len(sounds)} sounds: {'; '.join(sound.title for sound in sounds)}"
-    return Page(f'<div style="{grid};max-width:{CARD * columns}px">{"".join(cells)}</div>', text)
+    return HTML(f'<div style="{grid};max-width:{CARD * columns}px">{"".join(cells)}</div>')

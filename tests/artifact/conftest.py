@@ -1,6 +1,8 @@
-"""A prepared run of the smoke profile, shared: tests that change it put it back."""
+"""A prepared run of the smoke profile, made once a session; a module has a copy of its own."""
 
 from __future__ import annotations
+
+import shutil
 
 import pytest
 import torch
@@ -16,15 +18,28 @@ def options() -> dict:
     return {"labels": ["dog", "rain", "siren", "clock tick"]}
 
 
-@pytest.fixture(scope="module")
-def run_root(tmp_path_factory, options):
-    """The root of a prepared run; one thread computes."""
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, options):
+    """The root of a run with the base model of seed 0; one thread computes."""
     root = tmp_path_factory.mktemp("project")
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TCLAP_ROOT", str(root))
         torch.set_num_threads(1)
-        prepare("smoke", "compact", dataset_options=options)
+        train_base_models(prepare("smoke", "compact", dataset_options=options), 0, ["clap"])
+        torch.set_num_threads(threads)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_root(prepared, tmp_path_factory):
+    """A copy of the run's folder, whose sounds lie in the first one; tests that change it put it back."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(prepared / "runs", root / "runs")
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TCLAP_ROOT", str(root))
+        torch.set_num_threads(1)
         yield root
         torch.set_num_threads(threads)
 
@@ -32,6 +47,4 @@ def run_root(tmp_path_factory, options):
 @pytest.fixture
 def experiment(run_root) -> Experiment:
     """The run, with the base model of seed 0."""
-    run = Experiment("smoke", "compact")
-    train_base_models(run, 0, ["clap"])
-    return run
+    return Experiment("smoke", "compact")

@@ -22,8 +22,7 @@ from artifact.config import (
     read_parameters,
     validate,
 )
-from tclap.models import PUBLISHED_READOUTS
-from tclap.training.variants import READOUTS, VARIANTS, Variant, variant
+from tclap.training.variants import variant
 
 PHASE = {"steps": 3, "lr": 0.1, "batch": 2}
 GOOD = {
@@ -62,7 +61,7 @@ def test_every_profile_loads_and_survives_json(name):
 
 
 def test_a_profile_by_hand(write):
-    write(gap_ms=[-5, 20])
+    write()
     config = load_config("made")
     assert config == Config(
         profile="made",
@@ -75,25 +74,9 @@ def test_a_profile_by_hand(write):
         base_training=Phase(steps=3, lr=0.1, batch=2, validate_every=7),
         post_pretraining=PostPretraining(steps=3, lr=0.1, batch=2, pool_pairs=9),
         variants=["t-clap"],
-        gap_ms=(-5.0, 20.0),
     )
-    assert isinstance(config.warm_up.lr, float) and config.window_policies == ["fit"]
     with pytest.raises(ValidationError, match="frozen"):
         config.test_pairs = 3
-
-
-def test_the_papers_profile():
-    for config in (load_config("paper"), load_config("paper-smoke")):
-        assert config.post_pretraining.preset == "published" and config.post_pretraining.lr == 0.001
-        assert {"msclap-2022", "msclap-2023"} <= set(config.bases) and config.dataset == "esc50"
-        assert set(config.readouts) <= set(PUBLISHED_READOUTS) and config.warm_up is None
-    config, post = load_config("paper"), load_config("paper").post_pretraining
-    assert post.steps * post.batch == 10 * post.pool_pairs  # ten epochs
-    # A published base model has no warm-up, and is post-pretrained without the text-only loss.
-    assert set(config.variants) == {name for name in VARIANTS if "-text-" not in name} - {
-        "t-clap-more-wordings"
-    }
-    assert len(config.seeds) == 3 and post.text_loss_batch == 0
 
 
 def test_options_that_are_given_replace_the_profiles(write):
@@ -111,25 +94,14 @@ def test_options_that_are_given_replace_the_profiles(write):
     ("changes", "key"),
     [
         ({"tests_pairs": 5}, "unknown key 'tests_pairs', expected among profile, dataset"),
-        ({"warm_up": PHASE | {"step": 1}}, "unknown key 'warm_up.step', expected among steps, lr"),
+        ({"warm_up": PHASE | {"step": 1}}, "unknown key 'warm_up.step'."),
         ({"warm_up": {"steps": 3, "batch": 2}}, "lacks the key 'warm_up.lr'"),
         ({"dataset": "esc05"}, "dataset is 'esc05'"),
-        (
-            {"dataset_options": {"fold": 3}},
-            "data set synthetic has no option 'fold', expected among clips_per",
-        ),
-        ({"bases": {}}, "bases is {}"),
-        ({"seeds": [1, 0, 1]}, r"seeds: 1 is given twice in \[1, 0, 1\]"),
-        ({"warm_up": PHASE | {"lr": float("inf")}}, "warm_up.lr is inf"),
-        ({"test_pairs": True}, "test_pairs is True"),
         ({"warm_up": PHASE | {"lr": "3e-3"}}, "warm_up.lr is '3e-3', but should be a valid number"),
         ({"warm_up": PHASE | {"steps": 0}}, "warm_up.steps is 0, but should be greater than 0"),
         ({"warm_up": PHASE | {"preset": "adam"}}, "warm_up.preset is 'adam', but should be 'cosine' or"),
-        ({"seeds": []}, r"seeds is \[\]"),
         ({"seeds": [0, -1]}, "seeds.1 is -1"),
         ({"variants": ["t-clapp"]}, "variants.0 is 't-clapp', but should be 'clap-continued', 'clap-ord"),
-        ({"crop_energy": 0.0}, "crop_energy is 0.0"),
-        ({"gap_ms": [0, 1, 2]}, r"gap_ms is \[0, 1, 2\]"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(write, changes, key):
@@ -142,10 +114,7 @@ def test_what_is_wrong_is_named_with_its_file(write, changes, key):
     ("text", "message"),
     [
         ("", "is None"),
-        ("- a\n- b\n", r"is \['a', 'b'\]"),
         ("seeds: [0, 1\n", "no readable YAML"),
-        ("seeds: [0]\nseeds: [1]\n", "'seeds' is given twice"),
-        ("warm_up: {lr: 0.1, steps: 2, lr: 0.2}\n", "'lr' is given twice"),
     ],
 )
 def test_a_file_that_is_no_profile(write, text, message):
@@ -162,12 +131,6 @@ def test_unknown_names():
         load_config("smoke").model_options("msclap")
     with pytest.raises(ValueError, match="unknown variant 'readout-max', expected one of clap-continued"):
         variant("readout-max")
-
-
-def test_variants_by_name():
-    assert variant("t-clap") == Variant()
-    assert {name: variant(f"readout-{name}") for name in READOUTS} == READOUTS
-    assert all(settings.readout == name for name, settings in READOUTS.items())
 
 
 # Parameters of notebooks

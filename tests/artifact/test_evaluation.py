@@ -1,3 +1,5 @@
+"""The evaluation of a seed: each model by its own trunk, and what is measured beside the tasks."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,7 +23,7 @@ def rows_of(labels) -> pd.DataFrame:
     return similarity_rows(model, pd.DataFrame(pairs))
 
 
-def test_similarities_of_both_orders_side_by_side():
+def test_similarities_of_a_few_pairs_in_both_orders_side_by_side():
     # The second repeats the first one's labels: three pairs in two orders are left.
     found = rows_of([("dog", "rain"), ("dog", "rain"), ("rain", "dog"), ("waves", "dog")])
     matrix = found.pivot(index="row", columns="column", values="similarity").to_numpy()
@@ -30,14 +32,11 @@ def test_similarities_of_both_orders_side_by_side():
     captions = found.drop_duplicates("row")["row_caption"].tolist()
     assert captions == [e.replace(">", "before") for e in events]
     np.testing.assert_array_equal(matrix, np.equal.outer(events, events).astype(float))
-
-
-def test_similarities_show_a_few_pairs_only():
     found = rows_of([(a, b) for a in "dgrw" for b in "dgrw" if a != b])
     assert len(found) == (2 * SIMILARITY_PAIRS) ** 2
 
 
-def test_every_model_is_asked_through_its_own_trunk(experiment, monkeypatch):
+def test_every_model_is_asked_through_its_own_trunk(experiment):
     names = ["t-clap", "t-clap-text-none"]
     changes = {"variants": names, "readouts": [], "window_policies": []}
     experiment.config = experiment.config.model_copy(update=changes)
@@ -50,23 +49,19 @@ def test_every_model_is_asked_through_its_own_trunk(experiment, monkeypatch):
     pair = experiment.table("data/pairs-test.parquet").iloc[0]
     sound, labels = render(pair, pair["order"], experiment.audio), [pair["label_i"], pair["label_j"]]
     captions = [f"this is a sound of {a} before {b}" for a, b in (labels, labels[::-1])]
-    quick = quick_evaluate(experiment, 0, models)
+    quick = quick_evaluate(experiment, 0, ["clap", "t-clap"])
     for name in models:
         model = experiment.load(0, name)
         first, second = (model.encode_audio([sound]) @ model.encode_text(captions).T)[0].tolist()
         margin = (first - second) * (1 if pair["order"] == "forward" else -1)
         for found in (rows, quick):
             found = found[(found["model"] == name) & (found["task"] == "2way_before")].set_index("item")
-            assert found.loc[pair["pair_id"], "margin"] == pytest.approx(margin, abs=1e-5)
+            if len(found):
+                assert found.loc[pair["pair_id"], "margin"] == pytest.approx(margin, abs=1e-5)
     # Of the models without the text-only loss the tasks are asked alone.
     controls = rows[rows["task"] == "plain: before"]
-    assert set(controls["model"]) == {"clap", "t-clap"}
+    assert set(controls["model"]) == {"clap", "t-clap"} == set(quick["model"])
     assert set(experiment.table("seed0/retrieval.parquet")["model"]) == {"clap", "t-clap"}
-
-    (experiment.folder / "seed0" / "evaluated.json").unlink()
-    monkeypatch.setattr(evaluation, "start_of", lambda name: "clap")
-    with pytest.raises(ValueError, match="its audio trunk is not the one of clap; train it again"):
-        evaluate_seed(experiment, 0)
 
 
 def test_the_receptive_field_is_measured():

@@ -19,7 +19,7 @@ LABELS = ["dog", "hen", "rain"]
 TEN = [f"class {n}" for n in range(10)]
 
 
-@pytest.mark.parametrize(("fraction", "times"), [(0.2, 1), (0.4, 2), (0.8, 4)])
+@pytest.mark.parametrize(("fraction", "times"), [(0.2, 1), (0.8, 4)])
 def test_every_class_is_seen_in_as_many_splits(fraction, times):
     splits = [seen_classes(TEN, fraction, split, 5, seed=3) for split in range(5)]
     assert Counter(label for seen in splits for label in seen) == dict.fromkeys(TEN, times)
@@ -136,7 +136,7 @@ def test_composites_are_of_seen_classes_and_replay_of_all(experiment, monkeypatc
     found = hold_out(experiment, 0)
     trained = found[found["split"] == 0]
     (given,) = used
-    seen = seen_classes(experiment.labels, 0.6, 0, 1, experiment.config.data_seed)
+    seen = seen_classes(experiment.labels, 0.6, 0, 1, 0)
     for pool in given[3]:
         events = {name for event in pool.composites.events for name in event[0].split(" > ")}
         assert events == set(seen) and len(seen) == 2

@@ -7,15 +7,14 @@ import subprocess
 
 import pytest
 
-from artifact import paths
-from artifact.provenance import collect, hash_run
+from artifact import paths, provenance
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     folder = (tmp_path / "checkout").resolve()
-    (folder / "site-packages").mkdir(parents=True)
+    (folder / "inside").mkdir(parents=True)
     (folder / "file.txt").write_text("one")
 
     def git(*arguments: str) -> str:
@@ -23,20 +22,21 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
         command = ["git", "-C", folder, *identity, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
+    def found(checkout=folder):
+        monkeypatch.setattr(paths, "CHECKOUT", checkout)
+        monkeypatch.setattr(provenance, "hash_code", lambda *names: "")
+        return provenance.collect(tmp_path, {}, ())["git"]
+
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "one")
-    monkeypatch.setattr(paths, "CHECKOUT", folder)
-    assert collect({})["git"] == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    assert found() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (folder / "new.py").write_text("")
-    assert collect({})["git"]["dirty"] is True
+    assert found()["dirty"] is True
     # Neither outside of a checkout, nor in somebody else's, nor without git.
-    for other in (folder / "site-packages", tmp_path):
-        monkeypatch.setattr(paths, "CHECKOUT", other.resolve())
-        assert collect({})["git"] is None
-    monkeypatch.setattr(paths, "CHECKOUT", folder)
+    assert found(folder / "inside") is None and found(tmp_path.resolve()) is None
     monkeypatch.setenv("PATH", "")
-    assert collect({})["git"] is None
+    assert found() is None
 
 
 def test_a_runs_hashes_are_those_of_its_files(tmp_path, monkeypatch):
@@ -48,10 +48,10 @@ def test_a_runs_hashes_are_those_of_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CHECKOUT", tmp_path)
     clips, clap, tclap = (hashlib.sha256(name.encode()).hexdigest() for name in names)
     source = "".join(f"{name}\n{name}" for name in ("tclap/a.py", "tclap/data/b.py", "artifact/d.py"))
-    assert hash_run(tmp_path, ("clips",)) == {
-        "data": {"clips": clips},
-        "weights": {"seed0/clap": clap, "seed1/t-clap": tclap},
-        "source": hashlib.sha256(source.encode()).hexdigest(),
-    }
+    found = provenance.collect(tmp_path, {"seeds": [0]}, ("clips",))
+    assert found["data"] == {"clips": clips} and found["config"] == {"seeds": [0]}
+    assert found["weights"] == {"seed0/clap": clap, "seed1/t-clap": tclap}
+    assert found["source"] == hashlib.sha256(source.encode()).hexdigest()
+    assert found["packages"]["torch"][0].isdigit()
     with pytest.raises(FileNotFoundError, match=r"items\.parquet"):
-        hash_run(tmp_path, ("clips", "items"))
+        provenance.collect(tmp_path, {}, ("clips", "items"))

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from matplotlib.figure import Figure
 
-from artifact.notebook.sounds import Sound, cards, composite, draw_mel, player, policies, single
+from artifact.notebook.sounds import Sound, cards, composite, draw_mel, policies, single
 from tclap.data.composites import POLICIES, VIEWS, draw_pairs, place, render, render_single
 
 RATE, WINDOW = 8000, 0.5  # of the small model
@@ -21,8 +21,7 @@ RATE, WINDOW = 8000, 0.5  # of the small model
 @pytest.fixture
 def run(tiny_model, tiny_clips, tiny_audio):
     """As much of a run as is played; its clips are half a second long."""
-    config = SimpleNamespace(data_seed=3)
-    return SimpleNamespace(clips=tiny_clips, audio=tiny_audio, reference=tiny_model, config=config)
+    return SimpleNamespace(clips=tiny_clips, audio=tiny_audio, reference=tiny_model)
 
 
 @pytest.fixture
@@ -78,18 +77,10 @@ def played(page: str) -> list[np.ndarray]:
     return [samples for samples, _ in found]
 
 
-def test_a_sound_is_played_as_it_is_and_a_loud_one_turned_down():
-    quiet = np.array([0.0, 0.25, -0.5])
-    for level, expected in ((1, 1), (8, 2)):
-        (samples,) = played(player(made_up(level * quiet)))
-        np.testing.assert_allclose(samples, expected * quiet, atol=2 / 32767)
-
-
 def test_cards_have_a_title_a_picture_and_a_player_each():
-    shown = cards([made_up(np.full(9, 0.1), "one"), made_up(np.full(9, 0.2), "<two>")], columns=2)
+    shown = cards([made_up(np.full(9, 0.1), "one"), made_up(np.full(9, 2.0), "<two>")], columns=2)
     page = shown.data
-    assert repr(shown) == "2 sounds: one; <two>", "what a log has"
-    assert [samples.mean() for samples in played(page)] == pytest.approx([0.1, 0.2], abs=1e-4)
+    assert [samples.mean() for samples in played(page)] == pytest.approx([0.1, 1], abs=1e-4), "turned down"
     pictures = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 2 and base64.b64decode(pictures[0]).startswith(b"\x89PNG")
     assert "<b>one</b>" in page and "<b>&lt;two&gt;</b>" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -11,12 +12,11 @@ import torch
 
 from artifact import provenance, training
 from artifact.__main__ import main as command
-from artifact.experiment import TRAINING_CODE, Experiment
-from artifact.training import BASES, reader_templates, starts, train_base_models, train_variants
+from artifact.experiment import Experiment
+from artifact.training import BASES, reader_templates, train_base_models, train_variants
 from tclap import files
 from tclap.data.captions import ORDERED, SIMULTANEOUS, UNSEEN_ORDERED
 from tclap.models import minilm
-from tclap.models.registry import load_model
 from tclap.training import loop
 
 NO_TEXT = "clap-no-text-loss"
@@ -27,22 +27,7 @@ def weights_of(run: Experiment, names: list[str], seed: int = 0) -> dict[str, st
     return {name: files.hash_state(run.load(seed, name).own_state()) for name in names}
 
 
-def test_what_a_trained_model_leaves(experiment):
-    config, folder = experiment.config, experiment.folder / "seed0/clap"
-    stamp = experiment.made(0, "clap")
-    assert stamp["inputs"]["seed"] == 0
-    assert stamp["inputs"]["base_training"]["steps"] == config.base_training.steps
-    assert stamp["inputs"]["code"] == provenance.hash_code(*TRAINING_CODE)
-    assert stamp["fingerprint"] == files.hash_json(stamp["inputs"])
-    assert stamp["provenance"]["config"] == stamp["inputs"]
-    history = experiment.history(0)
-    models = ["warm-up"] * config.warm_up.steps + ["clap"] * config.base_training.steps
-    assert history["model"].tolist() == models and (history["seed"] == 0).all()
-    found = sorted(path.name for path in folder.iterdir())
-    assert found == ["history.parquet", "made.json", "weights.safetensors"]
-
-
-def test_models_are_trained_once(experiment, caplog):
+def test_models_are_trained_once_and_leave_weights_a_history_and_what_made_them(experiment, caplog):
     names = ["clap-continued", "t-clap", "t-clap-distinct", "readout-segments"]
     train_variants(experiment, 0, names)
     files_of = [experiment.path(f"seed0/{name}/weights.safetensors") for name in ("clap", *names)]
@@ -52,20 +37,26 @@ def test_models_are_trained_once(experiment, caplog):
     train_variants(experiment, 0, names)
     assert [path.stat().st_mtime_ns for path in files_of] == before
     assert "clap, seed 0: made already" in caplog.text and "t-clap, seed 0: made already" in caplog.text
+    config, stamp = experiment.config, experiment.made(0, "clap")
+    assert stamp["inputs"]["base_training"]["steps"] == config.base_training.steps
+    assert stamp["inputs"]["code"] == provenance.hash_code(*provenance.TRAINING_CODE)
+    assert stamp["fingerprint"] == files.hash_json(stamp["inputs"])
+    models = ["warm-up"] * config.warm_up.steps + ["clap"] * config.base_training.steps
+    history = experiment.history(0)
+    assert history["model"].tolist() == models and (history["seed"] == 0).all()
+    found = sorted(path.name for path in (experiment.folder / "seed0/clap").iterdir())
+    assert found == ["history.parquet", "made.json", "weights.safetensors"]
     # All start from one trunk and end elsewhere.
     trunk = files.hash_state(experiment.load(0).audio_trunk.state_dict())
     for name in names:
         assert files.hash_state(experiment.load(0, name).audio_trunk.state_dict()) == trunk
         history = experiment.history(0, name)
-        assert (history["model"] == name).all()
-        assert len(history) == experiment.config.post_pretraining.steps
+        assert history["model"].tolist() == [name] * experiment.config.post_pretraining.steps
     assert experiment.load(0, "readout-segments").config["readout"] == "segments"
     assert len(set(weights_of(experiment, ["clap", *names]).values())) == 1 + len(names)
 
 
-@pytest.mark.parametrize(
-    "missing", ["weights.safetensors", "made.json", "history.parquet", "half the weights"]
-)
+@pytest.mark.parametrize("missing", ["made.json", "history.parquet", "half the weights"])
 def test_what_is_missing_or_cut_is_made_again_with_the_same_bits(experiment, monkeypatch, missing):
     folder = experiment.folder / "seed0/clap"
     before, history = (folder / "weights.safetensors").read_bytes(), experiment.history(0)
@@ -83,7 +74,7 @@ def test_what_is_missing_or_cut_is_made_again_with_the_same_bits(experiment, mon
 
 @pytest.mark.parametrize(
     ("phase", "name"),
-    [("warm-up", "clap"), ("base", "clap"), ("post", "t-clap"), ("post", "t-clap-more-wordings")],
+    [("warm-up", "clap"), ("base", "clap"), ("post", "t-clap-more-wordings")],
 )
 def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(experiment, monkeypatch, phase, name):
     folder = experiment.folder / "seed0" / name
@@ -133,7 +124,7 @@ def test_more_wordings_are_those_that_the_reader_learned_and_none_that_is_held_o
 
 
 def test_the_launched_way_trains_what_the_notebooks_train(experiment, monkeypatch, capsys):
-    monkeypatch.setattr("artifact.notebook.setup.set_up", lambda threads: None)  # it is the whole process's
+    monkeypatch.setattr("artifact.notebook.setup.set_up", lambda: None)  # it is the whole process's
     train_variants(experiment, 0, ["t-clap"])
     weights = weights_of(experiment, ["t-clap"])
     experiment.path("seed0/t-clap/made.json").unlink()
@@ -191,20 +182,6 @@ def test_no_model_depends_on_those_trained_before_it(experiment):
         assert (history["model"] == name).any()
 
 
-def test_base_models_start_from_the_words_that_were_learnt(experiment, monkeypatch):
-    heads = []
-
-    def start(model, *_, **__):
-        heads.append(files.hash_state(model.text_head.state_dict()))
-        return pd.DataFrame({"step": [0]})
-
-    monkeypatch.setattr(training, "train_base", start)
-    train_base_models(experiment, 5, ["clap", "clap-attention", NO_TEXT])
-    torch.manual_seed(5)
-    fresh = load_model("compact", **experiment.config.model_options("compact"))
-    assert heads[0] == heads[1] != heads[2] == files.hash_state(fresh.text_head.state_dict())
-
-
 def test_a_variant_starts_from_its_base_model(experiment, monkeypatch):
     begun, pools = {}, {}
 
@@ -212,20 +189,19 @@ def test_a_variant_starts_from_its_base_model(experiment, monkeypatch):
         begun[what], pools[what] = model.fingerprint, pool
         return pd.DataFrame({"step": [0]})
 
-    monkeypatch.setattr(training, "post_pretrain", start)
     base_of = {"t-clap-text-none": NO_TEXT, "t-clap": "clap", "t-clap-no-overlap-text-none": NO_TEXT}
     names = list(base_of)
-    with pytest.raises(FileNotFoundError, match=f"seed6/{NO_TEXT}/.* is missing: run notebook 02_base_model"):
-        train_variants(experiment, 6, names[:1])
+    with pytest.raises(FileNotFoundError, match=f"seed1/{NO_TEXT}/.* is missing: run notebook 02_base_model"):
+        train_variants(experiment, 1, names[:1])
     experiment.config = experiment.config.model_copy(update={"variants": names})
-    assert starts(experiment.config) == ["clap", NO_TEXT]
-    train_base_models(experiment, 6)
-    train_variants(experiment, 6)
-    assert begun == {name: experiment.load(6, base).fingerprint for name, base in base_of.items()}
-    assert len(set(begun.values())) == 2
+    assert experiment.config.starts == ["clap", NO_TEXT]
+    train_base_models(experiment, 1)
+    monkeypatch.setattr(training, "post_pretrain", start)
+    for name in names:
+        shutil.rmtree(experiment.folder / "seed1" / name, ignore_errors=True)
+    train_variants(experiment, 1)
+    assert begun == {name: experiment.load(1, base).fingerprint for name, base in base_of.items()}
     # The items go through that one's trunk.
     assert pools[names[0]] is pools[names[2]]
     features = [pools[name].composites.features for name in names]
     assert features[0].shape == features[1].shape and not torch.allclose(features[0], features[1], atol=1e-3)
-    weights = {name: experiment.made(6, name)["inputs"]["base_weights"] for name in names}
-    assert weights == {name: weights_of(experiment, [base], 6)[base] for name, base in base_of.items()}

@@ -15,12 +15,6 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from tqdm import tqdm
 
-# Seconds that a job of a rule takes in the default profile, which weight what is left to do; others take 4.
-SECONDS = {
-    "data_construction": 50, "base_model": 70, "other_base_models": 150, "post_pretraining": 90,
-    "evaluation": 55, "order_from_text": 105, "slot_ablation": 105, "hold_out": 60,
-    "summary": 15, "figures_and_tables": 25, "your_recordings": 30,
-}  # fmt: skip
 GROUPS = ("all", "paper_inputs")  # rules that only name others
 
 
@@ -34,24 +28,33 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        self._started = time.monotonic()
         self._jobs: dict[int, tuple[str, list[str], float]] = {}  # name, logs, start
         self._bar: tqdm | None = None
-        self._weight, self._finished, self._total = {}, 0, 0
+        self._total = self._finished = 0  # a disabled bar does not count
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print what a record means to somebody who waits."""
         event, said = getattr(record, "event", None), record.__dict__
-        if event == LogEvent.RUN_INFO:
-            self._start({rule: n for rule, n in said["stats"].items() if rule != "total"})
-        elif event == LogEvent.JOB_INFO:
-            name = ", ".join([said["rule_name"].replace("_", " "), *map(_named, *_items(said["wildcards"]))])
+        if event == LogEvent.RUN_INFO and self._bar is None:
+            self._total = sum(n for rule, n in said["stats"].items() if rule not in ("total", *GROUPS))
+            shape = "{percentage:3.0f} %|{bar}| {elapsed}"
+            look = {"bar_format": shape, "file": sys.stderr, "leave": False, "disable": None}
+            self._bar = tqdm(total=self._total, **look)
+            if self._total:
+                self._print(f"steps to run: {self._total}; what they print is in the run's folder logs/")
+        elif event == LogEvent.JOB_INFO and said["rule_name"] not in GROUPS:
+            wildcards = dict((said["wildcards"] or {}).items())
+            named = [f"seed {value}" if key == "seed" else str(value) for key, value in wildcards.items()]
+            name = ", ".join([said["rule_name"].replace("_", " "), *named])
             self._jobs[said["jobid"]] = (name, list(said["log"] or ()), time.monotonic())
-            self._weight[said["jobid"]] = _seconds(said["rule_name"])
-        elif event == LogEvent.JOB_FINISHED:
-            self._finish(said["job_id"])
+        elif event == LogEvent.JOB_FINISHED and said["job_id"] in self._jobs:
+            self._finish(*self._jobs.pop(said["job_id"]))
         elif event == LogEvent.JOB_ERROR:
-            self._fail(said["jobid"])
+            name, logs, _ = self._jobs.pop(said["jobid"], ("a step", [], 0.0))
+            lines = [line for line in _lines(logs) if line.strip()]
+            why = [line for line in lines if line.lower().startswith("error")] or lines
+            self._print(f"{name} failed: {why[-1].removeprefix('error: ') if why else 'it printed nothing'}")
+            self._print("\n".join(f"log: {log}" for log in logs))
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
             self._print(record.getMessage() or said.get("exception", ""))
         elif event is None and record.getMessage().startswith("Nothing to be done"):
@@ -63,56 +66,20 @@ class LogHandler(LogHandlerBase):
             self._bar.close()
         super().close()
 
-    def _start(self, counts: dict[str, int]) -> None:
-        steps = {rule: count for rule, count in counts.items() if rule not in GROUPS}
-        self._total = sum(steps.values())
-        if self._total and self._bar is None:
-            seconds = sum(count * _seconds(rule) for rule, count in steps.items())
-            shape = "{percentage:3.0f} %|{bar}| {postfix}"
-            self._bar = tqdm(total=seconds, bar_format=shape, file=sys.stderr, leave=False, disable=None)
-            self._print(f"steps to run: {self._total}; what they print is in the run's folder logs/")
-
-    def _finish(self, job: int) -> None:
-        name, logs, began = self._jobs.pop(job, (None, [], 0.0))
-        if name is None or name in GROUPS or self._bar is None:
-            return
+    def _finish(self, name: str, logs: list[str], began: float) -> None:
+        for line in _lines(logs):
+            if line.startswith("WARNING: "):
+                self._print(f"{name}: {line.removeprefix('WARNING: ')}")
+        self._bar.update()
         self._finished += 1
-        for log in logs:
-            for line in _lines(log):
-                if line.startswith("WARNING: "):
-                    self._print(f"{name}: {line.removeprefix('WARNING: ')}")
-        self._print(f"{name:<48} {_time(time.monotonic() - began):>8}   {self._finished} of {self._total}")
-        self._bar.update(self._weight[job])
-
-    def _fail(self, job: int) -> None:
-        name, logs, _ = self._jobs.pop(job, ("a step", [], 0.0))
-        lines = [line for log in logs for line in _lines(log) if line.strip()]
-        why = [line for line in lines if line.lower().startswith("error")] or lines or ["it printed nothing"]
-        self._print(f"{name} failed: {why[-1].removeprefix('error: ')}")
-        self._print("\n".join(f"log: {log}" for log in logs))
+        minutes, seconds = divmod(round(time.monotonic() - began), 60)
+        took = f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+        self._print(f"{name:<48} {took:>8}   {self._finished} of {self._total}")
 
     def _print(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
 
-def _items(wildcards: object) -> tuple[list[str], list[str]]:
-    found = dict(wildcards.items()) if wildcards else {}
-    return list(found), [str(value) for value in found.values()]
-
-
-def _named(key: str, value: str) -> str:
-    return f"seed {value}" if key == "seed" else value
-
-
-def _seconds(rule: str) -> int:
-    return SECONDS.get(rule, 4)
-
-
-def _lines(log: str) -> list[str]:
-    path = Path(log)
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def _lines(logs: list[str]) -> list[str]:
+    paths = [Path(log) for log in logs if Path(log).is_file()]
+    return [line for path in paths for line in path.read_text("utf-8", "replace").splitlines()]

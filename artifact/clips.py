@@ -1,0 +1,39 @@
+"""What a run's clips tables are by content, and which captioned data sets are there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tclap import files
+from tclap.data.clips import load_clips
+
+log = logging.getLogger(__name__)
+
+
+def hashed(clips: pd.DataFrame) -> pd.DataFrame:
+    """A clips table with the SHA-256 of each audio file."""
+    return clips.assign(sha256=[files.sha256_file(path) for path in clips["path"]])
+
+
+def content_of(clips: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a clips table with hashes of its audio (``sha256``), wherever the files lie."""
+    return clips.drop(columns="path").to_dict("records")
+
+
+def load_captioned(names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The clips tables of those captioned data sets that are there; the log says which are not.
+
+    Raises:
+        ValueError: when one is there and broken.
+    """
+    found = {}
+    for name in names:
+        try:
+            found[name] = load_clips(name)
+        except FileNotFoundError as error:
+            log.warning("no retrieval on %s: %s", name, error)
+    return found
