@@ -3,87 +3,29 @@
 from __future__ import annotations
 
 import collections
-import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tones import RATE, Blind, Perfect, write_recordings
 
 import tclap
-from tclap import audio
-from tclap import cli as command_line
 from tclap.evaluation.benchmark import SUITES, evaluate
 from tclap.evaluation.controls import CONDITIONS
 from tclap.evaluation.report import difference, report
 from tclap.evaluation.statistics import summarise
 from tclap.evaluation.tasks import ROW_COLUMNS, TASKS
 
-RATE = 8000
-PITCHES = {"hum": 200, "flute": 700, "whistle": 1900, "beep": 3000}
-
 
 @pytest.fixture
 def recordings(tmp_path):
-    """Ten tones of each of four pitches."""
-    rows = []
-    for label, pitch in PITCHES.items():
-        for n in range(10):
-            tone = 0.2 * np.sin(2 * np.pi * (pitch + 3 * n) * np.arange(3000) / RATE)
-            audio.write_wav(tmp_path / f"{label} {n}.wav", tone.astype(np.float32), RATE)
-            split = "test" if n < 4 else "train"
-            rows.append({"file": f"{label} {n}.wav", "label": label, "split": split})
-    pd.DataFrame(rows).to_csv(tmp_path / "clips.csv", index=False)
-    return tmp_path
+    return write_recordings(tmp_path)
 
 
 @pytest.fixture
 def clips(recordings):
     return tclap.load_clips("folder", recordings)
-
-
-class Blind:
-    """Knows which tones there are, not when; any object with two methods will do."""
-
-    sample_rate, window = RATE, 0.5
-
-    def __init__(self):
-        self.sounds, self.read = [], []
-
-    def encode_audio(self, waveforms):
-        self.sounds += [np.asarray(w) for w in waveforms]
-        power = np.abs(np.fft.rfft(np.stack(waveforms), axis=1)) ** 2
-        hertz = np.fft.rfftfreq(np.stack(waveforms).shape[1], 1 / RATE)
-        bands = [power[:, np.abs(hertz - pitch) < 150].sum(axis=1) for pitch in PITCHES.values()]
-        return np.sqrt(bands).T
-
-    def encode_text(self, captions):
-        self.read += list(captions)
-        return [[float(label in caption) + 1e-3 for label in PITCHES] for caption in captions]
-
-
-class Perfect(Blind):
-    """Hears which tones the first and the last quarter have, and understands every caption of a task."""
-
-    def encode_audio(self, waveforms):
-        quarters = np.array([np.array_split(w, 4) for w in waveforms])
-        powers = np.stack([super(Perfect, self).encode_audio(quarters[:, n]) for n in (0, 3)], axis=1)
-        return (powers > 0.4 * powers.max(axis=2, keepdims=True)).reshape(len(quarters), -1).astype(float)
-
-    def encode_text(self, captions):
-        rows = np.zeros((len(captions), 2, len(PITCHES)))
-        for row, caption in zip(rows, captions, strict=True):
-            kinds = [
-                k for _, k in sorted((caption.find(n), k) for k, n in enumerate(PITCHES) if n in caption)
-            ]
-            if " before " in caption or " after " in caption:
-                row[[0, 1], kinds if " before " in caption else kinds[::-1]] = 1
-            elif "first sound" in caption or "second sound" in caption:
-                row[int("second sound" in caption), kinds] = 1
-            else:
-                row[:, kinds] = 1
-        return rows.reshape(len(captions), -1)
 
 
 def test_a_perfect_model_is_correct(clips):
@@ -261,101 +203,3 @@ def test_the_table_rounds_halves_up():
     rows = rows.assign(model="m", seed=0, task="3", chance=0.0625, tied=rows["correct"] == 1)
     (line,) = [line.split() for line in report(rows).splitlines() if line.startswith("m ")]
     assert [line[n] for n in (2, 4, 5)] == 3 * ["6.3"]
-
-
-def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, project_root, monkeypatch, capsys):
-    tiny_model.is_published = True
-    monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
-    options = ["--data", "folder", "--root", str(recordings), "--pairs", "6", "--control-pairs", "3"]
-    out = project_root / "rows.parquet"
-    command_line.main(["evaluate", "--model", "msclap-2022", "--out", str(out), *options])
-    table = capsys.readouterr().out.splitlines()
-    kept = pd.read_parquet(out)
-    assert len(table) == 2 + kept["task"].nunique() and table[0].split()[:3] == ["model", "task", "accuracy"]
-    (line,) = [line.split() for line in table if line.startswith("msclap-2022  2way_before ")]
-    asked = kept[kept["task"] == "2way_before"]
-    assert (float(line[2]), line[-1]) == (round(100 * asked["correct"].mean(), 1), "6")
-    again = ["--model", "msclap-2022", "--out", str(out)]
-    command_line.main(["evaluate", *again, *options, "--suite", "retrieval"])  # of the same it is replaced
-    assert pd.read_parquet(out)["task"].str.startswith("retrieval").all()
-    content = out.read_bytes()
-    (notes := project_root / "notes.txt").write_text("mine")
-    for wrong, message in (
-        (["--model", "msclap-2022", "--suite", "nope"], "error: suite is ['nope']"),
-        (["--model", "msclap-2022", "--pairs", "0"], "error: pairs is 0, expected at least 1"),
-        (["--model", "msclap-2022", "--threads", "0"], "error: threads is 0, expected at least 1"),
-        ([*again[:3], str(notes)], "notes.txt, expected the name of a .parquet file"),
-        ([*again[:3], str(notes / "rows.parquet")], f"error: {notes} cannot be written: "),
-    ):
-        stopped_with(["evaluate", *options, *wrong], message, capsys)
-    for change in (tiny_model.log_scale, None):
-        if change is not None:
-            with torch.no_grad():
-                change.add_(1.0)
-        else:
-            out.write_text("mine")
-        stopped_with(
-            ["evaluate", *again, *options], "rows.parquet holds rows of other weights or data", capsys
-        )
-        out.write_bytes(content)
-
-
-def test_two_objects_by_the_commands(recordings, project_root, monkeypatch, capsys):
-    (project_root / "toys.py").write_text("from test_benchmark import Blind, Perfect\n")
-    monkeypatch.syspath_prepend(project_root)
-    monkeypatch.setitem(sys.modules, "test_benchmark", sys.modules[__name__])
-    data = ["--data", "folder", "--root", str(recordings), "--pairs", "30"]
-    paths = [project_root / f"{name}.parquet" for name in ("Blind", "Perfect", "few")]
-    for path in paths[:2]:
-        command = ["evaluate", "--model", f"toys:{path.stem}", "--suite", "tasks", "--out", str(path)]
-        command_line.main([*command, "--card", str(project_root / "card.md"), "--json", *data])
-    printed = json.loads(capsys.readouterr().out.split("\n}\n")[1] + "\n}")
-    accuracies = {row["task"]: row["accuracy"] for row in printed["table"]}
-    assert accuracies["2way_before"] == "100.0" and printed["items"].startswith("tclap-zste-1:")
-    assert "| 2way_before | 100.0 |" in (project_root / "card.md").read_text()
-    command_line.main(["compare", *map(str, paths[:2])])
-    (line,) = [
-        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("2way_before")
-    ]
-    assert line[1:4] == ["0.0", "100.0", "100.0"]
-    command_line.main(["evaluate", "--model", "toys:Blind", "--out", str(paths[2]), *data[:-1], "6"])
-    stopped_with(["compare", *map(str, paths[1:])], "the questions are tclap-zste-1:", capsys)
-    stopped_with(["compare", str(paths[0]), str(recordings / "clips.csv")], "clips.csv holds no rows", capsys)
-    stopped_with(["evaluate", "--model", "toys:None_", *data], "the module toys has no None_", capsys)
-    csv, columns = (
-        project_root / "compa.csv",
-        ["pair_file,reversed_pair_file,pair_caption,reversed_pair_caption"],
-    )
-    csv.write_text("\n".join([*columns, "hum 0.wav,beep 0.wav,a hum,a beep", ""]))
-    command_line.main(["published", "compa", str(csv), str(recordings), "--model", "toys:Perfect"])
-    assert "toys:Perfect  compa attribute: group" in capsys.readouterr().out
-    command_line.main(["evaluate", "--model", "toys:Blind", "--slots", "--suite", "tasks", *data])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "slots  2way_before" in line]
-    assert line.split()[4] == "100.0"
-    command_line.main(["items", "--out", str(project_root / "items"), *data])
-    assert capsys.readouterr().out.split()[0] == printed["items"]
-
-
-def test_a_model_that_nothing_has_trained_is_refused(capsys):
-    stopped_with(["evaluate", "--model", "compact"], "error: compact is not trained, expected --wei", capsys)
-
-
-def test_rows_of_other_recordings_are_kept(tiny_model, recordings, project_root, monkeypatch, capsys):
-    tiny_model.is_published = True
-    monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
-    out = project_root / "rows.parquet"
-    command = ["evaluate", "--model", "msclap-2022", "--data", "folder", "--suite", "tasks", "--pairs", "6"]
-    command += ["--root", str(recordings), "--out", str(out)]
-    command_line.main(command)
-    content = out.read_bytes()
-    clips = tclap.load_clips("folder", recordings)
-    path = clips.loc[clips["split"] == "test", "path"].iloc[0]
-    audio.write_wav(path, 0.1 * np.random.default_rng(0).standard_normal(3000), RATE)
-    stopped_with(command, "rows.parquet holds rows of other weights or data", capsys)
-    assert out.read_bytes() == content
-
-
-def stopped_with(command, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        command_line.main(command)
-    assert stopped.value.code == 1 and message in capsys.readouterr().err
