@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
-import math
 
 import numpy as np
 import pandas as pd
@@ -13,6 +11,7 @@ import torch
 
 from tclap.data.batches import base_batch
 from tclap.data.composites import draw_pairs
+from tclap.losses import clip_loss
 from tclap.training.base import BASE_ITEMS, train_base, warm_up_text
 from tclap.training.features import TextFeatures
 from tclap.training.schedule import Schedule
@@ -21,12 +20,11 @@ from tclap.training.text_loss import TextOnlyLoss
 LABELS = ["crow", "dog", "rain"]
 
 
-def train(model, banks, seed: int = 3, steps: int = 3) -> pd.DataFrame:
+def train(model, banks, steps: int = 3) -> pd.DataFrame:
     text = TextFeatures(model.text_trunk)
     pairs = draw_pairs(banks["validation"].clips, "validation", 6, seed=0)
     schedule = Schedule(steps, 0.01, validate_every=1)
-    history = train_base(model, text, banks["base"], banks["validation"], pairs, schedule, batch=5, seed=seed)
-    return history.drop(columns="items_per_second")
+    return train_base(model, text, banks["base"], banks["validation"], pairs, schedule, batch=5, seed=3)
 
 
 def warm_up(model, banks, steps: int = 2) -> pd.DataFrame:
@@ -39,15 +37,13 @@ def test_base_training_has_claps_own_loss_on_base_items(tiny_model, banks):
     row = train(tiny_model, banks).iloc[0]
     log = start.audio_trunk.mel.log
     items = base_batch(banks["base"], 5, log, np.random.default_rng([3, BASE_ITEMS, 0]))
+    ids = [sorted(items.events).index(event) for event in items.events]
     with torch.no_grad():
         features = start.audio_trunk.from_log_mel(items.log_mel)
-        audio, words = start.embed_audio(features).double(), start.embed_text(text(items.captions)).double()
-    logits = start.logit_scale.item() * words @ audio.T
-    for n, m in itertools.permutations(range(5), 2):
-        if items.events[n] == items.events[m]:
-            logits[n, m] = -math.inf
-    both = [torch.nn.functional.cross_entropy(side, torch.arange(5)) for side in (logits, logits.T)]
-    assert row["loss"] == pytest.approx(float(sum(both)) / 2, abs=1e-5)
+        expected = clip_loss(
+            start.embed_audio(features), start.embed_text(text(items.captions)), start.logit_scale, ids
+        )
+    assert row["loss"] == pytest.approx(expected.item(), abs=1e-5)
     assert {"validation_loss", "validation_two_way", "cosine_audio", "cosine_text"} <= set(row.index)
 
 
@@ -73,10 +69,3 @@ def test_the_warm_up_learns_the_words_for_order(tiny_model, banks):
         assert history[name].tail(10).mean() < 0.6 * history[name].iloc[0]
     accuracies = history["validation_accuracy"].dropna()
     assert list(accuracies.index) == [29, 59] and accuracies.iloc[-1] > 80
-
-
-def test_base_training_is_a_function_of_the_seed(tiny_model, banks):
-    models = [copy.deepcopy(tiny_model) for _ in range(3)]
-    histories = [train(model, banks, seed) for model, seed in zip(models, (3, 3, 4), strict=True)]
-    pd.testing.assert_frame_equal(histories[0], histories[1], check_exact=True)
-    assert (histories[0]["loss"] != histories[2]["loss"]).all()

@@ -50,13 +50,6 @@ def test_what_is_kept_is_not_made_again(tmp_path):
     assert is_whole(store.fetch(["a"], make))
 
 
-@pytest.mark.parametrize(("made_of", "dtype"), [(["b"], torch.float32), (["a"], torch.float16)])
-def test_something_else_has_a_file_of_its_own(tmp_path, made_of, dtype):
-    stored(tmp_path)
-    FeatureStore(tmp_path, dtype).fetch(made_of, make)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 @pytest.mark.parametrize("length", [0, 5, 60, -1])
 def test_a_damaged_file_is_made_again(tmp_path, caplog, length):
     path = stored(tmp_path)
@@ -150,14 +143,6 @@ def test_each_row_is_the_trunks_output_of_that_item(tiny_published, recorded, tm
     assert not found.is_inference() and not found.requires_grad
     tiny_published.embed_audio(found[[7, 2, 7]]).sum().backward()
     assert tiny_published.audio_trunk.conv.weight.grad is None
-
-
-def test_the_trunk_is_in_evaluation_mode(tiny_published, recorded):
-    modes = []
-    tiny_published.audio_trunk.train()  # a norm of a trunk in training would see the batch
-    tiny_published.audio_trunk.register_forward_pre_hook(lambda trunk, _: modes.append(trunk.training))
-    features_of(tiny_published, recorded).outputs(every_kind(recorded), "test")
-    assert modes and not any(modes)
 
 
 def test_waveforms_of_two_lengths_in_a_batch_are_refused(tiny_published, recorded):
@@ -287,12 +272,6 @@ def test_captions_kept_in_half_are_rounded_once_and_returned_in_full(text_trunk,
     for _ in range(2):
         found = TextFeatures(text_trunk, CAPTIONS, FeatureStore(tmp_path, dtype))
         assert found(CAPTIONS).values.dtype == torch.float32 and equal(rows(found, CAPTIONS), expected)
-
-
-def test_captions_are_returned_on_the_device_asked_for(text_trunk):
-    found = TextFeatures(text_trunk, CAPTIONS, device="meta")(CAPTIONS)
-    assert found.values.device.type == found.lengths.device.type == "meta"
-    assert found.values.shape == (4, 4, 384)
 
 
 def test_the_code_is_part_of_what_outputs_are_made_of(

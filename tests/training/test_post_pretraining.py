@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from tclap import files
-from tclap.data.composites import ClipAudio
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.compact import Compact
 from tclap.training import post_pretraining
-from tclap.training.features import AudioFeatures, TextFeatures
+from tclap.training.features import TextFeatures
 from tclap.training.loop import order_metrics
-from tclap.training.pool import Items, MelSource, Pool, WaveformSource, batch_rows, make_pool
+from tclap.training.pool import Items, MelSource, Pool, batch_rows, make_pool
 from tclap.training.post_pretraining import post_pretrain
 from tclap.training.schedule import Schedule
 from tclap.training.text_loss import TextOnlyLoss
@@ -116,15 +115,6 @@ def test_the_first_step_of_each_variant(setting, name, options):
     assert row[list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
     assert row["loss"] == pytest.approx(sum(expected.values()), abs=1e-4)
     assert row["logit_scale"] == pytest.approx(1 / 0.07, rel=1e-5)
-
-
-def test_a_training_without_the_text_only_loss_never_asks_for_it(setting, monkeypatch):
-    monkeypatch.setattr(TextOnlyLoss, "losses", lambda *_: pytest.fail("it was asked for"))
-    histories = [
-        setting.run(variant("t-clap-text-warm-up"), steps=2),
-        setting.run(variant("t-clap"), steps=2, text_loss_batch=0),
-    ]
-    pd.testing.assert_frame_equal(*histories)
 
 
 def test_items_per_step(setting, monkeypatch):
@@ -259,28 +249,3 @@ def test_a_model_on_another_device_trains_on_features_from_the_cpu(setting, name
     assert torch.equal(torch.cuda.get_rng_state(), before)
     assert setting.model.log_scale.is_cuda and not setting.pools[False][0].base.features.is_cuda
     pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-3)
-
-
-# Published models
-
-
-def test_published_weights_are_left_alone(tiny_published, recorded):
-    before = {name: tensor.clone() for name, tensor in tiny_published.state_dict().items()}
-    source = WaveformSource(AudioFeatures(tiny_published, ClipAudio(recorded, 8000)), recorded)
-    pools = (make_pool(source, pairs=6, base_items=12, seed=7, stage=s) for s in ("post", "validation"))
-    trained = tiny_published.with_readout("residual-segments")
-    inputs = (
-        trained,
-        variant("t-clap"),
-        tiny_published.text_trunk,
-        *pools,
-        Schedule.of("published", 6, 0.01),
-    )
-    post_pretrain(*inputs, batch=4, replay_batch=4, seed=0)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_published.state_dict().items())
-    own = trained.own_state()
-    assert not any(name.startswith(("audio_trunk.", "text_trunk.")) for name in own)
-    changed = {name for name in own if name in before and not torch.equal(own[name], before[name])}
-    assert changed >= {"audio_head.inner.weight", "text_head.project.weight"} and not trained.training
-    assert own["audio_head.order.outer.weight"].any()  # it was zero
-    assert own["logit_scale"] != before["log_scale"]

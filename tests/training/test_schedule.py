@@ -17,13 +17,6 @@ def test_the_rate_by_hand():
     assert {step: schedule.rate(step) for step in expected} == pytest.approx(expected)
 
 
-def test_the_published_preset():
-    schedule = Schedule.of("published", 100, 0.001, epoch=25, validate_every=25)
-    assert (schedule.weight_decay, schedule.clip_norm, schedule.loss_scale) == (0.0, 0.5, 0.8)
-    expected = {0: 1.0, 24: 1.0, 25: 0.95, 49: 0.95, 50: 0.9025, 99: 0.857375}
-    assert {step: schedule.rate(step) for step in expected} == pytest.approx(expected, rel=1e-12)
-
-
 def test_presets_are_plain_values_of_known_optimisers():
     weight = [torch.nn.Parameter(torch.zeros(1))]
     kinds = {name: type(Schedule.of(name, 1, 0.1).make_optimiser(weight)) for name in PRESETS}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -17,14 +16,16 @@ from tclap.training.text_loss import TextOnlyLoss
 LABELS = ["crow", "dog", "rain"]
 
 
-def reading(read) -> TextOnlyLoss:
-    """For a model that embeds each caption as ``read(caption)``, a list of numbers."""
-    text = list  # captions instead of a trunk's outputs
+def reading(read, **templates) -> tuple[TextOnlyLoss, list[str]]:
+    """For a model that embeds each caption as ``read(caption)``, a list of numbers; and what it is asked."""
+    asked: list[str] = []
 
     def embed_text(captions: list[str]) -> torch.Tensor:
+        asked.extend(captions)
         return normalize(torch.tensor([read(caption) for caption in captions]), dim=1)
 
-    return TextOnlyLoss(SimpleNamespace(embed_text=embed_text), text, LABELS, seed=0)
+    text = list  # captions instead of a trunk's outputs
+    return TextOnlyLoss(SimpleNamespace(embed_text=embed_text), text, LABELS, seed=0, **templates), asked
 
 
 def events(caption: str) -> list[str]:
@@ -58,12 +59,12 @@ def blind(caption: str) -> list[float]:
 
 
 def test_accuracy_of_a_model_that_knows_and_of_one_that_cannot():
-    assert reading(perfect).accuracy() == 100.0
-    assert reading(blind).accuracy() == 0.0  # ties count against it
+    assert reading(perfect)[0].accuracy() == 100.0
+    assert reading(blind)[0].accuracy() == 0.0  # ties count against it
 
 
 def test_losses_of_a_perfect_and_a_blind_model():
-    good, bad = reading(perfect).losses(0, 16), reading(blind).losses(0, 16)
+    good, bad = (reading(read)[0].losses(0, 16) for read in (perfect, blind))
     assert float(good["loss_contrast"]) < 0.1
     # Forward and reversed cannot be told apart: log 2 at least for those two thirds of the anchors.
     assert float(bad["loss_contrast"]) > math.log(2) * 2 / 3
@@ -72,87 +73,45 @@ def test_losses_of_a_perfect_and_a_blind_model():
 def test_the_slots_loss_by_hand():
     torch.manual_seed(0)
     table: dict[str, list[float]] = {}
-
-    def any_vector(caption: str) -> list[float]:
-        return table.setdefault(caption, torch.randn(4).tolist())
-
-    asked: list[list[str]] = []
-    made = reading(any_vector)
-    embed = made.model.embed_text
-    made.model.embed_text = lambda captions: asked.append(captions) or embed(captions)
-    found = float(made.losses(3, 4)["loss_slots"])
-    (together,) = asked
-    captions, prompts = together[: 2 * 3 * 4 + 2], together[2 * 3 * 4 + 2 :]
-    assert prompts == [
-        f"In this concatenated sound, the {place} sound is {label}"
-        for place in ("first", "second")
-        for label in LABELS
-    ]
-    vectors = {
-        caption: torch.tensor(table[caption]) / torch.tensor(table[caption]).norm() for caption in table
-    }
+    loss, asked = reading(lambda caption: table.setdefault(caption, torch.randn(4).tolist()))
+    found = float(loss.losses(3, 4)["loss_slots"])
+    captions, prompts = asked[: 2 * 3 * 4 + 2], asked[2 * 3 * 4 + 2 :]
+    places = [(place, label) for place in ("first", "second") for label in LABELS]
+    assert prompts == [f"In this concatenated sound, the {place} sound is {label}" for place, label in places]
     total = 0.0
     for caption in captions:
         heard = events(caption)
         firsts, seconds = (heard, heard) if " while " in caption else (heard[:1], heard[-1:])
-        logits = torch.stack([20 * vectors[caption] @ vectors[prompt] for prompt in prompts])
-        for place, true in (("first", firsts), ("second", seconds)):
-            for label in true:
-                row = prompts.index(f"In this concatenated sound, the {place} sound is {label}")
-                total -= float(logits.log_softmax(0)[row]) / (2 * len(true))
+        vectors = normalize(torch.tensor([table[text] for text in (caption, *prompts)]), dim=1)
+        shares = (20 * vectors[1:] @ vectors[0]).log_softmax(0).tolist()
+        for (place, label), share in zip(places, shares, strict=True):
+            true = firsts if place == "first" else seconds
+            total -= share / (2 * len(true)) * (label in true)
     assert found == pytest.approx(total / len(captions), abs=1e-4)
 
 
-def test_wordings_of_both_sides_mean_the_same_and_differ_in_words():
-    asked: list[list[str]] = []
-    made = reading(perfect)
-    embed = made.model.embed_text
-    made.model.embed_text = lambda captions: asked.append(captions) or embed(captions)
-    made.losses(0, 40)
-    one, other = asked[0][:120], asked[0][120:240]
-    for view in range(3):
-        for a, b in zip(one[40 * view : 40 * view + 40], other[40 * view : 40 * view + 40], strict=True):
-            assert (" while " in a) == (" while " in b) == (view == 2)
-            assert (set(events(a)) == set(events(b))) if view == 2 else (events(a) == events(b))
+GIVEN = {"ordered": ["{a} before {b}!", "{b} after {a}?"], "simultaneous": ["{a} while {b}."]}
+
+
+@pytest.mark.parametrize("templates", [{}, GIVEN], ids=["its own", "given"])
+def test_wordings_of_both_sides_mean_the_same_and_differ_in_words(templates):
+    loss, asked = reading(perfect, **templates)
+    loss.losses(0, 40)
+    one, other = asked[:120], asked[120:240]
+    for n, (a, b) in enumerate(zip(one, other, strict=True)):
+        assert (" while " in a) == (" while " in b) == (n >= 80)
+        assert (set(events(a)) == set(events(b))) if n >= 80 else (events(a) == events(b))
+        assert not templates or {a[-1], b[-1]} <= set("." if n >= 80 else "!?")
     assert [events(a) for a in one[:40]] == [events(a)[::-1] for a in one[40:80]]
     assert one != other
 
 
-def test_wordings_are_those_given_in_their_places():
-    ordered, simultaneous = ["{a} ere {b}", "no {b} until {a}"], ["{a} amid {b}"]
-    asked: list[list[str]] = []
-    made = TextOnlyLoss(
-        SimpleNamespace(embed_text=lambda captions: asked.append(captions) or torch.eye(len(captions))),
-        list,
-        LABELS,
-        seed=0,
-        ordered=ordered,
-        simultaneous=simultaneous,
-    )
-    made.losses(0, 40)
-
-    def first_and_second(caption: str) -> tuple[str, ...]:
-        found = re.fullmatch(r"(\w+) ere (\w+)|no (\w+) until (\w+)", caption)
-        return found.groups()[:2] if found[1] else found.groups()[:1:-1]
-
-    captions = asked[0]
-    for start in (0, 120):
-        forward, inverse, both = (captions[start + n : start + n + 40] for n in (0, 40, 80))
-        assert {" ere " in caption for caption in forward} == {True, False}
-        for one, other, mixed in zip(forward, inverse, both, strict=True):
-            a, b = first_and_second(one)
-            assert (b, a) == first_and_second(other) and mixed == f"{a} amid {b}"
-
-
 def test_the_vocabulary_has_the_captions_of_all_steps():
-    asked: list[str] = []
-    made = reading(perfect)
-    embed = made.model.embed_text
-    made.model.embed_text = lambda captions: asked.extend(captions) or embed(captions)
+    loss, asked = reading(perfect)
     for steps in (1, 2, 3):
         before = set(asked)
-        made.losses(steps - 1, 2)
-        assert made.vocabulary(steps, 2) == set(asked) > before
+        loss.losses(steps - 1, 2)
+        assert loss.vocabulary(steps, 2) == set(asked) > before
 
 
 def test_everything_is_on_the_models_device(tiny_model, monkeypatch):
