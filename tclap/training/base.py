@@ -129,7 +129,6 @@ def train_base(
         module=model,
         validate=validate,
         after_step=model.clamp_scale,
-        items=batch,
         checkpoint=checkpoint,
         processes=processes,
     )

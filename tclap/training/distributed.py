@@ -115,10 +115,7 @@ def current() -> Processes:
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    if parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available():
-        state = PartialState(cpu=True, backend="gloo")
-    else:
-        state = PartialState()
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
     # Python's end does not join the backend's threads, which now and then abort the main process then.
     atexit.register(state.destroy_process_group)
     return Processes(state)

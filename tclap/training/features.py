@@ -29,7 +29,6 @@ from tclap.progress import progress
 
 log = logging.getLogger(__name__)
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MODULES = ("composites", "conditions", "synthesis")  # of data, by which waveforms are rendered
 PLACEMENT = ("policy", "window", "sample_rate", "gap", "cut")
 ENDS = tuple(
@@ -40,12 +39,10 @@ ENDS = tuple(
 class FeatureStore:
     """Trunk outputs in a folder, which any number of processes may use at once.
 
-    ``dtype`` is what they are rounded to: float16, bfloat16 or float32; ValueError on any other.
+    ``dtype`` is what they are rounded to: float16, bfloat16 or float32.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f"features are kept in {', '.join(map(str, DTYPES))}, not in {dtype}.")
         self.folder, self.dtype = Path(folder), dtype
 
     def fetch(self, made_of: Sequence[Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ import io
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ def optimise(
     module: nn.Module | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     after_step: Callable[[], None] | None = None,
-    items: int | None = None,
     checkpoint: Path | None = None,
     processes: Processes | None = None,
 ) -> pd.DataFrame:
@@ -54,14 +52,12 @@ def optimise(
         validate: metrics on validation data, every ``validate_every`` steps and after the last. With a
             ``validation_loss`` among them the module ends with the weights of the lowest.
         after_step: called after every update.
-        items: number of items per step, of which the rate is written to the history.
         checkpoint: the file in which the state is kept after every validation, and from which a training
             continues; its name tells trainings apart. None: nothing is kept.
         processes: that train together, in lockstep; None: this one alone.
 
     Returns:
-        The history: ``step, lr, grad_norm``, the terms, and where there was a validation its metrics; also
-        ``items_per_second``, validation and checkpoint not counted.
+        The history: ``step, lr, grad_norm``, the terms, and where there was a validation its metrics.
 
     Raises:
         FloatingPointError: on a loss or gradient that is not finite. The weights are then those before the
@@ -87,7 +83,6 @@ def optimise(
     for row in rows:
         bar.on_step(row)
     for step in bar:
-        began = time.perf_counter()
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr * schedule.rate(step)
         terms = losses(step)
@@ -106,8 +101,6 @@ def optimise(
             after_step()
         row = {"step": step, "lr": optimiser.param_groups[0]["lr"], "grad_norm": float(norm)}
         row |= {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
-        if items is not None:
-            row["items_per_second"] = items / (time.perf_counter() - began)
         rows.append(row)
         checked = step == schedule.steps - 1 or (step + 1) % schedule.validate_every == 0
         if checked and validate is not None:

@@ -169,9 +169,6 @@ def post_pretrain(
         module=heads,
         validate=validate,
         after_step=model.clamp_scale,
-        items=sum(
-            term.size * (variant.views if term.items == "composites" else 1) for term in terms.values()
-        ),
         checkpoint=checkpoint,
         processes=processes,
     )
@@ -242,12 +239,10 @@ def fine_tune(
             "heads; of one with slots fine-tune its base, then add slots."
         )
     settings = variant_of(variant)
-    if settings.readout is not None:
-        readout = f"fine_tune(model.with_readout({settings.readout!r}), ...)"
-        raise ValueError(f"variant is {variant!r}, which is another readout: call {readout}.")
-    if settings.more_wordings or not settings.text_loss:
+    if settings.readout is not None or settings.more_wordings or not settings.text_loss:
         raise ValueError(
-            f"variant is {variant!r}, which differs in the text-only loss, and fine_tune has none."
+            f"variant is {variant!r}: fine_tune takes a readout as model.with_readout(...), and has no "
+            "text-only loss in which variants could differ."
         )
     at_least(1, epochs=epochs, batch=batch, pairs=pairs, chunk_size=chunk_size)
     Schedule.of(preset, 1, lr)  # an unknown preset is refused before any work

@@ -62,11 +62,10 @@ def test_a_training_is_that_of_one_process(found, name):
         if not key.startswith("history"):  # a process may have no part in a loss
             same = [torch.equal(seen[name][key], found[0][name][key]) for seen in found]
             assert all(same), f"{key} differs between processes"
-        if key != "history.items_per_second":  # the process's own
-            options = {"rtol": tolerance, "atol": tolerance, "equal_nan": True}
-            torch.testing.assert_close(
-                found[0][name][key], value, **options, msg=lambda text, key=key: f"{key}: {text}"
-            )
+        options = {"rtol": tolerance, "atol": tolerance, "equal_nan": True}
+        torch.testing.assert_close(
+            found[0][name][key], value, **options, msg=lambda text, key=key: f"{key}: {text}"
+        )
     assert max(value.abs().max() for key, value in expected.items() if key.startswith("gradient")) > 1e-3
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import resource
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 
 from tclap import files
 from tclap.progress import step_listener
-from tclap.training import loop
 from tclap.training.dropout import ItemDropout
 from tclap.training.loop import optimise, order_metrics
 from tclap.training.schedule import Schedule
@@ -255,13 +253,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file cannot be written"):
         trained(tmp_path / "file", lambda done: pytest.fail("a step was taken"))
-
-
-def test_the_rate_of_items(monkeypatch):
-    clock = itertools.count(10, 0.5)
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))
-    history = run(weights(1.0), Schedule(2, 0.1), items=6)
-    assert history["items_per_second"].tolist() == [12.0, 12.0]
 
 
 def test_order_metrics_by_hand():
