@@ -66,7 +66,8 @@ def optimise(
     """
     parameters = list(parameters)
     processes = processes or Processes()
-    optimiser = schedule.make_optimiser(parameters)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[schedule.optimiser]
+    optimiser = kind(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
     rows: list[dict[str, float]] = []
     lowest, best, start = math.inf, None, 0
     if checkpoint is not None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: a linear ramp, then half a cosine.
@@ -57,13 +54,6 @@ class Schedule:
         if not 0 < lr < math.inf:
             raise ValueError(f"lr is {lr}, expected a finite number above 0.")
         return cls(steps, lr, **(PRESETS[preset] | changes))
-
-    def make_optimiser(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser, whose rate :meth:`rate` then sets at each step."""
-        import torch
-
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.optimiser]
-        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, as a fraction of ``lr``."""

@@ -83,11 +83,6 @@ def test_a_process_draws_what_one_process_would_for_its_part():
     assert (other - whole).abs().max() > 1e-3
 
 
-def test_a_process_without_rows():
-    found = [BatchEmbedder(Rank(r)).embed_local(Towers(), np.array([5, 6]), CPU, (1,)) for r in range(3)]
-    assert [(audio.shape, text.shape) for audio, text in found] == [((n, 3), (n, 3)) for n in (1, 1, 0)]
-
-
 def test_validation_sees_every_row_without_gradient():
     towers = Towers()
     audio, text = BatchEmbedder(Rank(1), micro_batch=3).embed_all(towers, np.arange(7), CPU)
