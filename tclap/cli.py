@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -98,27 +97,24 @@ def _evaluate(
     from tclap.evaluation.benchmark import evaluate
 
     name, model = _model(**given)
-    identity = getattr(model, "fingerprint", None)
     clips = _clips(data, root, classes, test_fold)
-    made_of = {"weights": identity, "data": content_hash(for_stage(clips, "test"))}
-    if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
-        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
-    keep = files.data_folder() / EMBEDDINGS / identity[:32] if identity else None
+    made_of = {"weights": _identity(name, model), "data": content_hash(for_stage(clips, "test"))}
+    _refuse_others(out, made_of)
+    kept = getattr(model, "fingerprint", None)  # the weights'; which of their settings too
+    keep = kept and files.data_folder() / EMBEDDINGS / files.hash_json([kept, model.config])[:32]
     counts = {"pairs": pairs, "control_pairs": control_pairs, "seed": seed}
     rows = evaluate(model, clips, suite, **counts, name=name, keep=keep)
     rows.attrs |= made_of  # which pandas keeps in the file
-    warning = report.RANDOM_WEIGHTS if (getattr(model, "origin", None) or {}).get("random_weights") else None
+    warning = _warning(model)
+    about = {"model": name, "weights": made_of["weights"], "data": f"{data}, {made_of['data']}"}
+    about |= {"questions": rows.attrs["items"], "warning": warning}
     if as_json:
-        sys.stdout.write(_as_json(rows, report.table(rows)))
+        sys.stdout.write(report.as_json(rows, about))
     else:
         sys.stdout.write(report.report(rows, random_weights=warning is not None))
         sys.stdout.write(f"questions  {rows.attrs['items']}\n")
-    if out is not None:
-        files.write_table(out, rows)
-        sys.stderr.write(f"rows       {out}\n")
+    _write_rows(out, rows)
     if card is not None:
-        about = {"model": name, "weights": identity, "data": f"{data}, {made_of['data']}"}
-        about |= {"questions": rows.attrs["items"], "warning": warning}
         with files.replacing(card) as aside:
             aside.write_text(report.card(rows, about), encoding="utf-8")
         sys.stderr.write(f"card       {card}\n")
@@ -131,9 +127,34 @@ def _published(*, format, file, folder, out, **given) -> None:
 
     if format not in FORMATS:
         raise ValueError(f"the format is {format!r}, expected one of {', '.join(FORMATS)}.")
+    items = FORMATS[format](file, folder)
     name, model = _model(**given)
-    rows = evaluate_items(model, FORMATS[format](file, folder), name=name)
-    sys.stdout.write(report_items(rows))
+    made_of = {"weights": _identity(name, model), "data": files.sha256_file(file)}
+    _refuse_others(out, made_of)
+    rows = evaluate_items(model, items, name=name)
+    rows.attrs |= made_of
+    sys.stdout.write("".join(f"{line}\n" for line in (_warning(model),) if line) + report_items(rows))
+    _write_rows(out, rows)
+
+
+def _identity(name: str, model: Any) -> str:
+    """What rows say of a model's weights: their fingerprint, of an object without one its name."""
+    return getattr(model, "fingerprint", None) or name
+
+
+def _warning(model: Any) -> str | None:
+    from tclap.evaluation.report import RANDOM_WEIGHTS
+
+    origin = getattr(getattr(model, "base", model), "origin", None)
+    return RANDOM_WEIGHTS if (origin or {}).get("random_weights") else None
+
+
+def _refuse_others(out: Path | None, made_of: dict) -> None:
+    if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
+        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
+
+
+def _write_rows(out: Path | None, rows: Any) -> None:
     if out is not None:
         files.write_table(out, rows)
         sys.stderr.write(f"rows       {out}\n")
@@ -168,7 +189,7 @@ def _model(
     at_least(1, threads=threads)
     torch.set_num_threads(threads)
     module, _, function = model.partition(":")
-    if function and module != "open_clip":
+    if function:
         sys.path.insert(0, "")
         make = getattr(importlib.import_module(module), function, None)
         if make is None:
@@ -180,11 +201,6 @@ def _model(
         if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
             raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
     return (f"{model} + slots", add_slots(loaded)) if slots else (model, loaded)
-
-
-def _as_json(rows: Any, table: Any) -> str:
-    about = {name: rows.attrs[name] for name in ("items", "weights", "data")}
-    return json.dumps(about | {"table": table.to_dict("records")}, indent=2) + "\n"
 
 
 def _compare(*, first: Path, second: Path) -> None:

@@ -65,7 +65,7 @@ def test_two_objects_by_the_commands(recordings, project_root, capsys):
         command_line.main([*command, "--card", str(project_root / "card.md"), "--json", *data])
     printed = json.loads(capsys.readouterr().out.split("\n}\n")[1] + "\n}")
     accuracies = {row["task"]: row["accuracy"] for row in printed["table"]}
-    assert accuracies["2way_before"] == "100.0" and printed["items"].startswith("tclap-zste-1:")
+    assert accuracies["2way_before"] == 100.0 and printed["questions"].startswith("tclap-zste-1:")
     assert "| 2way_before | 100.0 |" in (project_root / "card.md").read_text()
     command_line.main(["compare", *map(str, paths[:2])])
     (line,) = [
@@ -83,11 +83,22 @@ def test_two_objects_by_the_commands(recordings, project_root, capsys):
     csv.write_text("\n".join([*columns, "hum 0.wav,beep 0.wav,a hum,a beep", ""]))
     command_line.main(["published", "compa", str(csv), str(recordings), "--model", "tones:Perfect"])
     assert "tones:Perfect  compa attribute: group" in capsys.readouterr().out
+    again = [
+        "published",
+        "compa",
+        str(csv),
+        str(recordings),
+        "--model",
+        "tones:Blind",
+        "--out",
+        str(paths[0]),
+    ]
+    stopped_with(again, "Blind.parquet holds rows of other weights or data", capsys)
     command_line.main(["evaluate", "--model", "tones:Blind", "--slots", "--suite", "tasks", *data])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "slots  2way_before" in line]
     assert line.split()[4] == "100.0"
     command_line.main(["items", "--out", str(project_root / "items"), *data])
-    assert capsys.readouterr().out.split()[0] == printed["items"]
+    assert capsys.readouterr().out.split()[0] == printed["questions"]
 
 
 def test_rows_of_other_recordings_are_kept(tiny_model, recordings, project_root, monkeypatch, capsys):
@@ -103,6 +114,26 @@ def test_rows_of_other_recordings_are_kept(tiny_model, recordings, project_root,
     audio.write_wav(path, 0.1 * np.random.default_rng(0).standard_normal(3000), RATE)
     stopped_with(command, "rows.parquet holds rows of other weights or data", capsys)
     assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("slots", [[], ["--slots"]])
+def test_random_weights_are_said_of_every_table(
+    tiny_model, recordings, project_root, monkeypatch, capsys, slots
+):
+    tiny_model.is_published, tiny_model.origin = True, {"random_weights": True}
+    monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
+    csv = project_root / "compa.csv"
+    csv.write_text("pair_file,reversed_pair_file,pair_caption,reversed_pair_caption\nhum 0,beep 0,hum,beep\n")
+    data = ["--data", "folder", "--root", str(recordings), "--suite", "tasks", "--pairs", "6"]
+    card = project_root / "card.md"
+    for command in (
+        ["evaluate", *data],
+        ["evaluate", *data, "--json", "--card", str(card)],
+        ["published", "compa", str(csv), str(recordings)],
+    ):
+        command_line.main([*command, "--model", "msclap-2022", *slots])
+        assert "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING" in capsys.readouterr().out
+    assert "RANDOM WEIGHTS" in card.read_text()
 
 
 def test_a_model_that_nothing_has_trained_is_refused(capsys):

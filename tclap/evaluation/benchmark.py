@@ -134,9 +134,13 @@ def questions(clips: pd.DataFrame, pairs: int, seed: int) -> tuple[pd.DataFrame,
 
 
 def _folders(keep: Path, test: pd.DataFrame, drawn: pd.DataFrame, settings: tuple) -> tuple[Path, Path]:
-    """Where sounds are kept, which depend on clips, pairs and settings, and captions, which do not."""
-    named = files.hash_json([content_hash(test), drawn.to_dict("list"), settings])
-    return keep / f"sounds-{named[:16]}", keep / "captions"
+    """Where sounds are kept, which depend on clips, pairs and settings, and captions, which do not.
+
+    Both depend on the code that renders and embeds them.
+    """
+    code = files.hash_code("audio.py", "data", "models")
+    named = files.hash_json([code, content_hash(test), drawn.to_dict("list"), settings])
+    return keep / f"sounds-{named[:16]}", keep / f"captions-{code[:16]}"
 
 
 def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:

@@ -14,7 +14,6 @@ Needs ``pip install mteb``, 2.26 or newer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import mteb
@@ -230,10 +229,6 @@ def _sounds(sounds: dict[str, np.ndarray], rate: int) -> Dataset:
             "audio": {"array": [Value("float32")], "sampling_rate": Value("int64")},
         }
     )
-
-    def rows() -> Iterable[dict]:
-        for name, waveform in sounds.items():
-            yield {"id": name, "audio": {"array": waveform, "sampling_rate": rate}}
-
-    table = Dataset.from_list(list(rows()), features=features)
+    rows = [{"id": name, "audio": {"array": wave, "sampling_rate": rate}} for name, wave in sounds.items()]
+    table = Dataset.from_list(rows, features=features)
     return table.with_format("numpy", columns=["audio"], output_all_columns=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -14,26 +15,30 @@ from tclap.evaluation.statistics import compare, holm, scores_by_seed, summarise
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`tclap.evaluate` as text, one line per model and task, in percent.
+def numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """What :func:`tclap.evaluation.statistics.summarise` says of rows, and its errors, with their ties.
 
-    Returns:
-        Columns ``model, task, accuracy, 95 % interval, chance, ties, n``: n is the number of items, ties the
-        share of those whose best right and wrong candidates have one score, which count as errors.
-
-    Raises:
-        ValueError: as :func:`tclap.evaluation.statistics.summarise`.
+    ``ties`` is the share, in percent, of items whose best right and wrong candidates have one score, which
+    count as errors; NaN where rows say nothing of ties.
     """
     found = summarise(rows)
     ties = 100 * rows.astype({"tied": float}).groupby(["model", "task"])["tied"].mean()
-    ties = ties.loc[list(zip(found["model"], found["task"], strict=True))].to_numpy()
+    return found.assign(ties=ties.loc[list(zip(found["model"], found["task"], strict=True))].to_numpy())
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`tclap.evaluate` as text, one line per model and task, in percent.
+
+    ``model, task, accuracy, 95 % interval, chance, ties, n`` (number of items); errors of :func:`numbers`.
+    """
+    found = numbers(rows)
     cells = {
         "model": found["model"],
         "task": found["task"],
         "accuracy": found["accuracy"].map(_shown),
         "95 % interval": found["low"].map(_shown) + "-" + found["high"].map(_shown),
         "chance": found["chance"].map(_shown),
-        "ties": ["" if np.isnan(share) else _shown(share) for share in ties],
+        "ties": ["" if np.isnan(share) else _shown(share) for share in found["ties"]],
         "n": found["n"],
     }
     return pd.DataFrame(cells)
@@ -45,6 +50,13 @@ def report(rows: pd.DataFrame, *, random_weights: bool = False) -> str:
     shown = cells.set_index(cells["model"] + "  " + cells["task"]).drop(columns=["model", "task"])
     shown = shown.rename_axis(index=None, columns="model  task").to_string()
     return "\n".join(([RANDOM_WEIGHTS] if random_weights else []) + [shown, ""])
+
+
+def as_json(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    """Rows of :func:`tclap.evaluate` as JSON: ``about``, and ``table`` with null for what is missing."""
+    names = ["model", "task", "accuracy", "low", "high", "chance", "ties", "n"]
+    lines = json.loads(numbers(rows)[names].to_json(orient="records"))
+    return json.dumps({**about, "table": lines}, indent=2) + "\n"
 
 
 def card(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
