@@ -85,22 +85,23 @@ def search(
     single = gallery.float()
     # Bounds the error of d products in float32, each factor rounded once, summed in any order.
     unit = (gallery.shape[1] + 8) * 2.0**-24 * gallery.double().norm(dim=1).max()
+    held = torch.empty(2, ROWS * COLUMNS)  # once, as new memory for every block takes time
     found = []
     for first in range(0, len(queries), ROWS):
-        own, items = (
-            queries[first : first + ROWS].double(),
-            [by_event[w] for w in wanted[first : first + ROWS]],
-        )
+        own = queries[first : first + ROWS].double()
+        items = [by_event[event] for event in wanted[first : first + ROWS]]
         rows, columns = np.repeat(np.arange(len(own)), [len(i) for i in items]), np.concatenate(items)
         hits = _best_hits(own, gallery, items, rows, columns, depth)
         bounds = (hits - tolerance).masked_fill(hits.isneginf(), torch.inf)
         error = unit * own.norm(dim=1, keepdim=True)
-        ahead = torch.zeros(hits.shape, dtype=torch.int64)
+        ahead, rough = torch.zeros(hits.shape, dtype=torch.int64), own.float()
         for start in range(0, len(gallery), COLUMNS):
-            scores = own.float() @ single[start : start + COLUMNS].T
+            part = single[start : start + COLUMNS]
+            scores, flags = held[:, : len(own) * len(part)].view(2, len(own), len(part))
+            torch.mm(rough, part.T, out=scores)
             here = (columns >= start) & (columns < start + COLUMNS)
             scores[rows[here], columns[here] - start] = -torch.inf
-            ahead += _count_above(scores, bounds, error, own, gallery[start : start + COLUMNS])
+            ahead += _count_above(scores, bounds, error, own, gallery[start : start + COLUMNS], flags)
         found.append((1 + ahead[:, 0], _average_precision(hits, ahead, depth), [len(i) for i in items]))
     return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -113,10 +114,14 @@ def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: ArrayLike, colum
     return hits.topk(min(depth, hits.shape[1])).values
 
 
-def _count_above(scores: Tensor, bounds: Tensor, error: Tensor, own: Tensor, items: Tensor) -> Tensor:
-    """How many items of a block reach each bound ``[n, k]``; ``scores`` are exact to within ``error``."""
-    low, high = (bounds - error).float(), (bounds + error).float()
-    flags, counts = torch.empty_like(scores), []
+def _count_above(
+    scores: Tensor, bounds: Tensor, error: Tensor, own: Tensor, items: Tensor, flags: Tensor
+) -> Tensor:
+    """How many items of a block reach each bound ``[n, k]``; ``scores`` are exact to within ``error``.
+
+    ``flags``: memory of the scores' shape, which is written to.
+    """
+    low, high, counts = (bounds - error).float(), (bounds + error).float(), []
     for k in range(bounds.shape[1]):
         # Sums of floats are several times faster than of booleans, and exact below 2^24.
         possible = torch.ge(scores, low[:, k : k + 1], out=flags).sum(dim=1)
