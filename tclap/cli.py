@@ -103,7 +103,7 @@ def _evaluate(
     kept = getattr(model, "fingerprint", None)  # the weights'; which of their settings too
     keep = kept and files.data_folder() / EMBEDDINGS / files.hash_json([kept, model.config])[:32]
     counts = {"pairs": pairs, "control_pairs": control_pairs, "seed": seed}
-    rows = evaluate(model, clips, suite, **counts, name=name, keep=keep)
+    rows = evaluate(model, clips, suite, **counts, name=name, keep=keep, contents=made_of["data"])
     rows.attrs |= made_of  # which pandas keeps in the file
     warning = _warning(model)
     about = {"model": name, "weights": made_of["weights"], "data": f"{data}, {made_of['data']}"}

@@ -11,7 +11,7 @@ import torch
 from tones import RATE, write_recordings
 
 import tclap
-from tclap import audio
+from tclap import audio, files
 from tclap import cli as command_line
 
 
@@ -23,9 +23,12 @@ def recordings(tmp_path):
 def test_the_command_keeps_rows_and_prints_a_table(tiny_model, recordings, project_root, monkeypatch, capsys):
     tiny_model.is_published = True
     monkeypatch.setattr("tclap.models.registry.load_model", lambda name, weights: tiny_model)
+    hashed, sha256 = [], files.sha256_file
+    monkeypatch.setattr(files, "sha256_file", lambda path: hashed.append(path) or sha256(path))
     options = ["--data", "folder", "--root", str(recordings), "--pairs", "6", "--control-pairs", "3"]
     out = project_root / "rows.parquet"
     command_line.main(["evaluate", "--model", "msclap-2022", "--out", str(out), *options])
+    assert len(hashed) == len(set(hashed)) == 16  # each test clip's file once
     table = capsys.readouterr().out.splitlines()
     kept = pd.read_parquet(out)
     assert len(table) == 2 + kept["task"].nunique() and table[0].split()[:3] == ["model", "task", "accuracy"]

@@ -34,13 +34,14 @@ def evaluate(
     sample_rate: int | None = None,
     window: float | None = None,
     keep: str | Path | None = None,
+    contents: str | None = None,
 ) -> pd.DataFrame:
     """Answer the temporal benchmark on the test clips; each distinct sound and caption is encoded once.
 
-    The suites are ``tasks`` (:mod:`tclap.evaluation.tasks`), ``controls`` (:mod:`tclap.evaluation.controls`)
-    and ``retrieval`` (:mod:`tclap.evaluation.retrieval`). Clips without labels (each its own event) have
-    questions about order alone: tasks 3, 2-way and overlap, and the controls of two events; retrieval asks
-    for them by their captions.
+    The suites are ``tasks`` (:mod:`tclap.evaluation.tasks`, with the order-blind baseline of task 4),
+    ``controls`` (:mod:`tclap.evaluation.controls`) and ``retrieval`` (:mod:`tclap.evaluation.retrieval`).
+    Clips without labels (each its own event) have questions about order alone: tasks 3, 2-way and overlap,
+    and the controls of two events; retrieval asks for them by their captions.
     :func:`tclap.evaluation.statistics.summarise` makes accuracies with intervals of the rows.
 
     Args:
@@ -57,6 +58,8 @@ def evaluate(
             attributes of these names.
         keep: folder of this model's embeddings, and no other's: those that are there are not computed
             again, whatever the suite; None: nothing is kept.
+        contents: :func:`~tclap.data.clips.content_hash` of the test clips, where it is known already; else
+            it is computed if embeddings are kept.
 
     Returns:
         One tidy row per item, with the columns of :func:`tclap.evaluation.tasks.score_items`, ``model``
@@ -94,15 +97,19 @@ def evaluate(
     if "retrieval" not in suites:
         wanted = {sound for table in items.values() for sound in table["audio"]}
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
+    folders = None
+    if keep is not None:
+        settings = (control_pairs, seed, rate, seconds)
+        folders = _folders(Path(keep), contents or content_hash(test), drawn, settings)
     embeddings = ModelEmbeddings(
-        model,
-        list(sounds),
-        lambda sound: waveform_of(sounds[sound], audio, seconds),
-        None if keep is None else _folders(Path(keep), test, drawn, (control_pairs, seed, rate, seconds)),
+        model, list(sounds), lambda sound: waveform_of(sounds[sound], audio, seconds), folders
     )
     parts = []
     if "tasks" in suites:
         parts.append(score_items(items["tasks"], embeddings))
+        if "4" in set(items["tasks"]["task"]):
+            labels = sorted(test["label"].unique())
+            parts.append(controls.order_blind_rows(embeddings, items["tasks"], labels))
     if "controls" in suites:
         parts.append(controls.control_rows(embeddings, items["controls"], asked))
     if "retrieval" in suites:
@@ -133,13 +140,13 @@ def questions(clips: pd.DataFrame, pairs: int, seed: int) -> tuple[pd.DataFrame,
     return test, drawn, build_items(test, drawn, sorted(test["label"].unique()), seed=seed)
 
 
-def _folders(keep: Path, test: pd.DataFrame, drawn: pd.DataFrame, settings: tuple) -> tuple[Path, Path]:
+def _folders(keep: Path, contents: str, drawn: pd.DataFrame, settings: tuple) -> tuple[Path, Path]:
     """Where sounds are kept, which depend on clips, pairs and settings, and captions, which do not.
 
     Both depend on the code that renders and embeds them.
     """
     code = files.hash_code("audio.py", "data", "models")
-    named = files.hash_json([code, content_hash(test), drawn.to_dict("list"), settings])
+    named = files.hash_json([code, contents, drawn.to_dict("list"), settings])
     return keep / f"sounds-{named[:16]}", keep / f"captions-{code[:16]}"
 
 

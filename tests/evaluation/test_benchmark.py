@@ -34,6 +34,16 @@ def test_a_perfect_model_is_correct(clips):
     assert (accuracy[["1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap"]] == 100).all()
 
 
+def test_beside_task_4_stands_what_hears_no_order(clips, monkeypatch):
+    monkeypatch.setattr("tclap.evaluation.tasks.TASK_4_LABELS", 4)
+    monkeypatch.setattr("tclap.evaluation.tasks.TASK_4_CANDIDATES", 10)
+    rows = evaluate(Blind(), clips, "tasks", pairs=30).set_index("task")
+    found, model = rows.loc["baseline: order-blind"], rows.loc["4"]
+    # "A before B", "B before A", "A while B" and, where it was drawn, "B while A" tie: the baseline draws.
+    assert set(found["correct"]) == {1 / 3, 1 / 4} and not model["correct"].any()
+    assert found["item"].tolist() == model["item"].tolist() and (found["chance"] == 1 / 10).all()
+
+
 @pytest.fixture
 def captioned(recordings):
     """The tones with a caption each instead of labels."""
