@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import os
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def optimise(
             ``validation_loss`` among them the module ends with the weights of the lowest.
         after_step: called after every update.
         checkpoint: the file in which the state is kept after every validation, and from which a training
-            continues; its name tells trainings apart. None: nothing is kept.
+            continues; its name tells trainings apart. The state before is kept beside it, and continued from
+            where the newest is damaged. None: nothing is kept.
         processes: that train together, in lockstep; None: this one alone.
 
     Returns:
@@ -62,7 +64,7 @@ def optimise(
     Raises:
         FloatingPointError: on a loss or gradient that is not finite. The weights are then those before the
             step.
-        OSError: when the checkpoint's folder cannot be written, or the checkpoint not read.
+        OSError: when the checkpoint's folder cannot be written, or no state that is kept can be read.
     """
     parameters = list(parameters)
     processes = processes or Processes()
@@ -72,9 +74,7 @@ def optimise(
     lowest, best, start = math.inf, None, 0
     if checkpoint is not None:
         files.check_writable(checkpoint.parent)
-        if checkpoint.exists():
-            with in_one_sentence(str(checkpoint), "remove it, and the training starts anew"):
-                state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        if (state := load(checkpoint)) is not None:
             start, rows, lowest, best = (state[name] for name in ("step", "history", "lowest", "best"))
             module.load_state_dict(state["module"])
             optimiser.load_state_dict(state["optimiser"])
@@ -123,7 +123,7 @@ def optimise(
 
 
 def save(checkpoint: Path, state: dict[str, Any]) -> None:
-    """Replace a checkpoint, whole or not at all; what the disk refuses is logged, and the one before kept."""
+    """Write a checkpoint, whole or not at all, and keep the one before; what the disk refuses is logged."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
@@ -131,8 +131,31 @@ def save(checkpoint: Path, state: dict[str, Any]) -> None:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
+            if checkpoint.exists():
+                os.replace(checkpoint, _before(checkpoint))
     except OSError as error:
         log.warning("%s is not written (%s); the state before is kept", checkpoint, error.strerror or error)
+
+
+def load(checkpoint: Path) -> dict[str, Any] | None:
+    """The newest state that is whole; None where nothing is kept, OSError where nothing is whole."""
+    kept = [path for path in (checkpoint, _before(checkpoint)) if path.exists()]
+    for path in kept:
+        try:
+            with in_one_sentence(str(path), "remove it, and the training starts anew"):
+                # torch.load heeds no checksum.
+                if (damaged := zipfile.ZipFile(path).testzip()) is not None:
+                    raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+                return torch.load(path, weights_only=True, map_location="cpu")
+        except OSError:
+            if path == kept[-1]:
+                raise
+            log.warning("%s is damaged, continues from the state before it", path)
+    return None
+
+
+def _before(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(f".before{checkpoint.suffix}")
 
 
 def order_metrics(audio: Tensor, text: Tensor) -> dict[str, float]:

@@ -262,7 +262,8 @@ def fine_tune(
         made_of += [model.fingerprint, *map(content_hash, stages.values())]
         checkpoint = Path(checkpoints, f"{files.hash_json(made_of)[:16]}.pt")
         files.check_writable(checkpoints)
-        if any(Path(checkpoints).iterdir()) and not checkpoint.exists():
+        folder = checkpoint.parent
+        if any(folder.iterdir()) and not any(folder.glob(f"{checkpoint.stem}*")):
             log.warning("%s: no training of these settings, weights and clips yet, starts anew", checkpoints)
     features = AudioFeatures(model, ClipAudio(clips, model.sample_rate, keep=200), store)
     with processes.main_first():  # the others find in the store what it has made

@@ -128,7 +128,7 @@ def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, t
         assert found[0] == expected[0]
         pd.testing.assert_frame_equal(found[1], expected[1])
         assert "no training of these settings, weights and clips yet, starts anew" in caplog.text
-    assert len(list(options["checkpoints"].iterdir())) == 1 + len(cases)
+    assert len({path.name[:16] for path in options["checkpoints"].iterdir()}) == 1 + len(cases)
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 
@@ -201,7 +201,7 @@ def test_the_readmes_lines_run(tiny_model, recordings, monkeypatch, capsys, tmp_
     exec(compile(code, "library.md", "exec"), {})
     assert "2way_before" in capsys.readouterr().out
     assert (tmp_path / "mine.safetensors").is_file() and exported == ["mine.pth"]
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    assert len({path.name[:16] for path in (tmp_path / "checkpoints").iterdir()}) == 1
 
 
 def test_what_has_no_heads_is_refused_before_any_work(tiny_model, tiny_clips):

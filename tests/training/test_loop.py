@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import resource
@@ -237,16 +238,33 @@ def test_a_full_disk_stops_nothing_and_leaves_the_state_before(tmp_path, caplog,
     assert torch.load(tmp_path / "state.pt")["step"] == 3
 
 
-def test_what_is_no_checkpoint_is_refused_in_one_sentence_and_not_run(tmp_path):
-    expected = trained(tmp_path)
-    content = (tmp_path / "state.pt").read_bytes()
-    torch.save({"step": os.system}, tmp_path / "code.pt")
-    for bad in (content[:-100], b"", (tmp_path / "code.pt").read_bytes()):
-        (tmp_path / "state.pt").write_bytes(bad)
-        with pytest.raises(OSError, match="state.pt could not be loaded .*; remove it, and the training"):
-            trained(tmp_path)
-    (tmp_path / "state.pt").unlink()
-    assert trained(tmp_path)[0::2] == expected[0::2]
+def flipped(content: bytes) -> bytes:
+    """The last byte of the first weight in the file is another."""
+    at = content.index(torch.load(io.BytesIO(content))["module"]["0.weight"][0, 0].numpy().tobytes()) + 3
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def code(content: bytes) -> bytes:
+    """A pickle that could run a function."""
+    buffer = io.BytesIO()
+    torch.save({"step": os.system}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("damaged", [lambda content: content[:-100], lambda _: b"", flipped, code])
+def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, caplog, damaged):
+    expected, history, _ = trained(tmp_path)
+    newest, before = tmp_path / "state.pt", tmp_path / "state.before.pt"
+    assert [torch.load(path)["step"] for path in (newest, before)] == [11, 9]
+    bad = damaged(newest.read_bytes())
+    newest.write_bytes(bad)
+    found, again, done = trained(tmp_path)
+    assert (found, done) == (expected, 2) and f"{newest} is damaged, continues" in caplog.text
+    pd.testing.assert_frame_equal(again, history, check_exact=True)
+    for path in (newest, before):
+        path.write_bytes(bad)
+    with pytest.raises(OSError, match="before.pt could not be loaded .*; remove it, and the training"):
+        trained(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(tmp_path):
