@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from os import PathLike
 from typing import Any
 
@@ -35,3 +35,10 @@ def at_least(least: int, **numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is not None and not value >= least:
             raise ValueError(f"{name} is {value}, expected at least {least}.")
+
+
+def one_of(known: Collection[str], **names: str) -> None:
+    """Raise ValueError for a name that is not ``known``, by its argument's name."""
+    for argument, name in names.items():
+        if name not in known:
+            raise ValueError(f"{argument} must be one of {', '.join(known)}, got {name!r}.")

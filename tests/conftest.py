@@ -85,12 +85,13 @@ def tiny_clips():
     import pandas as pd
 
     rows = [
-        {"clip_id": f"{label}-{split}-{n}", "label": label, "split": split, "source": f"{label}-{split}-{n}"}
+        {"clip_id": f"{label}-{split}-{n}", "label": label, "captions": [label], "split": split}
         for label in ("bell", "crow", "dog", "rain")
         for split in ("base", "post", "validation")
         for n in range(3)
     ]
-    return pd.DataFrame(rows)
+    clips = pd.DataFrame(rows)
+    return clips.assign(source=clips["clip_id"])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tclap import audio
 from tclap.data.captions import CONJUNCTION, SINGLE, conjunction_events, view_captions, view_events
-from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text, texts_of
+from tclap.data.composites import BOUNDARY, TARGET_RMS, ClipAudio, clip_text
 from tclap.progress import progress
 
 Mel = Callable[[Tensor], Tensor]
@@ -170,7 +170,7 @@ def base_captions(
     generator: np.random.Generator,
 ) -> tuple[list[str], list[str]]:
     """Captions and events of base items: a single sound's name, or "X and Y" in either order."""
-    labels, texts = clips["label"].to_numpy(), texts_of(clips)
+    labels, texts = clips["label"].to_numpy(), clips["captions"].to_numpy()
     captions, events = [], []
     for kind, i, j in zip(kinds, first, second, strict=True):
         names = {row: clip_text(texts[row], generator) for row in (i, j)}

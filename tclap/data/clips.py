@@ -25,6 +25,7 @@ from types import ModuleType
 import pandas as pd
 
 from tclap import audio, files
+from tclap.arguments import one_of
 
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
 STAGES = ("base", "post", "validation", "test")
@@ -61,8 +62,7 @@ def dataset_options(name: str) -> set[str]:
 
 
 def _module(name: str) -> ModuleType:
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
+    one_of(DATASETS, data=name)
     return importlib.import_module(f"tclap.data.datasets.{name}")
 
 
@@ -111,8 +111,7 @@ def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
     ``stage``: one of ``STAGES``. The split of the same name belongs to it, and the split "train" to both
     ``base`` and ``post``. Raises ValueError for an unknown stage or when no row is left.
     """
-    if stage not in STAGES:
-        raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
+    one_of(STAGES, stage=stage)
     wanted = {stage, "train"} if stage in ("base", "post") else {stage}
     rows = clips[clips["split"].isin(wanted)].reset_index(drop=True)
     if rows.empty:

@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 
 from tclap import audio
+from tclap.arguments import one_of
 from tclap.data.clips import for_stage
 
 Reader = Callable[[str], np.ndarray]  # a clip's id to its waveform
@@ -85,11 +86,6 @@ def phrases(first: str, second: str, sigma: str) -> dict[str, Phrase]:
     return {"forward": forward, "reversed": forward.inverted, "overlap": Phrase(first, "while", second)}
 
 
-def texts_of(clips: pd.DataFrame) -> np.ndarray:
-    """What captions may call each clip: its own captions, or its label where it has none."""
-    return (clips["captions"] if "captions" in clips else clips[["label"]]).to_numpy()
-
-
 def clip_text(texts: Sequence[str], generator: np.random.Generator) -> str:
     """What a composite's caption calls a clip: a drawn one of its ``texts``, without a full stop."""
     chosen = texts[generator.integers(len(texts))] if len(texts) > 1 else texts[0]
@@ -129,7 +125,7 @@ def draw_pairs(
         pairs[f"{name}_i"] = pool[column].to_numpy()[first]
         pairs[f"{name}_j"] = pool[column].to_numpy()[second]
     # From a generator of its own: how many captions a clip has does not change which pairs are drawn.
-    words, texts = np.random.default_rng([seed, TEXTS]), texts_of(pool)
+    words, texts = np.random.default_rng([seed, TEXTS]), pool["captions"]
     pairs["text_i"] = [clip_text(texts[row], words) for row in first]
     pairs["text_j"] = [clip_text(texts[row], words) for row in second]
     # Every combination of wording and order equally often, up to one.
@@ -243,8 +239,7 @@ def place(
     Raises:
         ValueError: on an unknown policy, or a gap that leaves no room for events.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {policy!r}.")
+    one_of(POLICIES, policy=policy)
     rate = clip_audio.sample_rate
     samples = round(window * rate)
     rows = []

@@ -54,8 +54,8 @@ def test_the_oracle_parse_by_hand(caption, expected):
 
 
 def test_the_oracle_parse_of_all_that_is_asked_is_what_the_answers_say():
-    rows = [{"clip_id": f"{x}-{n}", "label": x, "source": f"{x}-{n}"} for x in LABELS for n in range(2)]
-    clips = pd.DataFrame(rows).assign(split="test")
+    rows = [{"clip_id": f"{x}-{n}", "label": x, "captions": [x]} for x in LABELS for n in range(2)]
+    clips = pd.DataFrame(rows).assign(split="test", source=[row["clip_id"] for row in rows])
     pairs = draw_pairs(clips, "test", 24, seed=0)
     items = [tasks.build_items(clips, pairs, LABELS, seed=0), controls.build_items(clips, pairs, seed=0)]
     items = pd.concat(items, ignore_index=True)

@@ -60,6 +60,7 @@ def bank_of(waveforms, labels, window):
             return waveforms[int(clip_id)]
 
     clips = pd.DataFrame({"clip_id": [str(n) for n in range(len(labels))], "label": labels})
+    clips["captions"] = [[label] for label in labels]
     return SegmentBank(clips, Audio(), sample_power, window, CROP_ENERGY)
 
 

@@ -42,7 +42,8 @@ def test_vocabulary_has_what_training_asks_for(pairs):
     known = set(vocabulary(LABELS))
     for generator in (None, *(np.random.default_rng(seed) for seed in range(5))):
         assert {c for view in view_captions(pairs, generator) for c in view} <= known
-    clips, generator = pd.DataFrame({"label": LABELS * 3}), np.random.default_rng(0)
+    clips = pd.DataFrame({"label": LABELS * 3, "captions": [[label] for label in LABELS * 3]})
+    generator = np.random.default_rng(0)
     captions, _ = base_captions(clips, *draw_base_items(clips, 5000, generator), generator)
     # Five wordings of a label, two of an ordered pair: all of them come up.
     assert set(captions) <= known and len(set(captions)) == 5 * 8 + 2 * 56

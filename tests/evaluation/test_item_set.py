@@ -24,8 +24,8 @@ def drawn(clips, seed=0, pairs=400):
 
 @pytest.fixture
 def clips():
-    rows = [(f"{label}-{n}", label, f"s{n}", "test") for label in LABELS for n in range(2)]
-    return pd.DataFrame(rows, columns=["clip_id", "label", "source", "split"])
+    rows = [(f"{label}-{n}", label, [label], f"s{n}", "test") for label in LABELS for n in range(2)]
+    return pd.DataFrame(rows, columns=["clip_id", "label", "captions", "source", "split"])
 
 
 def test_the_fingerprint_tells_other_questions_apart(clips):

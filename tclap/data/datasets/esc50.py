@@ -19,11 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+import pooch
 
 from tclap.arguments import at_least
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
-from tclap.data.download import fetch
+from tclap.progress import is_batch
 
 URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 # As soundata publishes it, for the archive as GitHub packs it.
@@ -52,8 +53,8 @@ def load(
     ``download``: where the folder has no csv, fetch the official archive and unpack it as the folder.
 
     Raises FileNotFoundError where the csv is missing, ValueError for a broken csv or a choice of folds and
-    classes that is not possible; with ``download`` also FileExistsError where the folder has other files, and
-    the errors of :func:`tclap.data.download.fetch`.
+    classes that is not possible; with ``download`` also FileExistsError where the folder has other files,
+    ValueError when another archive arrives, OSError when none does.
     """
     csv = find_csv(root, download=download)
     table = _read_csv(csv)
@@ -86,11 +87,12 @@ def find_csv(root: str | Path | None, *, download: bool = False) -> Path:
     if download and not csv.is_file():
         if root.exists() and any(root.iterdir()):
             raise FileExistsError(f"{root} is not empty and has no meta/esc50.csv; expected a new folder")
-        archive = fetch(URL, f"{root.resolve()}.download.zip", MD5)
-        with TemporaryDirectory(dir=archive.parent) as unpacked:
-            shutil.unpack_archive(archive, unpacked)
-            Path(unpacked, "ESC-50-master").replace(root)
-        archive.unlink()
+        downloader = pooch.HTTPDownloader(progressbar=not is_batch())
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=root.parent) as folder:
+            archive = pooch.retrieve(URL, MD5, "archive.zip", folder, downloader=downloader)
+            shutil.unpack_archive(archive, folder)
+            Path(folder, "ESC-50-master").replace(root)
     if not csv.is_file():
         raise tables.not_found(root, "esc50", "meta/esc50.csv")
     return csv

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import csv
+import functools
+import hashlib
+import http.server
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -137,32 +141,47 @@ def test_where_the_data_are_looked_for(tmp_path, monkeypatch, project_root):
     assert len(esc50.load()) == 12 and len(esc50.load(default)) == 9
 
 
-def test_download_once_then_never_again(tmp_path, monkeypatch, project_root):
-    monkeypatch.delenv("ESC50_ROOT", raising=False)
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """An archive like the official one, on a server of its own."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     write_layout(tmp_path / "made" / "ESC-50-master", rows_of([1, 2, 3]))
     made = shutil.make_archive(str(tmp_path / "made" / "archive"), "zip", tmp_path / "made", "ESC-50-master")
-    asked = []
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "made")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        # Polled often, because closing the server waits for the next poll.
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(esc50, "URL", f"http://127.0.0.1:{server.server_port}/archive.zip")
+        monkeypatch.setattr(esc50, "MD5", f"md5:{hashlib.md5(Path(made).read_bytes()).hexdigest()}")
+        yield
+        server.shutdown()
+        thread.join()
 
-    def fetch(url, path, known_hash):
-        asked.append((url, known_hash))
-        return Path(shutil.copy(made, path))
 
-    monkeypatch.setattr(esc50, "fetch", fetch)
-    root = project_root / "data" / "esc50"
-    root.mkdir(parents=True)
-    clips = load_clips("esc50", download=True)
+def test_download_once_then_never_again(tmp_path, monkeypatch, archive):
+    root = tmp_path / "data" / "esc50"
+    clips = load_clips("esc50", root, download=True)
     assert clips["path"][0] == str(root / "audio" / "1-0010-A-0.wav")
     assert sorted(path.name for path in root.iterdir()) == ["audio", "meta"]
     assert [path.name for path in root.parent.iterdir()] == ["esc50"]
-    assert len(esc50.load()) == len(esc50.load(download=True)) == 9
-    address = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
-    assert asked == [(address, "md5:7771e4b9d86d0945acce719c7a59305a")]
+    monkeypatch.setattr(esc50, "URL", "http://nowhere.invalid/")
+    assert len(esc50.load(root)) == len(esc50.load(root, download=True)) == 9
     # Never into a folder with other files.
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="used is not empty"):
         esc50.load(tmp_path / "used", download=True)
-    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"), [("MD5", f"md5:{'0' * 32}", ValueError), ("URL", "{}x", OSError)]
+)
+def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, archive, name, value, error):
+    monkeypatch.setattr(esc50, name, value.format(esc50.URL))
+    with pytest.raises(error, match="expected md5:0000|404.*archive.zipx"):
+        esc50.load(tmp_path / "data" / "esc50", download=True)
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_real_clips(esc50_root):
