@@ -94,7 +94,7 @@ class TinyPublished(AudioTextModel):
     sample_rate, window, dim = 8000, 0.5, 5
 
     def __init__(self, readout: str = "published", seed: int = 0) -> None:
-        super().__init__(1 / 0.07)
+        super().__init__()
         self.config = {"readout": readout}
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -50,10 +50,10 @@ class AudioTextModel(Encoder, nn.Module):
     text_trunk: nn.Module
     text_head: nn.Module
 
-    def __init__(self, initial_scale: float = 1 / 0.07) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
-        self.max_log_scale = max(MAX_LOG_SCALE, math.log(initial_scale))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.max_log_scale = MAX_LOG_SCALE
 
     def train(self, mode: bool = True) -> AudioTextModel:
         """Set training mode of the parts that are trained; pretrained ones stay in evaluation mode."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from tclap import files
-from tclap.arguments import at_least
+from tclap.arguments import at_least, one_of
 from tclap.models import minilm, towers
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.readouts import make_readout
@@ -167,7 +167,6 @@ class Compact(AudioTextModel):
         n_fft, hop, mels: of the spectrogram: frame and hop in samples, number of mel bands.
         width, hidden, dim: of the trunk's outputs, of each recurrent direction, d.
         readout: of the audio head, one of :data:`tclap.models.READOUTS`.
-        initial_scale: τ at the start.
         context: what a frame of the trunk depends on: ``local``, about a quarter of a second around it (and
             the level of the whole, by the norms), or ``attention``, all other frames.
 
@@ -188,16 +187,14 @@ class Compact(AudioTextModel):
         hidden: int = 48,
         dim: int = 128,
         readout: str = "segments",
-        initial_scale: float = 1 / 0.07,
         context: str = "local",
     ) -> None:
-        if context not in CONTEXTS:
-            raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}.")
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        one_of(CONTEXTS, context=context)
         at_least(1, sample_rate=sample_rate, n_fft=n_fft, hop=hop)
         at_least(1, mels=mels, width=width, hidden=hidden, dim=dim)
         at_least(1 / sample_rate, window=window)
-        super().__init__(initial_scale)
+        super().__init__()
         self.config = config
         self.window, self.sample_rate, self.dim = window, sample_rate, dim
         self.audio_trunk = AudioTrunk(sample_rate, n_fft, hop, mels, width, context)

@@ -2,8 +2,7 @@
 
 Whether an embedding can depend on order is decided here. A mean over time, which is what CLAP models
 use, is the same for [a ; b] and [b ; a] up to the frames near the boundary; a readout that keeps the
-ends apart is not. Every readout maps ``values [N, T, D]`` and ``lengths [N]`` (None: all T) to
-``[N, width]``. Positions from a row's length on are padding and do not change its result.
+ends apart is not. Every readout maps ``values [N, T, D]`` to ``[N, width]``.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from tclap.arguments import one_of
 from tclap.models import PUBLISHED_READOUTS, READOUTS
 
 
@@ -25,24 +25,24 @@ class Segments(nn.Module):
         super().__init__()
         self.width, self.count, self.peaks = count * dim, count, peaks
 
-    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if lengths is None:
-            lengths = torch.full((values.shape[0],), values.shape[1], device=values.device)
-        position = torch.arange(values.shape[1], device=values.device)
-        found = []
+    def forward(self, values: Tensor) -> Tensor:
+        length, found = values.shape[1], []
+        position = torch.arange(length, device=values.device)[:, None]
         for k in range(self.count):
             # A sequence shorter than their number repeats a position rather than leave a segment empty.
-            start = (k * lengths) // self.count
-            end = torch.maximum(((k + 1) * lengths) // self.count, start + 1)
-            inside = (position >= start[:, None]) & (position < end[:, None])
-            found.append((values * inside[..., None]).sum(1) / inside.sum(1, keepdim=True))
+            start = k * length // self.count
+            inside = (position >= start) & (position < max((k + 1) * length // self.count, start + 1))
+            found.append((values * inside).sum(1) / inside.sum())
             if self.peaks:
-                found[-1] = found[-1] + values.masked_fill(~inside[..., None], -torch.inf).amax(1)
+                found[-1] = found[-1] + values.masked_fill(~inside, -torch.inf).amax(1)
         return torch.cat(found, dim=1)
 
 
 class Ends(nn.Module):
-    """A bidirectional GRU's two end states: the past at the last step, the future at the first."""
+    """A bidirectional GRU's two end states: the past at the last step, the future at the first.
+
+    Positions from a row's length on (``lengths [N]``; None: all T) are padding, which it does not see.
+    """
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class PublishedHead(nn.Module):
 
     def set_readout(self, readout: str) -> None:
         """Take the published readout, or add a fresh order head to it; ValueError on another name."""
-        _check(readout, PUBLISHED_READOUTS)
+        one_of(PUBLISHED_READOUTS, readout=readout)
         residual = readout == "residual-segments"
         self.order = ResidualSegments(self.width, self.dim) if residual else None
 
@@ -102,12 +102,7 @@ class PublishedHead(nn.Module):
 
 def make_readout(name: str, dim: int, hidden: int) -> nn.Module:
     """A readout of trunk outputs ``dim`` wide, by name; ``hidden`` is the width of a recurrent state."""
-    _check(name, READOUTS)
+    one_of(READOUTS, readout=name)
     if name == "ends":
         return Ends(dim, hidden)
     return Segments(dim, count=1 if name == "mean" else 4, peaks=name == "segment-peaks")
-
-
-def _check(name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise ValueError(f"readout must be one of {', '.join(known)}, got {name!r}.")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tclap import audio
-from tclap.arguments import at_least
+from tclap.arguments import at_least, one_of
 
 PCM = (np.int16, np.int32)  # samples that soundfile and wave give unscaled
 POLICIES = ("fit", "cover")
@@ -33,8 +33,7 @@ class Windows:
     hop: float | None = None  # in seconds, of the policy cover; None: the window
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ValueError(f"window policy must be one of {', '.join(POLICIES)}, got {self.policy!r}.")
+        one_of(POLICIES, policy=self.policy)
         at_least(1 / self.sample_rate, hop=self.hop)
 
     def fitted(self, waveform: np.ndarray) -> np.ndarray:
