@@ -39,12 +39,12 @@ class ModelFolder(made.Stamp):
 
     def save(self, model: AudioTextModel, history: pd.DataFrame) -> None:
         """Write the model and its history, and remove the training's checkpoints."""
-        if self._processes.is_main:
-            table, weights = self.folder / "history.parquet", self.folder / "weights.safetensors"
-            files.write_table(table, history.assign(seed=self.inputs["seed"]))
-            model.save(weights)
-            self.write([table, weights])
-            for checkpoint in self.folder.glob("*checkpoint-*.pt"):
-                # A second run of the same training may be removing them too.
-                checkpoint.unlink(missing_ok=True)
-        self._processes.wait()
+        with self._processes.main_first():  # the others go on when all is there
+            if self._processes.is_main:
+                table, weights = self.folder / "history.parquet", self.folder / "weights.safetensors"
+                files.write_table(table, history.assign(seed=self.inputs["seed"]))
+                model.save(weights)
+                self.write([table, weights])
+                for checkpoint in self.folder.glob("*checkpoint-*.pt"):
+                    # A second run of the same training may be removing them too.
+                    checkpoint.unlink(missing_ok=True)

@@ -24,8 +24,7 @@ from tclap.data.captions import ORDERED, SIMULTANEOUS
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
-from tclap.slots.captions import wordings
-from tclap.slots.training import is_held_out
+from tclap.slots.captions import is_held_out, wordings
 from tclap.training.base import train_base, warm_up_text
 from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.pool import MelSource, Pool, WaveformSource, make_pool

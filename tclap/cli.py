@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -243,16 +242,15 @@ def made_of_in(out: Path) -> dict | None:
 
 
 def _features(*, action) -> None:
-    from tclap.training.features import report
-
-    sys.stdout.write(report(clear=action == "clear"))
-    folder = files.data_folder() / EMBEDDINGS
-    paths = list(folder.glob("*/*/*.safetensors"))
-    size = sum(path.stat().st_size for path in paths)
-    if action == "clear":
-        shutil.rmtree(folder, ignore_errors=True)
-    done = "deleted from" if action == "clear" else "in"
-    sys.stdout.write(f"{size / 1e6:.1f} MB in {len(paths)} files {done} {folder}\n")
+    for name, pattern in (("features", "*features-*.safetensors"), (EMBEDDINGS, "*/*/*.safetensors")):
+        folder = files.data_folder() / name
+        paths = list(folder.glob(pattern))  # also the hidden ones of writers that were killed
+        size = sum(path.stat().st_size for path in paths)
+        if action == "clear":
+            for path in paths:
+                path.unlink(missing_ok=True)
+        done = "deleted from" if action == "clear" else "in"
+        sys.stdout.write(f"{size / 1e6:.1f} MB in {len(paths)} files {done} {folder}\n")
 
 
 COMMANDS = {

@@ -35,34 +35,10 @@ def project_root(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def text_trunk():
-    """Stands for a pretrained text trunk: each word has a fixed random vector. Counts what it is asked."""
-    import zlib
+    """Stands for a pretrained text trunk."""
+    from tiny import WordVectors
 
-    import numpy as np
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    from tclap.models.base import Tokens
-
-    class Words(torch.nn.Module):
-        fingerprint = "words"
-        width = 384
-        asked: list[list[str]]
-
-        def forward(self, captions: list[str]) -> Tokens:
-            self.asked.append(list(captions))
-            rows = [
-                np.stack(
-                    [np.random.default_rng(zlib.crc32(w.encode())).standard_normal(384) for w in c.split()]
-                )
-                for c in captions
-            ]
-            lengths = torch.tensor([len(row) for row in rows])
-            return Tokens(pad_sequence([torch.from_numpy(row).float() for row in rows], True), lengths)
-
-    trunk = Words()
-    trunk.asked = []
-    return trunk
+    return WordVectors()
 
 
 @pytest.fixture

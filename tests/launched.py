@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import atexit
 import sys
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tiny import WordVectors
 from torch import Tensor
 
-from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
 from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.distributed import Processes, current
@@ -58,25 +58,6 @@ CASES = {
 }
 
 
-class Words:
-    """A fixed random vector per word."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __call__(self, captions: list[str]) -> Tokens:
-        rows = [
-            torch.stack([self.vector(word) for word in caption.replace(",", "").split()])
-            for caption in captions
-        ]
-        lengths = torch.tensor([len(row) for row in rows])
-        return Tokens(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths)
-
-    def vector(self, word: str) -> Tensor:
-        rng = np.random.default_rng(zlib.crc32(word.encode()))
-        return torch.from_numpy(rng.standard_normal(384)).to(self.dtype)
-
-
 def made_pool(size: int, dtype: torch.dtype, seed: int) -> Pool:
     """Random trunk outputs under captions of few labels, so that many mean the same."""
     rng = np.random.default_rng(seed)
@@ -104,7 +85,7 @@ def train(case: Case, processes: Processes, checkpoint: Path | None = None) -> d
     with torch.no_grad():  # the main process's weights are what counts
         for parameter in model.head_parameters():
             parameter += 0.1 * processes.rank
-    text = Words(dtype)
+    text = WordVectors(dtype)
     history = post_pretrain(
         model,
         variant(case.name),

@@ -147,3 +147,17 @@ def stopped_with(command, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         command_line.main(command)
     assert stopped.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_kept_features_are_told_and_deleted_and_nothing_else(project_root, capsys):
+    trunk, embedded = (project_root / "data" / name for name in ("features", "embeddings/model/audio"))
+    own = [trunk / "features-1.safetensors", embedded / "1.safetensors"]
+    killed, note = trunk / ".features-2.ab12cd.safetensors", trunk / "note.safetensors"
+    for path in (*own, killed, note):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(200_000))
+    for action, done in (("size", "in"), ("clear", "deleted from")):
+        command_line.main(["features", action])
+        folders = f"{trunk}\n0.2 MB in 1 files {done} {project_root / 'data' / 'embeddings'}\n"
+        assert capsys.readouterr().out == f"0.4 MB in 2 files {done} {folders}"
+    assert [path for path in project_root.rglob("*") if path.is_file()] == [note]

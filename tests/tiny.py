@@ -44,6 +44,25 @@ class Trunk(nn.Module):
         return nn.functional.avg_pool1d(self.decibels(waveforms).transpose(1, 2), 7).transpose(1, 2) / 20
 
 
+class WordVectors(nn.Module):
+    """A fixed random vector per word, as wide as MiniLM's. Keeps what it is asked."""
+
+    fingerprint, width = "words", 384
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.dtype, self.asked = dtype, []
+
+    def forward(self, captions: list[str]) -> Tokens:
+        self.asked.append(list(captions))
+        rows = [torch.stack([self.vector(word) for word in caption.split()]) for caption in captions]
+        return Tokens(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
+
+    def vector(self, word: str) -> Tensor:
+        rng = np.random.default_rng(zlib.crc32(word.encode()))
+        return torch.from_numpy(rng.standard_normal(self.width)).to(self.dtype)
+
+
 class Words(nn.Module):
     """A frozen random vector a word. Counts the captions it is given."""
 

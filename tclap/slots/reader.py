@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from tclap import files
-from tclap.arguments import at_least, strings_of
+from tclap.arguments import strings_of
 from tclap.models import minilm
 from tclap.models.weights import load_exactly, make_header, read_checkpoint
 
@@ -89,7 +89,6 @@ class Reader(nn.Module):
     """
 
     def __init__(self, rank: int = 16, temperature: float = 1.0, threshold: float = 0.5) -> None:
-        at_least(1, rank=rank)
         super().__init__()
         encoder, self.tokenizer = minilm.load()
         self.config = {"rank": rank, "temperature": temperature, "threshold": threshold}

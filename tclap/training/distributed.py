@@ -99,11 +99,6 @@ class Processes:
         """In this context the main process runs the block before the others enter it."""
         return nullcontext() if self._state is None else self._state.main_process_first()
 
-    def wait(self) -> None:
-        """Return once every process has called this."""
-        if self._state is not None:
-            self._state.wait_for_everyone()
-
 
 def current() -> Processes:
     """The processes this one was started with, by the environment the launcher sets (``WORLD_SIZE``).

@@ -65,18 +65,6 @@ class FeatureStore:
         return load_file(path)
 
 
-def report(*, clear: bool = False) -> str:
-    """How much the data folder keeps, in a line; with ``clear`` the stores' files are deleted."""
-    folder = files.data_folder() / "features"
-    # The hidden ones are of writers that were killed.
-    paths = [*folder.glob("features-*.safetensors"), *folder.glob(".features-*.safetensors")]
-    size = sum(path.stat().st_size for path in paths)
-    if clear:
-        for path in paths:
-            path.unlink(missing_ok=True)
-    return f"{size / 1e6:.1f} MB in {len(paths)} files {'deleted from' if clear else 'in'} {folder}\n"
-
-
 def rounded(outputs: Tensor, dtype: torch.dtype) -> Tensor:
     """A copy on the CPU in a dtype; ValueError where a value is too large for it."""
     outputs = outputs.detach().cpu()

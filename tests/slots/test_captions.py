@@ -11,9 +11,9 @@ import pytest
 
 from tclap.data.captions import UNSEEN_ORDERED
 from tclap.slots import captions as learned
-from tclap.slots.captions import Captions, LabelledCaption, clauses_of, filled, labelled_captions, wordings
+from tclap.slots.captions import Captions, LabelledCaption, filled, is_held_out, labelled_captions, wordings
 from tclap.slots.reader import FIRST, LAST, PLAIN, ROLES, TOGETHER, Span, reading
-from tclap.slots.training import captions_for, is_held_out
+from tclap.slots.training import captions_for
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 WORDS = ["lamp", "river"]
@@ -90,10 +90,8 @@ def test_what_the_experiment_asks_is_held_out():
 
 
 def test_clauses_of_captions():
-    assert clauses_of(["A dog barks, then rain falls on a roof", "hail", "Rain falls on a roof."]) == [
-        "a dog barks",
-        "rain falls on a roof",
-    ]
+    captions = ["A dog barks, then rain falls on a roof", "hail", "Rain falls on a roof."]
+    assert Captions([], real=captions).clauses == ["a dog barks", "rain falls on a roof"]
 
 
 def test_every_labelled_caption_is_there():

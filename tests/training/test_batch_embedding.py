@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tclap.losses import clip_loss
 from tclap.training.batch_embedding import BatchEmbedder
-from tclap.training.distributed import Processes
 
 CPU = torch.device("cpu")
 
@@ -31,14 +30,6 @@ class Towers(nn.Module):
         self.calls.append(len(rows))
         sides = (self.audio(self.inputs[0, rows]), self.text(self.inputs[1, rows]))
         return tuple(nn.functional.normalize(side, dim=-1) for side in sides)
-
-
-class Rank(Processes):
-    """One of three processes, as far as its part of a batch goes."""
-
-    def __init__(self, rank: int) -> None:
-        super().__init__()
-        self.world_size, self.rank = 3, rank
 
 
 def gradient(towers: Towers, embedding: BatchEmbedder, rows: np.ndarray) -> tuple[float, Tensor]:
@@ -74,22 +65,6 @@ def test_little_is_kept_of_the_pieces():
     assert kept(BatchEmbedder(micro_batch=2)) < kept(BatchEmbedder()) / 5
 
 
-def test_a_process_draws_what_one_process_would_for_its_part():
-    towers, rows = Towers(dropout=0.5), np.arange(11)
-    whole = BatchEmbedder().embed_local(towers, rows, CPU, (7,))[0]
-    parts = [BatchEmbedder(Rank(rank), 3).embed_local(towers, rows, CPU, (7,))[0] for rank in range(3)]
-    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-14)
-    (other, _) = BatchEmbedder().embed_local(towers, rows, CPU, (8,))
-    assert (other - whole).abs().max() > 1e-3
-
-
-def test_validation_sees_every_row_without_gradient():
-    towers = Towers()
-    audio, text = BatchEmbedder(Rank(1), micro_batch=3).embed_all(towers, np.arange(7), CPU)
-    assert len(audio) == len(text) == 7 and not audio.requires_grad
-    torch.testing.assert_close(audio, towers(np.arange(7))[0].detach(), rtol=0, atol=1e-14)
-
-
 def test_bf16_products_and_float32_embeddings(tiny_model):
     features = torch.randn(5, 7, 8)
     seen = []
@@ -108,12 +83,3 @@ def test_bf16_products_and_float32_embeddings(tiny_model):
     assert 1e-6 < 1 - (half * full).sum(1).min().item() < 1e-2
     half.sum().backward()
     assert all(p.grad.dtype == torch.float32 for p in tiny_model.audio_head.parameters())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"micro_batch": 0}, "micro_batch is 0"), ({"precision": "fp8"}, "precision.*got 'fp8'")],
-)
-def test_bad_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        BatchEmbedder(**options)

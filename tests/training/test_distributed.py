@@ -90,6 +90,6 @@ def test_one_process_needs_no_accelerate(monkeypatch):
     alone.sum_gradients([tensor, torch.zeros(1)])
     alone.broadcast([tensor])
     with alone.main_first():
-        alone.wait()
+        pass
     assert tensor.tolist() == tensor.grad.tolist() == [1.0, 1.0]
     assert not torch.distributed.is_initialized()

@@ -18,7 +18,7 @@ from tclap import audio, files
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
 from tclap.data.conditions import Condition, arrange
 from tclap.training import features as module
-from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures, Whole, report
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures, Whole
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -41,15 +41,6 @@ def is_whole(found: dict[str, Tensor]) -> bool:
     return found.keys() == make().keys() and all(torch.equal(found[name], make()[name]) for name in found)
 
 
-def test_what_is_kept_is_not_made_again(tmp_path):
-    stored(tmp_path)
-    store = FeatureStore(tmp_path, torch.float32)
-    found = store.fetch(["a"], lambda: pytest.fail("made again"))
-    assert is_whole(found)
-    found["values"].zero_()  # what is returned belongs to the caller
-    assert is_whole(store.fetch(["a"], make))
-
-
 @pytest.mark.parametrize("length", [0, 5, 60, -1])
 def test_a_damaged_file_is_made_again(tmp_path, caplog, length):
     path = stored(tmp_path)
@@ -67,19 +58,6 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path, monkey
     with pytest.raises(OSError, match="features-.* could not be written: .*No space left"):
         FeatureStore(tmp_path, torch.float32).fetch(["a"], make)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_command_line_tells_and_deletes_its_own_files_only(project_root):
-    folder = project_root / "data" / "features"
-    path = stored(folder)
-    note, own = folder / "note.safetensors", folder / f".{path.stem}.ab12cd.safetensors"
-    for other in (note, own):  # somebody's, and a writer's that was killed
-        other.write_bytes(b"12345")
-    size = path.stat().st_size + 5
-    assert report() == f"{size / 1e6:.1f} MB in 2 files in {folder}\n"
-    assert report(clear=True) == f"{size / 1e6:.1f} MB in 2 files deleted from {folder}\n"
-    assert list(folder.iterdir()) == [note]
-    assert report() == f"0.0 MB in 0 files in {folder}\n"
 
 
 def test_what_is_too_large_for_a_dtype():
@@ -217,16 +195,18 @@ def equal(found: list[Tensor], expected: list[Tensor]) -> bool:
     return len(found) == len(expected) and all(map(torch.equal, found, expected))
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_outputs_are_the_trunks_own_in_the_order_asked(text_trunk, tmp_path, kept):
-    store = FeatureStore(tmp_path, torch.float32) if kept else None
+@pytest.mark.parametrize("dtype", [None, torch.float32, *HALF])
+def test_outputs_are_the_trunks_own_in_the_order_asked(text_trunk, tmp_path, dtype):
+    """Kept in half precision they are rounded once, and returned in full."""
+    store = None if dtype is None else FeatureStore(tmp_path, dtype)
     asked = ["rain", "a dog before rain", "rain"]
-    for _ in range(2):
+    for _ in range(2):  # made, then read
         features = TextFeatures(text_trunk, CAPTIONS + CAPTIONS[:2], store)
         values, lengths = features(asked)
         assert values.shape == (3, 4, 384) and lengths.tolist() == [1, 4, 1]
         assert (values[0, 1:] == 0).all() and not values.requires_grad and not values.is_inference()
-        assert equal(rows(features, asked), fresh(text_trunk, asked))
+        expected = [row.to(dtype or torch.float32).float() for row in fresh(text_trunk, asked)]
+        assert values.dtype == torch.float32 and equal(rows(features, asked), expected)
 
 
 def test_each_caption_goes_through_the_trunk_once_neighbours_in_length_together(text_trunk, monkeypatch):
@@ -262,14 +242,6 @@ def test_captions_that_were_not_added_are_encoded_when_they_come(text_trunk, tmp
     assert equal(rows(features, asked), expected) and equal(rows(features, asked), expected)
     assert text_trunk.asked == [["dog", "siren while crow"]]
     assert not (tmp_path / "store").exists()
-
-
-@pytest.mark.parametrize("dtype", HALF)
-def test_captions_kept_in_half_are_rounded_once_and_returned_in_full(text_trunk, tmp_path, dtype):
-    expected = [row.to(dtype).float() for row in fresh(text_trunk, CAPTIONS)]
-    for _ in range(2):
-        found = TextFeatures(text_trunk, CAPTIONS, FeatureStore(tmp_path, dtype))
-        assert found(CAPTIONS).values.dtype == torch.float32 and equal(rows(found, CAPTIONS), expected)
 
 
 def test_the_code_is_part_of_what_outputs_are_made_of(

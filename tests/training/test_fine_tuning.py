@@ -174,6 +174,7 @@ def test_captioned_clips_and_few_of_them(tiny_model, recordings):
         ({"batch": -1}, "batch is -1"),
         ({"pairs": 0}, "pairs is 0"),
         ({"micro_batch": 0}, "micro_batch is 0"),
+        ({"precision": "fp8"}, "precision must be one of fp32, bf16, got 'fp8'"),
         ({"lr": 0.0}, "lr is 0.0, expected a finite number above 0"),
     ],
 )
