@@ -56,7 +56,7 @@ CODE = {
     "summary": (
         "artifact/summary.py", "artifact/slot_ablation.py", "artifact/hold_out.py", "tclap/evaluation",
     ),
-    "tables_and_numbers": ("paper", "figures", "paper/main.tex", "paper/draft_tables.csv"),
+    "tables_and_numbers": ("paper", "figures", "paper/main.tex", "paper/draft.yaml"),
     "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
     "your_recordings": (
         *TRAINING_CODE, "tclap/slots", "tclap/slots/reader.safetensors", "artifact/notebook",
@@ -131,7 +131,7 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
     summary = found["summary"] = step("summary", *found.values())
     for name in registry.FIGURES:
         sources = provenance.hash_code(*map(str, registry.sources(name)))
-        after = [summary] if registry.inputs(name) else []
+        after = [summary] if name in registry.RESULTS else []
         found[f"figure-{name}"] = files.hash_json([name, sources, after])
     # Of another profile's run; this one's own summary has its fingerprint.
     real = paths.root() / "runs" / REAL / "summary.json"

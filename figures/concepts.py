@@ -1,60 +1,137 @@
-"""Conceptual diagrams, drawn from code alone: the loss, the architecture, slots in time."""
+"""Conceptual diagrams, drawn from code alone: the loss, the architecture, slots in time.
+
+Modules, arrows, sounds and words are drawn in inches, so that they are as large as they will be printed. An
+event's colour stays its own; what is frozen is grey with a thin edge, what is trained has a thick one.
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
-from figures.drawing import FIRST, RIM, SECOND, arrow, box, canvas, cell, chip, composite, say
 from figures.style import COLUMN, TEXT
 
+FIRST, SECOND, WHOLE = "#004488", "#DDAA33", "#C4C4C4"
+"""Colours of the event that sounds first, of the other, and of both."""
+RIM = "#777777"
 VIEWS = ("forward", "reversed", "overlap")
-OTHER, WHOLE = "#DDDDDD", "#C4C4C4"
-SYMBOLS = np.array([["1", "1"], [r"$\alpha_s$", r"$\alpha_c$"], [r"$\alpha_s^o$", r"$\alpha_c^o$"]])
+SYMBOLS = ("1", "1", r"$\alpha_s$", r"$\alpha_c$", r"$\alpha_s^o$", r"$\alpha_c^o$")
 """The loss's weights of the same pair and of other pairs: within a view, by time, by overlap."""
-COLOURS = np.array([[FIRST, "#D9D9D9"], ["#DDAA33", "#F3DFB3"], ["#D08A95", "#F1D9DC"]])
+COLOURS = (FIRST, "#D9D9D9", "#DDAA33", "#F3DFB3", "#D08A95", "#F1D9DC")
 
 
-def weights(u: int, v: int, items: int = 3) -> tuple[int, int]:
-    """Which of SYMBOLS the temporal loss's weight of text ``u`` against audio ``v`` is, both of ``[3 N]``."""
-    (view, item), (other_view, other_item) = divmod(u, items), divmod(v, items)
-    kind = 0 if view == other_view else 2 if "overlap" in (VIEWS[view], VIEWS[other_view]) else 1
-    return kind, int(item != other_item)
+def weights(items: int) -> np.ndarray:
+    """``[3 N, 3 N]``: which of SYMBOLS is the temporal loss's weight of a text (row) against a sound."""
+    view, item = np.divmod(np.arange(len(VIEWS) * items), items)
+    overlap = np.maximum.outer(view, view) == VIEWS.index("overlap")
+    kind = np.where(np.equal.outer(view, view), 0, np.where(overlap, 2, 1))
+    return 2 * kind + np.not_equal.outer(item, item)
 
 
 def loss_matrix() -> Figure:
     """The weights of a batch's 3 N texts against its 3 N sounds in the temporal loss; matches dark."""
-    items, size, left, top = 3, 0.29, 0.68, 3.0
-    figure, axes = canvas(COLUMN, 3.62)
-    count = len(VIEWS) * items
-    for u, v in itertools.product(range(count), repeat=2):
-        which = weights(u, v)
-        cell(axes, left + v * size, top - (u + 1) * size, size, size, COLOURS[which], SYMBOLS[which])
-    for n, view in enumerate(VIEWS):
-        start, middle = n * items * size, (n + 0.5) * items * size
-        say(axes, left + middle, top + 0.24, view)
-        say(axes, left - 0.3, top - middle, view, rotation=90)
-        if n:
-            axes.plot([left, left + count * size], [top - start] * 2, color="black", linewidth=1)
-            axes.plot([left + start] * 2, [top, top - count * size], color="black", linewidth=1)
-    for n in range(count):
-        number, middle = {"text": str(n % items + 1), "size": 7, "color": "#555555"}, (n + 0.5) * size
-        say(axes, left + middle, top + 0.09, **number)
-        say(axes, left - 0.1, top - middle, **number)
-    say(axes, left + count * size / 2, top + 0.44, "sounds $Z_a$")
-    say(axes, left - 0.52, top - count * size / 2, "texts $Z_t$", rotation=90)
-    keys = (0, "match", COLOURS[0, :1]), (0.62, "other pairs", COLOURS[0, 1:])
-    for at, meaning, colours in (*keys, (1.4, "time", COLOURS[1]), (1.92, "overlap", COLOURS[2])):
-        for n, colour in enumerate(colours):
-            width = 0.12 / len(colours)
-            cell(axes, left + at + n * width, 0.1, width, 0.12, colour, linewidth=0)
-        say(axes, left + at + 0.17, 0.155, meaning, ha="left", size=7.5)
+    items = 3
+    shown = weights(items)
+    figure = Figure(figsize=(COLUMN, 3.5))
+    axes = figure.subplots()
+    axes.pcolormesh(shown, cmap=ListedColormap(COLOURS), edgecolors="white", linewidth=0.8)
+    for (u, v), which in np.ndenumerate(shown):
+        say(axes, v + 0.5, u + 0.5, SYMBOLS[which], color=on(COLOURS[which]))
+    axes.set(aspect="equal", xlim=(0, len(shown)), ylim=(len(shown), 0))
+    for axis, end, name in ((axes.xaxis, "\n", "sounds $Z_a$"), (axes.yaxis, "  ", "texts $Z_t$")):
+        labels = [f"{view if n == 2 else ''}{end}{n}" for view in VIEWS for n in range(1, items + 1)]
+        axis.set_ticks(np.arange(len(shown)) + 0.5, labels)
+        axis.set_label_text(name)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for edge in (items, 2 * items):
+        axes.axhline(edge, color="black", linewidth=1)
+        axes.axvline(edge, color="black", linewidth=1)
+    keys = {"match": COLOURS[:1], "other pairs": COLOURS[1:2], "time": COLOURS[2:4], "overlap": COLOURS[4:]}
+    handles = [tuple(Patch(color=colour) for colour in colours) for colours in keys.values()]
+    look = {"loc": "outside lower center", "ncols": len(keys), "handler_map": {tuple: HandlerTuple(None)}}
+    figure.legend(handles, keys, **look)
     return figure
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure whose one axes measures inches from the lower left corner."""
+    # An engine that does nothing: without any, saving under the style sheet takes the sheet's.
+    figure = Figure(figsize=(width, height), layout=PlaceHolderLayoutEngine(True, True))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def say(axes: Axes, x: float, y: float, text: str, **look) -> None:
+    """Text centred at a point unless told otherwise."""
+    axes.text(x, y, text, **{"ha": "center", "va": "center"} | look)
+
+
+def box(axes: Axes, x: float, y: float, width: float, height: float, text: str) -> None:
+    """A module, by its lower left corner: frozen, or trained where its text says so."""
+    trained = "trained" in text
+    face = {"facecolor": "#F6DDE0" if trained else "#E8E8E8", "edgecolor": "#BB5566" if trained else RIM}
+    face |= {"boxstyle": "round,pad=0,rounding_size=0.05", "linewidth": 1.5 if trained else 0.6}
+    axes.add_patch(FancyBboxPatch((x, y), width, height, **face))
+    say(axes, x + width / 2, y + height / 2, text, linespacing=1.1)
+
+
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """An arrow between two points."""
+    shape = {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0, "linewidth": 0.7}
+    axes.annotate("", end, start, arrowprops=shape | {"fc": "k"})
+
+
+def cell(axes: Axes, x: float, y: float, width: float, height: float, colour: str, text="", **look) -> None:
+    """A filled rectangle with a white rim and a text on it, by its lower left corner."""
+    rim = {"edgecolor": "white", "linewidth": 0.8}
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, **rim | look))
+    if text:
+        say(axes, x + width / 2, y + height / 2, text, color=on(colour))
+
+
+def on(colour: str) -> str:
+    """The colour of text that stands on a colour."""
+    return "white" if colour == FIRST else "black"
+
+
+def wave(axes: Axes, x: float, y: float, width: float, height: float, colour: str, beats: int) -> None:
+    """A sound as the outline of its waveform: ``beats`` strokes that ring out, centred on ``y``."""
+    time = np.linspace(0, 1, 400)
+    ring = np.exp(-4 * (time * beats % 1)) * np.minimum(1, 40 * (time * beats % 1))
+    strength = 0.5 * height * ring * (0.75 + 0.25 * np.cos(2 * np.pi * 11 * beats * time))
+    axes.fill_between(x + width * time, y - strength, y + strength, color=colour, linewidth=0)
+
+
+def composite(axes: Axes, x: float, y: float, width: float, height: float, view: str) -> None:
+    """A view of a composite: its two events one after the other, or at once; replay: one event alone."""
+    cell(axes, x, y - height / 2, width, height, "white", edgecolor=RIM, linewidth=0.6)
+    events = [(FIRST, 2), (SECOND, 5)]
+    if view == "replay":
+        wave(axes, x, y, width, 0.9 * height, FIRST, 4)
+    elif view == "overlap":
+        for (colour, beats), shift in zip(events, (0.25, -0.25), strict=True):
+            wave(axes, x, y + shift * height, width, 0.5 * height, colour, 2 * beats)
+    else:
+        for n, (colour, beats) in enumerate(events if view == "forward" else events[::-1]):
+            wave(axes, x + n * width / 2, y, width / 2, 0.9 * height, colour, beats)
+
+
+def chip(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    """An event's words on its colour, centred."""
+    frame = {"boxstyle": "round,pad=0.15,rounding_size=0.2", "facecolor": colour, "edgecolor": "none"}
+    say(axes, x, y, text, color=on(colour), bbox=frame)
 
 
 SHADES = {"forward": "#444444", "reversed": "#888888", "overlap": WHOLE, "replay": "white"}
@@ -69,8 +146,9 @@ def _shade(axes: Axes, x: float, y: float, width: float, height: float, view: st
 
 def _blocks(axes: Axes, left: float, top: float, size: float, views: int) -> None:
     """The matrix of a loss as blocks of views: matches as a line, other views' blocks in their colour."""
-    for u, v in itertools.product(range(views), repeat=2):
-        cell(axes, left + v * size, top - (u + 1) * size, size, size, COLOURS[weights(u, v, items=1)[0], 1])
+    for (u, v), which in np.ndenumerate(weights(items=1)[:views, :views]):
+        # Other pairs of the same two views, as in the loss's own figure.
+        cell(axes, left + v * size, top - (u + 1) * size, size, size, COLOURS[which + 1])
     end = views * size
     axes.plot([left, left + end], [top, top - end], color=FIRST, linewidth=2, solid_capstyle="butt")
 
@@ -98,10 +176,7 @@ def architecture() -> Figure:
         for n, view in enumerate(SHADES):
             _shade(axes, 4.4, y + 0.21 - 0.14 * n, 0.36, 0.12, view)
         say(axes, 4.58, y + 0.36, f"$Z_{tower[0]}$")
-    frame = {"facecolor": "none", "edgecolor": RIM, "linewidth": 0.6, "linestyle": "--"}
-    axes.add_patch(
-        FancyBboxPatch((5.2, 0.12), 1.75, 2.06, boxstyle="round,pad=0,rounding_size=0.05", **frame)
-    )
+    cell(axes, 5.2, 0.12, 1.75, 2.06, "none", edgecolor=RIM, linewidth=0.6, linestyle="--")
     _blocks(axes, 5.32, 2.04, 0.27, 3)
     say(axes, 6.54, 1.64, "TNCE\non the views\n$S + \\log A$")
     say(axes, 6.08, 0.98, "+", size=12)

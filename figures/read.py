@@ -67,12 +67,6 @@ def example(run: str | Path) -> dict[str, Any]:
     return found | _json(Path(run) / "example.json")
 
 
-READERS = {
-    "summary": (summary, ("summary.json",)),
-    **{
-        name: (partial(rows, name=name), (f"{name}.parquet",))
-        for name in ("results", "history", "similarity")
-    },
-    "example": (example, ("example.npz", "example.json")),
-}
-"""What a figure can be made of: how it is read, and from which files of a run."""
+READERS = {"summary": summary, "example": example}
+READERS |= {name: partial(rows, name=name) for name in ("results", "history", "similarity")}
+"""What a figure can be made of, by name."""

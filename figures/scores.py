@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from figures.style import LABELS
+from figures.style import LABELS, PLOTTED_MODELS
 
 LEVEL = 0.05
 """Significance level of every comparison in the paper."""
@@ -44,6 +44,16 @@ def measured(tree: dict | None, *path: str) -> dict | None:
 def score(summary: dict, model: str, task: str, group: str = "zste") -> dict | None:
     """A model's score in a task (a key of TASKS), or with the group ``"prompts"`` in a template."""
     return measured(summary["models"], model, group, task)
+
+
+def control(summary: dict, model: str, name: str) -> dict | None:
+    """A model's score in a control, named "group: condition"."""
+    return measured(summary, "controls", model, *name.split(": ", 1))
+
+
+def controlled(summary: dict, wanted: Sequence[str] = PLOTTED_MODELS) -> list[str]:
+    """Those of ``wanted`` that a run asked controls of."""
+    return [model for model in wanted if model in (summary.get("controls") or {})]
 
 
 def tidy(keys: Sequence[str], places: Iterable[tuple], lookup: Callable[..., dict | None]) -> pd.DataFrame:

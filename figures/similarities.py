@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from figures.marks import TIGHT, bar_look, key, legend_above, swatch
+from figures.marks import TIGHT, dot, key, legend_above
 from figures.style import COLUMN, MAIN, MODELS, TEXT, present
 
 PAIR = ("clap", "t-clap")
@@ -107,9 +107,9 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         for event, middle in zip(events, (border / 2, (border + seconds) / 2), strict=True):
             left.text(middle, 1.01 * len(mel), event, ha="center", va="bottom")
         left.set_ylabel(f"{('composite', 'inversion')[n]}\nmel band", **TIGHT)
-        for index, model in enumerate(models):
-            y = np.arange(len(names)) + 0.38 * (index - (len(models) - 1) / 2)
-            right.barh(y, [captions[name][model] for name in names], 0.36, **bar_look(MODELS[model]))
+        for look, model in ((MODELS[model], model) for model in models):
+            cosines = [captions[name][model] for name in names]
+            right.plot(cosines, range(len(names)), look.marker, color=look.colour, markersize=3.4)
         right.set_yticks(range(len(names)), names)
         for label in right.get_yticklabels():
             label.set_fontweight("bold" if label.get_text() in groups[n] else "normal")
@@ -117,14 +117,12 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
             right.axhline(size - 0.5, color="#999999", linewidth=0.5)
         right.set_ylim(len(names) - 0.5, -0.5)
         right.tick_params(axis="y", length=0)
-        right.axvline(0, color="black", linewidth=0.6)
-        right.margins(x=0.04)
         right.grid(True, axis="x")
         rows += [(view, caption, *entry) for caption, of in captions.items() for entry in of.items()]
     grid[1, 0].set_xlabel("time (s)")
     grid[1, 1].set_xlabel("cosine (bold: true)")
     figure.colorbar(image, ax=grid[:, 0], label="dB", pad=0.01, fraction=0.03)
-    legend_above(figure, [swatch(MODELS[model]) for model in models])
+    legend_above(figure, [dot(MODELS[model]) for model in models])
     return figure, pd.DataFrame(rows, columns=["view", "caption", "model", "cosine"])
 
 

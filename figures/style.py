@@ -1,8 +1,8 @@
 """How the paper's figures look: one style sheet, and one colour, marker and label per model.
 
 Models that stand side by side have colours of clearly different luminance (P. Tol's high-contrast scheme, and
-one for slots between two of its own), so that they stay apart for colour-blind readers and in a grey print;
-slots are hatched. The other models only ever appear beside their own name.
+one for slots between two of its own), so that they stay apart for colour-blind readers and in a grey print.
+The other models only ever appear beside their own name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import matplotlib.style
@@ -28,13 +27,12 @@ LABELS = yaml.safe_load(Path(__file__).with_name("labels.yaml").read_text(encodi
 
 @dataclass(frozen=True)
 class ModelStyle:
-    """Label, colour, marker, line and hatch of one model, or of anything else that is compared."""
+    """Label, colour, marker and line of one model, or of anything else that is compared."""
 
     label: str
     colour: str
     marker: str
     line: str = "-"
-    hatch: str = ""
 
 
 MODELS = {name: ModelStyle(*look) for name, look in LABELS["models"].items()}
@@ -72,11 +70,8 @@ def save(figure: Figure, name: str, folder: str | Path) -> list[Path]:
     The files hold no date, so that the same rows give the same bytes.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    written = []
-    for kind, metadata in (("pdf", {"CreationDate": None, "Producer": None}), ("png", {"Software": None})):
-        buffer = BytesIO()
-        with styled():
-            figure.savefig(buffer, format=kind, metadata=metadata)
-        written.append(Path(folder) / f"{name}.{kind}")
-        written[-1].write_bytes(buffer.getvalue())
-    return written
+    pdf, png = (Path(folder) / f"{name}.{kind}" for kind in ("pdf", "png"))
+    with styled():
+        figure.savefig(pdf, metadata={"CreationDate": None, "Producer": None})
+        figure.savefig(png, metadata={"Software": None})
+    return [pdf, png]

@@ -7,33 +7,24 @@ has no bold. The draft's numbers stand in columns or rows of their own, as print
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
-from figures import controls
+from figures import scores
 from figures.read import has_random_weights
 from figures.scores import LEVEL, NEVER_WHILE, TASKS, THREE_WAY, comparison, dig, measured, score
-from figures.style import COMPARED, LABELS, MAIN, MODELS, PLOTTED_MODELS, RANDOM_WEIGHTS, present
+from figures.style import COMPARED, LABELS, MAIN, MODELS, RANDOM_WEIGHTS, present
 from paper import latex
 
-DRAFT = Path(__file__).with_name("draft_tables.csv")
+DRAFT = yaml.safe_load(Path(__file__).with_name("draft.yaml").read_text(encoding="utf-8"))
 NOT_OURS = r"\textit{draft (2023), not ours}"
-DRAFT_TASKS = {"Task 1": 1, "Task 2": 2, "Task 3": 1, "": 4, "Task 4": 1, "Task 5": 1}
-"""The draft's tasks with how many of our columns each spans."""
 FACTORIAL_TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 DIRECTIONS = ("text_to_audio", "audio_to_text")
 UNCHANGED = "as it is"
 RECALLS = ("R@1", "R@5", "R@10", "mAP@10")
-
-
-def draft(table: str) -> pd.DataFrame:
-    """One of the draft's tables, as printed: two values with a comma, none as a dash."""
-    rows = pd.read_csv(DRAFT, comment="#", dtype=str, keep_default_na=False)
-    cells = rows[rows["table"] == table].groupby(["row", "column"], sort=False)["value"]
-    return cells.agg(lambda values: ", ".join(filter(None, values)) or latex.DASH).unstack(sort=False)
 
 
 def better(summary: dict, task: str, first: str, second: str) -> str | None:
@@ -114,9 +105,9 @@ def text_table(summary: dict) -> str:
 
 def table_1(summary: dict) -> str:
     """Prompt sensitivity: one row per template, one column per main model, the draft's column last."""
-    models, quoted = present(summary["models"], MAIN), draft("I")["ESC-50 accuracy"]
+    models, quoted = present(summary["models"], MAIN), DRAFT["prompts"]
     asked = [template for model in models for template in dig(summary["models"], model, "prompts") or {}]
-    templates = dict.fromkeys([*asked, *quoted.index])
+    templates = dict.fromkeys([*asked, *quoted])
     table = _texts(templates, models, lambda t, model: score(summary, model, t, "prompts"), latex.score)
     rows = [
         ("", [rf"\texttt{{{latex.escape(template)}}}", *cells, quoted.get(template, latex.DASH)])
@@ -133,12 +124,15 @@ def table_2(summary: dict) -> str:
     never = [latex.number(NEVER_WHILE) if task in THREE_WAY else "" for task in TASKS]
     apart = ["chance", *chances], ["never ``while''", *never], ["$n$ per seed", *counts]
     rows += [("chance", cells) for cells in apart]
-    rows.append(("draft", [rf"\multicolumn{{{1 + len(TASKS)}}}{{l}}{{{NOT_OURS}}}"]))
-    for name, theirs in draft("II").iterrows():
-        label = re.sub(r"alpha\\_(\w+) = 0", r"$\\alpha_\\mathrm{\1} = 0$", latex.escape(name))
-        cells = (rf"\multicolumn{{{n}}}{{c}}{{{theirs.get(task, '')}}}" for task, n in DRAFT_TASKS.items())
-        rows.append(("draft", [label, *cells]))
+    rows.append(("draft", [_spanning(1 + len(TASKS), NOT_OURS, "l")]))
+    for name, cells in DRAFT["tasks"].items():
+        spans = zip((1, 2, 1, 4, 1, 1), (*cells[:3], "", *cells[3:]), strict=True)  # the draft has no two-way
+        rows.append(("draft", [name, *(_spanning(*span) for span in spans)]))
     return latex.tabular("l" + "c" * len(TASKS), _task_heads(TASKS), rows, r"\midrule")
+
+
+def _spanning(columns: int, text: str, place: str = "c") -> str:
+    return rf"\multicolumn{{{columns}}}{{{place}}}{{{text}}}"
 
 
 def _task_heads(tasks: Sequence[str]) -> list[list[str]]:
@@ -165,12 +159,11 @@ def table_3(summary: dict) -> str:
         if any(chances):
             values = ("" if chance is None else latex.chance(chance) for chance in chances)
             rows.append((gallery, ["", "chance", *values, ""]))
-    quoted = draft("III")
-    for name, cells in ((NOT_OURS, quoted.columns), *quoted.iterrows()):
-        rows.append(("draft", [name, *(rf"\multicolumn{{2}}{{c}}{{{cell}}}" for cell in cells)]))
-    ways = (rf"\multicolumn{{5}}{{c}}{{{way.replace('_', ' ')}}}" for way in DIRECTIONS)
+    for name, cells in DRAFT["retrieval"].items():
+        rows.append(("draft", [name or NOT_OURS, *(_spanning(2, cell) for cell in cells)]))
+    ways = (_spanning(5, way.replace("_", " ")) for way in DIRECTIONS)
     heads = [
-        [r"\multicolumn{2}{l}{recall, mAP in \%}", *ways, ""],
+        [_spanning(2, r"recall, mAP in \%", "l"), *ways, ""],
         ["gallery", "model", *(2 * [*RECALLS, "MdR"]), "$n$"],
     ]
     return latex.tabular("ll" + "c" * 10 + "r", heads, rows, r"\midrule")
@@ -181,12 +174,10 @@ def _recall(way: dict, measure: str) -> str:
     return latex.score({"accuracy": way[measure], "ci95": ends}) if ends else latex.number(way.get(measure))
 
 
-def control_results(
-    summary: dict, models: Sequence[str] = PLOTTED_MODELS, cell: Callable[..., str] = with_interval
-) -> pd.DataFrame:
+def control_results(summary: dict, cell: Callable[..., str] = with_interval) -> pd.DataFrame:
     """As :func:`results`, of the controls: one row per control, one column per model, then chance and n."""
-    asked = controls.asked(summary, models)
-    return _texts(LABELS["controls"], asked, lambda c, model: controls.entry(summary, model, c), cell)
+    models = scores.controlled(summary)
+    return _texts(LABELS["controls"], models, lambda name, m: scores.control(summary, m, name), cell)
 
 
 def table_4(summary: dict) -> str:
@@ -233,7 +224,7 @@ def factorial(summary: dict) -> str:
     *variants, (_, *chances), _ = factorial_results(summary, latex.score).itertuples()
     for (group, title), *cells in variants:
         if group not in dict(rows):
-            rows.append((group, [rf"\multicolumn{{{1 + len(FACTORIAL_TASKS)}}}{{l}}{{\textit{{{group}}}}}"]))
+            rows.append((group, [_spanning(1 + len(FACTORIAL_TASKS), rf"\textit{{{group}}}", "l")]))
         rows.append((group, [title, *cells]))
     rows.append(("chance", ["chance", *chances]))
     heads = _task_heads(FACTORIAL_TASKS)

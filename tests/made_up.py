@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from figures.accuracies import SEEN
-from figures.controls import PANELS
+from figures.accuracies import CONDITIONS, SEEN
 from figures.style import LABELS, MAIN
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 
@@ -64,7 +63,7 @@ def retrieval(shift: float) -> dict:
 
 def controls(models: tuple[str, ...]) -> dict:
     """Every control of the models that are asked, each with an accuracy of its own."""
-    names = [control for panel in PANELS.values() for control in panel] + [*LABELS["controls"]]
+    names = [control for panel in CONDITIONS.values() for control in panel] + [*LABELS["controls"]]
     names += [f"wording: {w}" for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
     found: dict = {}
     for shift, model in enumerate(m for m in MAIN if m in models):

@@ -15,7 +15,6 @@ from notebook_runs import NOTEBOOKS, RUNNER, TABLE_FILES, call, graph, notebook,
 from artifact import paths
 from artifact.experiment import Experiment
 from artifact.notebook.browser import ItemBrowser
-from figures import read
 from figures import registry as figures
 from paper import numbers, tables
 
@@ -86,23 +85,20 @@ def sections() -> dict[str, str]:
 
 
 def test_the_documentation_says_where_everything_of_the_paper_is_shown_and_made():
-    code, (_, summary) = sections(), read.READERS["summary"]
-    made = {
-        f"figure {name}": (
-            rf'figures\.(draw|build)\("{name}"',
-            figures.function_of(name),
-            figures.data_of(name),
-        )
-        for name in figures.FIGURES
-    }
+    code, made = sections(), {}
+    functions = {name: (function, "none") for name, function in figures.CONCEPTS.items()} | figures.RESULTS
+    for name, (function, reader) in functions.items():
+        files = {"none": "none", "summary": "summary.json", "example": "example.npz, example.json"}
+        data = files.get(reader, f"{reader}.parquet")
+        made[f"figure {name}"] = (rf'figures\.(draw|build)\("{name}"', function, data)
     for name, function in tables.TABLES.items():
-        made[f"table {name}"] = (rf'tables\.build\("{name}"', function, summary)
-    made["numbers of the text"] = (r"numbers\.lookup\(", numbers.numbers_tex, summary)
+        made[f"table {name}"] = (rf'tables\.build\("{name}"', function, "summary.json")
+    made["numbers of the text"] = (r"numbers\.lookup\(", numbers.numbers_tex, "summary.json")
     documented = (paths.CHECKOUT / "docs" / "experiment.md").read_text()
     for title, (code_of, function, data) in made.items():
         shown = ", ".join(number for number, cells in code.items() if re.search(code_of, cells))
         place = f"`{function.__module__}:{function.__name__}`"
-        assert f"| {title} | {shown} | {place} | {', '.join(data) or 'none'} |" in documented
+        assert f"| {title} | {shown} | {place} | {data} |" in documented
         assert re.search(r"6\.\d", shown), "notebook 6 shows everything"
     texts = "".join(path.read_text() for path in (paths.CHECKOUT / "paper" / "sections").glob("*.tex"))
     included = {f"figure {name}" for name in re.findall(r"\\includegraphics\{(\w+)\}", texts)}

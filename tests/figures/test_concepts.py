@@ -36,21 +36,15 @@ def measured(items: int) -> np.ndarray:
 
 
 def test_the_loss_matrix_shows_the_weights_of_the_loss_and_marks_the_matches():
-    size, left, top = 0.29, 0.68, 3.0
     axes = concepts.loss_matrix().axes[0]
-    cells = [patch for patch in axes.patches if patch.get_width() == patch.get_height() == size]
-    assert len(cells) == 81
-    symbols = ["1", r"$\alpha_s$", r"$\alpha_c$", r"$\alpha_s^o$", r"$\alpha_c^o$"]
-    written = dict(zip([1.0, *VALUES.values()], symbols, strict=True))
-    expected, seen = measured(3), {}
-    for patch in cells:
-        x, y = patch.get_xy()
-        u, v = round((top - y) / size) - 1, round((x - left) / size)
-        (text,) = (t for t in axes.texts if patch.contains_point(axes.transData.transform(t.get_position())))
-        assert text.get_text() == written[round(expected[u, v], 9)], (u, v)
-        assert (text.get_color() == "white") == (u == v)
-        seen.setdefault((text.get_text(), u == v), set()).add(patch.get_facecolor())
-    assert len(seen) == 6 and len(set.union(*seen.values())) == 6, "a colour for each, the match apart"
+    written = dict(zip([1.0, *VALUES.values()], dict.fromkeys(concepts.SYMBOLS), strict=True))
+    expected = np.vectorize(lambda value: written[round(value, 9)])(measured(3))
+    said = {(int(y), int(x)): text for text in axes.texts for x, y in (text.get_position(),)}
+    assert {place: text.get_text() for place, text in said.items()} == dict(np.ndenumerate(expected))
+    kinds = axes.collections[0].get_array()
+    assert len(set(zip(expected.flat, kinds.flat, strict=True))) == 6, "a colour for each, the match apart"
+    for (u, v), text in said.items():
+        assert (text.get_color() == "white") == (kinds[u, v] == kinds[0, 0]) == (u == v)
 
 
 @pytest.mark.parametrize("name", figures.CONCEPTS)

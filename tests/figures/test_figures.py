@@ -6,11 +6,10 @@ import made_up
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.container import BarContainer, ErrorbarContainer
 
 from artifact import slot_ablation as measured
 from artifact.training import BASES
-from figures import accuracies, controls, style
+from figures import accuracies, style
 from figures import registry as figures
 from figures.style import LABELS
 from paper import tables
@@ -19,59 +18,47 @@ from tclap.evaluation.controls import CONDITIONS
 from tclap.training.variants import NO_TEXT, VARIANTS
 
 
-def points(axes, along: str) -> list[tuple[int, float, float, float]]:
+def points(axes) -> list[tuple[int, float, float, float]]:
     """Place, accuracy and ends of the interval of each point, read from the drawn artists."""
-    column, found = "xy".index(along), []
-    for container in axes.containers:
-        if isinstance(container, ErrorbarContainer):
-            ends = [segment[:, column] for segment in container.lines[2][0].get_segments()]
-            places, accuracies = (container.lines[0].get_data()[c] for c in (1 - column, column))
-            for place, accuracy, pair in zip(places, accuracies, ends, strict=True):
-                found.append((round(place), accuracy, min(pair), max(pair)))
+    found = []
+    for dots, _, (bars,) in axes.containers:
+        for place, accuracy, interval in zip(*dots.get_data(), bars.get_segments(), strict=True):
+            found.append((round(place), accuracy, interval[:, 1].min(), interval[:, 1].max()))
     return sorted(found)
 
 
-def labels(axes, along: str) -> list[str]:
-    return [
-        label.get_text() for label in (axes.get_yticklabels() if along == "x" else axes.get_xticklabels())
-    ]
+def labels(axis) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
 
 
-# Of each figure: the axis of the accuracies, and the columns that name panel and place.
+# Of each figure: the columns that name panel and place, and the panels.
 DRAWN = {
-    "readouts": ("y", None, "task"),
-    "windows": ("y", "task", "policy"),
-    "conditions": ("y", "panel", "control"),
-    "wordings": ("x", None, "wording"),
-    "hold_out": ("y", "panel", "fraction"),
-}
-PANELS = {
-    "windows": accuracies.WINDOW_TASKS,
-    "conditions": [title.replace("\n", " ") for title in controls.PANELS],
-    "hold_out": [*accuracies.NAMED],
+    "tasks": (None, "task", [None]),
+    "readouts": (None, "task", [None]),
+    "windows": ("task", "policy", accuracies.WINDOW_TASKS),
+    "conditions": ("panel", "control", [title.replace("\n", " ") for title in accuracies.CONDITIONS]),
+    "wordings": (None, "wording", [None]),
+    "hold_out": ("panel", "fraction", [*accuracies.NAMED]),
 }
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_row_is_a_point_with_its_interval_at_its_place(name, summary):
-    (along, of_panel, of_place), (figure, rows) = DRAWN[name], figures.make(name, summary)
-    assert len(figure.axes) == len(PANELS.get(name, [0])) and len(rows)
+    (of_panel, of_place, panels), (figure, rows) = DRAWN[name], figures.make(name, summary)
     rows = rows.query("fraction != 'all'") if name == "hold_out" else rows  # without the band
-    for axes, panel in zip(figure.axes, PANELS.get(name, [None]), strict=True):
+    for n, (axes, panel) in enumerate(zip(figure.axes, panels, strict=True)):
         part = rows if of_panel is None else rows[rows[of_panel] == panel]
-        names = list(controls.PANELS.values())[figure.axes.index(axes)] if name == "conditions" else None
-        names = list(names or dict.fromkeys(rows[of_place]))
-        expected = part[[of_place, "accuracy", "low", "high"]].assign(
-            **{of_place: part[of_place].map(names.index)}
-        )
+        places = [*accuracies.CONDITIONS.values()][n] if name == "conditions" else rows[of_place].unique()
+        ends = part["accuracy"], part["low"], part["high"]
+        expected = zip(part[of_place].map([*places].index), *ends, strict=True)
         assert len(part)
-        assert points(axes, along) == [pytest.approx(row) for row in sorted(expected.itertuples(index=False))]
+        assert points(axes) == [pytest.approx(row) for row in sorted(expected)]
 
 
 def test_places_are_labelled_and_groups_set_apart(summary):
     axes = figures.draw("wordings", summary).axes[0]
-    assert labels(axes, "x") == [w.format(a="A", b="B") for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
-    assert len(SEEN_WORDINGS) - 0.5 in {line.get_ydata()[0] for line in axes.lines}
+    assert labels(axes.xaxis) == [w.format(a="A", b="B") for w in (*SEEN_WORDINGS, *UNSEEN_ORDERED)]
+    assert len(SEEN_WORDINGS) - 0.5 in {line.get_xdata()[0] for line in axes.lines}
     legend = [text.get_text() for text in figures.draw("readouts", summary).legends[0].get_texts()]
     assert legend == ["mean over time", "segment means", "end states", "chance"]
 
@@ -82,12 +69,9 @@ def test_seeds_stand_beside_their_mean(summary):
     assert [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "_"] == [[0.0, 99.0, 98.0]]
 
 
-def test_task_bars_have_the_heights_of_the_summary_over_lines_of_chance(summary):
+def test_tasks_have_lines_of_chance_and_of_never_saying_while(summary):
     (axes,) = figures.draw("tasks", summary).axes
-    bars = [container for container in axes.containers if isinstance(container, BarContainer)]
-    heights = [[bar.get_height() for bar in container] for container in bars]
-    assert heights == [list(made_up.ACCURACY[model]) for model in (*style.PLOTTED_MODELS[:4],)]
-    assert (3, 92.2, 90.7, 93.7) in points(axes, "y")
+    assert (3, 92.2, 90.7, 93.7) in points(axes)
     segments = [segment for lines in axes.collections for segment in lines.get_segments()]
     level = sorted((round(s[:, 0].mean()), float(s[0, 1])) for s in segments if s[0, 1] == s[1, 1])
     assert level == sorted([*enumerate(made_up.CHANCE.values()), (3, 50.0), (4, 50.0)])
@@ -96,7 +80,7 @@ def test_task_bars_have_the_heights_of_the_summary_over_lines_of_chance(summary)
 def test_the_hold_out_has_the_classes_as_places_and_the_band_of_slots(summary):
     figure, rows = figures.make("hold_out", summary)
     for axes, of in zip(figure.axes, ("", ", named"), strict=True):
-        assert labels(axes, "y") == ["4", "8", "12", "16"]
+        assert labels(axes.xaxis) == ["4", "8", "12", "16"]
         band = summary["hold_out"]["slots" + of]
         (box,) = (patch.get_bbox() for patch in axes.patches)
         assert [box.y0, box.y1] == pytest.approx(band["ci95"])
@@ -111,9 +95,9 @@ def test_a_task_that_does_not_apply_is_labelled(summary):
 
 
 def test_names_are_those_of_the_evaluation_and_of_the_ablation():
-    conditions = {control for panel in controls.PANELS.values() for control in panel}
+    conditions = {control for panel in accuracies.CONDITIONS.values() for control in panel}
     assert conditions <= set(CONDITIONS) <= conditions | set(LABELS["controls"])
-    assert controls.SEEN == SEEN_WORDINGS
+    assert accuracies.SEEN_WORDINGS == SEEN_WORDINGS
     assert set(LABELS["slot_columns"]) < set(measured.ABLATION_TASKS)
     assert set(BASES) - {"clap", NO_TEXT} <= set(LABELS["bases"])
     assert tables.UNCHANGED == measured.UNCHANGED
@@ -124,7 +108,7 @@ def test_names_are_those_of_the_evaluation_and_of_the_ablation():
         assert f"``{group}``" in measured.__doc__
 
 
-@pytest.mark.parametrize("name", [*DRAWN, "tasks"])
+@pytest.mark.parametrize("name", DRAWN)
 def test_no_text_leaves_the_figure_or_is_too_small(name, run):
     figure = figures.build(name, run)
     figure.draw_without_rendering()
@@ -148,11 +132,10 @@ def test_runs_with_few_models_or_without_extras_still_draw():
         del small[name]
     for groups in small["models"].values():
         del groups["prompts"]
-    for name in (*DRAWN, "tasks"):
+    for name in DRAWN:
         figure = figures.draw(name, small)
         said = [text.get_text() for text in figure.texts]
-        assert bool(figure.axes) == (name == "tasks")
-        assert figure.axes or said == ["This run did not measure what this figure shows."]
+        assert said == ([] if name == "tasks" else ["This run did not measure what this figure shows."])
     with pytest.raises(ValueError, match="mine"):
         figures.draw("tasks", {"models": {"mine": {}}})
     figures.draw("margins", made_up.results().query("model == 'clap'"))
@@ -220,10 +203,10 @@ def test_composite_marks_each_boundary_and_shows_every_cosine():
     # What says the composite's order comes first, then what says the inversion's.
     names = ["a before b", "b after a", "b before a", "a while b"]
     for axes, sign, true in ((bars, 1, names[:2]), (other_bars, -1, names[2:3])):
-        assert labels(axes, "x") == names
+        assert labels(axes.yaxis) == names
         assert true == [t.get_text() for t in axes.get_yticklabels() if t.get_fontweight() == "bold"]
-        widths = [patch.get_width() for patch in axes.patches]
-        assert widths == [sign * CAPTIONS[name][model] for model in ("clap", "t-clap") for name in names]
+        for line, model in zip(axes.lines, ("clap", "t-clap"), strict=False):
+            assert list(line.get_xdata()) == [sign * CAPTIONS[name][model] for name in names]
     assert np.array_equal(forward.images[0].get_array(), mel)
 
 
