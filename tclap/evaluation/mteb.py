@@ -4,10 +4,10 @@ mteb (Muennighoff et al., EACL 2023, arXiv 2210.07316; its audio part MAEB) has 
 video and none for audio. :func:`order_tasks` makes two from any clips table::
 
     import mteb
-    from tclap.evaluation.mteb import as_encoder, order_tasks
+    from tclap.evaluation.mteb import AudioTextEncoder, order_tasks
 
     tasks = order_tasks(tclap.load_clips("esc50", root), sample_rate=44_100, window=5.0)
-    mteb.evaluate(as_encoder(model), tasks, cache=None)
+    mteb.evaluate(AudioTextEncoder(model), tasks, cache=None)
 
 Needs ``pip install mteb``, 2.26 or newer.
 """
@@ -28,20 +28,26 @@ from mteb.models.model_meta import ScoringFunction
 from torch.utils.data import DataLoader
 
 from tclap import audio
-from tclap.data.clips import for_stage
-from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, phrases, place, possible_pairs, render
-from tclap.evaluation.tasks import two_way
+from tclap.data.composites import VIEWS, ClipAudio, place, render
+from tclap.evaluation.benchmark import questions, views_of
+from tclap.evaluation.item_set import VERSION
+from tclap.evaluation.retrieval import ordered_items
 from tclap.models.wrapped import Wrapped, wrap
 
 SPLIT = "test"
 
 
 class AudioTextEncoder(AbsEncoder):
-    """See :func:`as_encoder`."""
+    """A model of this library as an encoder that ``mteb.evaluate`` takes.
 
-    def __init__(self, model: Any, name: str) -> None:
+    Args:
+        model: with ``encode_audio(list of waveforms)``, ``encode_text(list of captions)`` and
+            ``sample_rate`` in Hz, such as what :func:`tclap.load_model` and :func:`tclap.wrap` return.
+        name: in mteb's results, of the form ``organisation/model``.
+    """
+
+    def __init__(self, model: Any, name: str = "tclap/model") -> None:
         self.model = model
-        # Which mteb asks for a name of the form "organisation/model".
         self.mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": name,
@@ -66,17 +72,6 @@ class AudioTextEncoder(AbsEncoder):
         return self.model.encode_audio(waveforms)
 
 
-def as_encoder(model: Any, name: str = "tclap/model") -> AudioTextEncoder:
-    """A model of this library as an encoder that ``mteb.evaluate`` takes.
-
-    Args:
-        model: with ``encode_audio(list of waveforms)``, ``encode_text(list of captions)`` and
-            ``sample_rate`` in Hz, such as what :func:`tclap.load_model` and :func:`tclap.wrap` return.
-        name: in mteb's results, ``organisation/model``.
-    """
-    return AudioTextEncoder(model, name)
-
-
 def from_encoder(encoder: Any, sample_rate: int, window: float, **attributes: Any) -> Wrapped:
     """An audio encoder of mteb as a model of this library: what :func:`tclap.wrap` returns.
 
@@ -94,29 +89,18 @@ class _Encoded:
         self._encoder, self._sample_rate = encoder, sample_rate
 
     def encode_audio(self, waveforms: list) -> Any:
-        return self._encode("audio", [{"array": w, "sampling_rate": self._sample_rate} for w in waveforms])
+        sounds = {f"{n}": waveform for n, waveform in enumerate(waveforms)}
+        return self._encode(_sounds(sounds, self._sample_rate))
 
     def encode_text(self, captions: list[str]) -> Any:
-        return self._encode("text", captions)
+        return self._encode(Dataset.from_dict({"text": captions}))
 
-    def _encode(self, column: str, values: list) -> Any:
-        batches = DataLoader(_Rows(column, values), batch_size=len(values), collate_fn=_collated)
+    def _encode(self, rows: Dataset) -> Any:
+        # mteb's encoders tell the modality from the table's columns.
+        batches = DataLoader(rows, batch_size=len(rows), collate_fn=_collated)
         return self._encoder.encode(
             batches, task_metadata=OrderTwoWay.metadata, hf_split=SPLIT, hf_subset="default"
         )
-
-
-class _Rows(torch.utils.data.Dataset):
-    """Rows of one column, with the ``features`` from which mteb's encoders tell the modality."""
-
-    def __init__(self, column: str, values: list) -> None:
-        self.features, self._values = {column: None}, values
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, index: int) -> dict:
-        return {column: self._values[index] for column in self.features}
 
 
 def _collated(rows: list[dict]) -> dict:
@@ -126,7 +110,7 @@ def _collated(rows: list[dict]) -> dict:
 def _metadata(**own: Any) -> mteb.TaskMetadata:
     return mteb.TaskMetadata(
         reference="https://arxiv.org/abs/2404.17806",
-        dataset={"path": "local", "revision": "tclap-zste-1"},
+        dataset={"path": "local", "revision": VERSION},
         eval_splits=[SPLIT],
         eval_langs=["eng-Latn"],
         date=None,
@@ -200,23 +184,21 @@ def order_tasks(
         pairs: number of composites; at most as many as the clips make are used.
         seed: of the composites.
     """
-    test = for_stage(clips, SPLIT)
+    test, drawn, items = questions(clips, pairs, seed)
     load = ClipAudio(test, sample_rate)
-    drawn = draw_pairs(test, SPLIT, min(pairs, possible_pairs(test)), seed=seed)
-    rows = place(drawn, load, window, seed=seed).to_dict("records")
-    sounds = {f"{row['pair_id']}/{view}": render(row, view, load) for row in rows for view in VIEWS}
-    two, captions, events = {}, set(), {}
-    for row in rows:
-        candidates, correct = two_way(row)
-        two[f"{row['pair_id']}/{row['order']}"] = [candidates[correct[0]]], candidates
-        captions.update(candidates)
-        for view, phrase in phrases(row["label_i"], row["label_j"], row["sigma"]).items():
-            events.setdefault(phrase.events, (set(), []))[0].add(phrase.text())
-            events[phrase.events][1].append(f"{row['pair_id']}/{view}")
-    search = {text: (found, None) for texts, found in events.values() for text in texts}
-    asked = {name: sounds[name] for name in two}
+    composites = views_of(place(drawn, load, window, seed=seed), VIEWS)
+    sounds = {name: render(*composite, load) for name, composite in composites.items()}
+    two_way = items[items["task"] == "2way_before"]
+    two = {q.audio: ([q.candidates[q.answers[0]]], q.candidates) for q in two_way.itertuples()}
+    captions, searched = ordered_items(drawn)
+    search = {c.name: ([s.name for s in searched if s.event == c.event], None) for c in captions}
     return [
-        OrderTwoWay(asked, sample_rate, sorted(captions), two),
+        OrderTwoWay(
+            {name: sounds[name] for name in two},
+            sample_rate,
+            sorted(set(two_way["candidates"].explode())),
+            two,
+        ),
         OrderRetrieval(sounds, sample_rate, sorted(search), search),
     ]
 

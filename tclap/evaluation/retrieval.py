@@ -8,8 +8,9 @@ clips to a caption; the matrix of all similarities is never held.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import starmap
 from math import comb
 from typing import NamedTuple
 
@@ -43,26 +44,21 @@ def search(
     gallery: ArrayLike | Tensor,
     query_events: ArrayLike,
     gallery_events: ArrayLike,
-    *,
-    depth: int = DEPTH,
-    tolerance: float = TIE_TOLERANCE,
 ) -> Found:
     """Search a gallery exactly: ranks are those of dot products in float64.
 
-    All irrelevant items that score at least as high (less ``tolerance``) as a relevant one are ahead of it.
-    Most are counted by scores in float32, a block at a time; what lies within these scores' rounding error
-    of a relevant item's score is decided in float64.
+    All irrelevant items that score at least as high (less ``TIE_TOLERANCE``) as a relevant one are ahead of
+    it. Most are counted by scores in float32, a block at a time; what lies within these scores' rounding
+    error of a relevant item's score is decided in float64.
 
     Args:
         queries, gallery: ``[Q, d]`` and ``[G, d]``.
         query_events, gallery_events: ``[Q]`` and ``[G]`` ids; equal ids are relevant to each other.
-        depth: k of average precision at k: the mean, over a query's ``min(k, relevant)`` best relevant
-            items, of the precision at their ranks, 0 for those beyond rank k.
-        tolerance: scores that differ by no more are ties.
 
     Returns:
         For each query the rank (from 1) of its best relevant item, its average precision in [0, 1] and its
-        number of relevant items.
+        number of relevant items. Average precision at k = :data:`DEPTH` is the mean, over a query's
+        ``min(k, relevant)`` best relevant items, of the precision at their ranks, 0 for those beyond rank k.
 
     Raises:
         ValueError: on wrong shapes, embeddings that are not finite, or a query without a relevant item.
@@ -91,8 +87,8 @@ def search(
         own = queries[first : first + ROWS].double()
         items = [by_event[event] for event in wanted[first : first + ROWS]]
         rows, columns = np.repeat(np.arange(len(own)), [len(i) for i in items]), np.concatenate(items)
-        hits = _best_hits(own, gallery, items, rows, columns, depth)
-        bounds = (hits - tolerance).masked_fill(hits.isneginf(), torch.inf)
+        hits = _best_hits(own, gallery, items, rows, columns)
+        bounds = (hits - TIE_TOLERANCE).masked_fill(hits.isneginf(), torch.inf)
         error = unit * own.norm(dim=1, keepdim=True)
         ahead, rough = torch.zeros(hits.shape, dtype=torch.int64), own.float()
         for start in range(0, len(gallery), COLUMNS):
@@ -102,16 +98,16 @@ def search(
             here = (columns >= start) & (columns < start + COLUMNS)
             scores[rows[here], columns[here] - start] = -torch.inf
             ahead += _count_above(scores, bounds, error, own, gallery[start : start + COLUMNS], flags)
-        found.append((1 + ahead[:, 0], _average_precision(hits, ahead, depth), [len(i) for i in items]))
+        found.append((1 + ahead[:, 0], _average_precision(hits, ahead), [len(i) for i in items]))
     return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: ArrayLike, columns: ArrayLike, depth: int):
+def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: ArrayLike, columns: ArrayLike) -> Tensor:
     """The best scores ``[n, k]`` of each query's relevant items, -inf where there are fewer than k."""
     place = np.concatenate([np.arange(len(i)) for i in items])
     hits = torch.full((len(own), place.max() + 1), -torch.inf, dtype=torch.float64)
     hits[rows, place] = (own[rows] * gallery[columns].double()).sum(dim=1)
-    return hits.topk(min(depth, hits.shape[1])).values
+    return hits.topk(min(DEPTH, hits.shape[1])).values
 
 
 def _count_above(
@@ -137,31 +133,27 @@ def _count_above(
     return torch.stack(counts, dim=1)
 
 
-def _average_precision(hits: Tensor, ahead: Tensor, depth: int) -> Tensor:
+def _average_precision(hits: Tensor, ahead: Tensor) -> Tensor:
     """Average precision ``[n]`` from the best hits and the numbers of irrelevant items ahead of each."""
     place = torch.arange(1, hits.shape[1] + 1)
     absent, ranks = hits.isneginf(), place + ahead
-    gains = (place.double() / ranks).masked_fill(absent | (ranks > depth), 0)
+    gains = (place.double() / ranks).masked_fill(absent | (ranks > DEPTH), 0)
     return gains.sum(dim=1) / (~absent).sum(dim=1)
 
 
-def query_rows(
-    text: ArrayLike | Tensor,
-    audio: ArrayLike | Tensor,
-    text_events: ArrayLike,
-    audio_events: ArrayLike,
-    *,
-    gallery: str,
-    text_sources: ArrayLike | None = None,
-    audio_sources: ArrayLike | None = None,
-) -> pd.DataFrame:
-    """One tidy row per query, in both directions.
+class Item(NamedTuple):
+    """A caption or a sound of a gallery: items of equal events are relevant to each other."""
 
-    Args:
-        text, audio: embeddings ``[T, d]`` and ``[A, d]``, L2-normalised.
-        text_events, audio_events: ``[T]`` and ``[A]`` ids; equal ids are relevant to each other.
-        gallery: its name.
-        text_sources, audio_sources: source clips of each item, ``[n]`` or ``[n, 2]``; None: it has none.
+    name: str
+    event: str
+    source_a: str | None = None
+    source_b: str | None = None
+
+
+def query_rows(
+    embeddings: Embeddings, gallery: str, captions: Iterable[Item], sounds: Iterable[Item]
+) -> pd.DataFrame:
+    """One tidy row per query of a gallery, in both directions.
 
     Returns:
         ``gallery, direction, query`` (the index in its own modality), ``source_a, source_b, rank,
@@ -170,24 +162,18 @@ def query_rows(
     Raises:
         ValueError: as :func:`search`.
     """
+    captions, sounds = (pd.DataFrame(list(items), dtype=object) for items in (captions, sounds))
+    text = captions, embeddings.captions(captions["name"].tolist())
+    audio = sounds, embeddings.sounds(sounds["name"])
     parts = []
-    for direction, queries, items, events, item_events, sources in (
-        ("text_to_audio", text, audio, text_events, audio_events, text_sources),
-        ("audio_to_text", audio, text, audio_events, text_events, audio_sources),
+    for direction, (asked, queries), (held, items) in (
+        ("text_to_audio", text, audio),
+        ("audio_to_text", audio, text),
     ):
-        found = search(queries, items, events, item_events)
-        ends = np.full((len(queries), 2), None, dtype=object)
-        if sources is not None:
-            sources = np.asarray(sources, dtype=object).reshape(len(queries), -1)
-            ends[:, : sources.shape[1]] = sources
-        rows = {
-            "gallery": gallery,
-            "direction": direction,
-            "query": np.arange(len(queries)),
-            "source_a": pd.Series(ends[:, 0], dtype=object),
-            "source_b": pd.Series(ends[:, 1], dtype=object),
-        }
-        parts.append(pd.DataFrame(rows | found._asdict() | {"gallery_size": len(items)}))
+        found = search(queries, items, asked["event"], held["event"])
+        rows = {"gallery": gallery, "direction": direction, "query": np.arange(len(asked))}
+        rows |= {"source_a": asked["source_a"], "source_b": asked["source_b"], **found._asdict()}
+        parts.append(pd.DataFrame(rows | {"gallery_size": len(held)}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -195,42 +181,40 @@ def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFr
     """Rows of :func:`query_rows` for all galleries of the test clips and pairs.
 
     ``singles``: the clips and their labels' prompts. ``overlaps``: each pair's overlap and "X and Y"; left
-    out, which is logged, where two labels make every one a hit. ``ordered``: the forward, reversed and
-    overlap composites of all pairs in one gallery, the hard test of order. An item with equal events is a
-    hit. Of clips without labels there is :func:`caption_rows` instead of the first two.
+    out, which is logged, where two labels make every one a hit. ``ordered``: :func:`ordered_items`. Of clips
+    without labels there is :func:`caption_rows` instead of the first two.
     """
-    sources = pairs[["source_i", "source_j"]].to_numpy(dtype=object)
-
-    def searched(gallery: str, captions: dict[str, str], sounds: dict[str, str], sources) -> pd.DataFrame:
-        """Rows of a gallery, from the events of its captions and sounds; a text query has no source clip."""
-        return query_rows(
-            embeddings.captions(list(captions)),
-            embeddings.sounds(list(sounds)),
-            list(captions.values()),
-            list(sounds.values()),
-            gallery=gallery,
-            audio_sources=sources,
-        )
-
-    overlaps, together, ordered, in_order = {}, {}, {}, {}
-    for pair in pairs.to_dict("records"):
-        a, b = sorted((pair["label_i"], pair["label_j"]))
-        overlaps[PROMPT.format(f"{a} and {b}")] = together[f"{pair['pair_id']}/overlap"] = f"{a} & {b}"
-        captions = phrases(*names_of(pair), pair["sigma"])
-        for view, meant in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
-            ordered[captions[view].text()] = in_order[f"{pair['pair_id']}/{view}"] = meant.events
-    if not has_labels(clips):
-        parts = [caption_rows(embeddings, clips)]
-    else:
-        clip_events = dict(zip(clips["clip_id"], clips["label"], strict=True))
-        prompts = {PROMPT.format(label): label for label in sorted(clips["label"].unique())}
-        parts = [searched("singles", prompts, clip_events, clips["source"])]
-        if len(overlaps) > 1:
-            parts.append(searched("overlaps", overlaps, together, sources))
+    parts = [] if has_labels(clips) else [caption_rows(embeddings, clips)]
+    if has_labels(clips):
+        prompts = [Item(PROMPT.format(label), label) for label in sorted(clips["label"].unique())]
+        singles = [Item(clip.clip_id, clip.label, clip.source) for clip in clips.itertuples()]
+        parts.append(query_rows(embeddings, "singles", prompts, singles))
+        captions, sounds = {}, []
+        for pair in pairs.itertuples():
+            a, b = sorted((pair.label_i, pair.label_j))
+            captions[f"{a} & {b}"] = Item(PROMPT.format(f"{a} and {b}"), f"{a} & {b}")
+            sounds.append(Item(f"{pair.pair_id}/overlap", f"{a} & {b}", pair.source_i, pair.source_j))
+        if len(captions) > 1:
+            parts.append(query_rows(embeddings, "overlaps", captions.values(), sounds))
         else:
             log.warning("one pair of labels is too few for the gallery of overlaps")
-    parts.append(searched("ordered", ordered, in_order, np.repeat(sources, 3, axis=0)))
+    parts.append(query_rows(embeddings, "ordered", *ordered_items(pairs)))
     return pd.concat(parts, ignore_index=True)
+
+
+def ordered_items(pairs: pd.DataFrame) -> tuple[list[Item], list[Item]]:
+    """Captions and sounds of the hard test of order: the three views of all pairs in one gallery.
+
+    A caption is no more than words, so that it has no source clip.
+    """
+    captions, sounds = {}, []
+    for pair in pairs.to_dict("records"):
+        worded = phrases(*names_of(pair), pair["sigma"])
+        for view, meant in phrases(pair["label_i"], pair["label_j"], pair["sigma"]).items():
+            captions[worded[view].text()] = meant.events
+            sources = (pair["source_i"], pair["source_j"])
+            sounds.append(Item(f"{pair['pair_id']}/{view}", meant.events, *sources))
+    return list(starmap(Item, captions.items())), sounds
 
 
 def caption_rows(embeddings: Embeddings, clips: pd.DataFrame, gallery: str = "captions") -> pd.DataFrame:
@@ -238,16 +222,9 @@ def caption_rows(embeddings: Embeddings, clips: pd.DataFrame, gallery: str = "ca
 
     A text query is a hit when its clip is found, an audio query when any of its captions is.
     """
-    texts = clips[["clip_id", "source", "captions"]].explode("captions")
-    return query_rows(
-        embeddings.captions(list(texts["captions"])),
-        embeddings.sounds(clips["clip_id"]),
-        texts["clip_id"],
-        clips["clip_id"],
-        gallery=gallery,
-        text_sources=texts["source"],
-        audio_sources=clips["source"],
-    )
+    texts = clips[["captions", "clip_id", "source"]].explode("captions").to_numpy()
+    sounds = clips[["clip_id", "clip_id", "source"]].to_numpy()
+    return query_rows(embeddings, gallery, starmap(Item, texts), starmap(Item, sounds))
 
 
 def measures(queries: pd.DataFrame) -> dict[str, tuple[pd.Series, pd.Series]]:
@@ -271,15 +248,15 @@ def chance(gallery: int, relevant: int, k: int) -> float:
 
 
 @cache
-def chance_precision(gallery: int, relevant: int, depth: int = DEPTH) -> float:
-    """Expected average precision at ``depth`` of a random order.
+def chance_precision(gallery: int, relevant: int) -> float:
+    """Expected average precision at :data:`DEPTH` of a random order.
 
     The item at rank i is relevant with probability R / G, and then (i - 1)(R - 1) / (G - 1) of those
     ahead of it are.
     """
-    ranks = np.arange(1, min(depth, gallery) + 1)
+    ranks = np.arange(1, min(DEPTH, gallery) + 1)
     before = (ranks - 1) * (relevant - 1) / max(gallery - 1, 1)
-    return float(np.sum(relevant / gallery * (1 + before) / ranks) / min(depth, relevant))
+    return float(np.sum(relevant / gallery * (1 + before) / ranks) / min(DEPTH, relevant))
 
 
 def hit_rows(queries: pd.DataFrame) -> pd.DataFrame:

@@ -60,9 +60,9 @@ def expected(clips):
 
 @pytest.mark.parametrize("back_and_forth", [False, True])
 def test_scores_are_those_of_evaluate(tasks, expected, back_and_forth):
-    encoder = bridge.as_encoder(Spectral())
+    encoder = bridge.AudioTextEncoder(Spectral())
     if back_and_forth:
-        encoder = bridge.as_encoder(bridge.from_encoder(encoder, RATE, WINDOW))
+        encoder = bridge.AudioTextEncoder(bridge.from_encoder(encoder, RATE, WINDOW))
     results = mteb.evaluate(encoder, tasks, cache=None, show_progress_bar=False).task_results
     two_way, retrieval = (result.scores["test"][0] for result in results)
     assert two_way["hit_rate_at_1"] == pytest.approx(expected["2way_before"], abs=1e-4)
@@ -73,7 +73,7 @@ def test_scores_are_those_of_evaluate(tasks, expected, back_and_forth):
 
 
 def test_a_model_of_mteb_answers_the_benchmark(clips, expected):
-    wrapped = bridge.from_encoder(bridge.as_encoder(Spectral()), RATE, WINDOW)
+    wrapped = bridge.from_encoder(bridge.AudioTextEncoder(Spectral()), RATE, WINDOW)
     rows = tclap.evaluate(wrapped, clips, "tasks", pairs=PAIRS)
     found = rows.groupby("task")["correct"].mean()
     assert found.to_dict() == expected[found.index].to_dict()

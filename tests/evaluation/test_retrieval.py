@@ -15,7 +15,6 @@ from tclap.evaluation.retrieval import (
     chance_precision,
     hit_rows,
     measures,
-    query_rows,
     retrieval_rows,
     search,
 )
@@ -36,34 +35,9 @@ def unit(rng, *shape):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def test_rows_of_both_directions():
-    rng = np.random.default_rng(1)
-    text, audio = unit(rng, 15, 6), unit(rng, 9, 6)
-    events, sources = (np.arange(15) % 4, np.arange(9) % 4), [f"clip{i}" for i in range(9)]
-    rows = query_rows(text, audio, *events, gallery="singles", audio_sources=sources)
-    assert rows.columns.tolist() == [
-        *("gallery", "direction", "query", "source_a", "source_b", "rank"),
-        *("average_precision", "relevant", "gallery_size"),
-    ]
-    for direction, queries, items, (own, other), of in (
-        ("text_to_audio", text, audio, events, [None] * 15),
-        ("audio_to_text", audio, text, events[::-1], sources),
-    ):
-        part, found = rows[rows["direction"] == direction], search(queries, items, own, other)
-        assert part["rank"].tolist() == found.rank.tolist()
-        assert part["average_precision"].tolist() == found.average_precision.tolist()
-        assert (
-            part["query"].tolist() == list(range(len(queries))) and (part["gallery_size"] == len(items)).all()
-        )
-        assert part["source_a"].tolist() == of and part["source_b"].isna().all()
-
-
-def test_tensors_give_what_arrays_give():
-    rng = np.random.default_rng(3)
-    text, audio = unit(rng, 5, 4), unit(rng, 5, 4)
-    expected = query_rows(text, audio, range(5), range(5), gallery="g")
-    tensors = torch.tensor(text, requires_grad=True), torch.tensor(audio)
-    assert query_rows(*tensors, torch.arange(5), range(5), gallery="g").equals(expected)
+def set_constants(monkeypatch, **values):
+    for name, value in values.items():
+        monkeypatch.setattr(f"tclap.evaluation.retrieval.{name}", value)
 
 
 def brute_force_search(queries, gallery, query_events, gallery_events, depth, tolerance) -> Found:
@@ -83,39 +57,43 @@ def brute_force_search(queries, gallery, query_events, gallery_events, depth, to
 @pytest.mark.parametrize("block", [(1, 1), (7, 16), (512, 4096)])
 @pytest.mark.parametrize("events", [1, 4, 30])
 def test_search_in_blocks_against_sorting(monkeypatch, block, events):
-    for name, size in zip(("ROWS", "COLUMNS"), block, strict=True):
-        monkeypatch.setattr(f"tclap.evaluation.retrieval.{name}", size)
+    set_constants(monkeypatch, ROWS=block[0], COLUMNS=block[1], DEPTH=6, TIE_TOLERANCE=0.5)
     rng = np.random.default_rng(events)
     # Small whole numbers: many exact ties, and dot products without rounding.
     queries, gallery = rng.integers(-2, 3, (50, 3)), rng.integers(-2, 3, (40, 3))
     query_events = rng.integers(events, size=50)
     gallery_events = np.concatenate([np.arange(events), rng.integers(events, size=40 - events)])
-    got = search(queries, gallery, query_events, gallery_events, depth=6, tolerance=0.5)
+    got = search(queries, gallery, query_events, gallery_events)
     expected = brute_force_search(queries, gallery, query_events, gallery_events, 6, 0.5)
     assert got.rank.tolist() == expected.rank.tolist()
     assert got.relevant.tolist() == expected.relevant.tolist()
     np.testing.assert_allclose(got.average_precision, expected.average_precision, rtol=1e-12)
 
 
-def test_scores_that_are_equal_in_float32_are_ranked_in_float64():
+def test_scores_that_are_equal_in_float32_are_ranked_in_float64(monkeypatch):
+    set_constants(monkeypatch, TIE_TOLERANCE=0.0)
     rng = np.random.default_rng(5)
     queries = unit(rng, 6, 8).astype(np.float64)
     gallery = queries[:1] + 1e-9 * rng.normal(size=(40, 8))
     events = np.arange(40) % 6
-    got = search(queries, gallery, range(6), events, tolerance=0.0)
+    got = search(queries, gallery, range(6), events)
     expected = brute_force_search(queries, gallery, range(6), events, 10, 0.0)
     assert got.rank.tolist() == expected.rank.tolist()
     np.testing.assert_allclose(got.average_precision, expected.average_precision, rtol=1e-12)
 
 
-def test_average_precision_by_hand():
+def test_average_precision_by_hand(monkeypatch):
     gallery = np.array([[0.9], [0.8], [0.7], [0.6], [0.5]])
     # Relevant at ranks 1, 3 and 5: (1 + 2/3 + 3/5) / 3; at depth 4 the third counts nothing.
     for depth, expected in ((10, (1 + 2 / 3 + 3 / 5) / 3), (4, (1 + 2 / 3) / 3), (2, 1 / 2), (1, 1.0)):
-        found = search(np.ones((1, 1)), gallery, ["x"], list("xyxyx"), depth=depth)
+        set_constants(monkeypatch, DEPTH=depth)
+        found = search(np.ones((1, 1)), gallery, ["x"], list("xyxyx"))
         assert found.average_precision.tolist() == pytest.approx([expected])
-    # All alike: the two others are ahead.
-    tied = search(np.ones((1, 1)), np.ones((5, 1)), ["x"], list("xyxyx"))
+
+
+def test_ties_count_against_the_model():
+    tied = search(torch.ones(1, 1, requires_grad=True), np.ones((5, 1)), ["x"], list("xyxyx"))
+    # The two others are ahead of all.
     assert (tied.rank.tolist(), tied.relevant.tolist()) == ([3], [3])
     assert tied.average_precision.tolist() == pytest.approx([(1 / 3 + 2 / 4 + 3 / 5) / 3])
 
