@@ -24,6 +24,7 @@ from tclap import files
 from tclap.arguments import at_least
 from tclap.data.clips import DATASETS, content_hash, for_stage, load_clips
 
+RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
 EMBEDDINGS = "embeddings"  # in the data folder: a folder per model
 
 
@@ -97,8 +98,7 @@ def _evaluate(
 
     name, model = _model(**given)
     clips = _clips(data, root, classes, test_fold)
-    made_of = {"weights": _identity(name, model), "data": content_hash(for_stage(clips, "test"))}
-    _refuse_others(out, made_of)
+    made_of = _made_of(out, name, model, content_hash(for_stage(clips, "test")))
     kept = getattr(model, "fingerprint", None)  # the weights'; which of their settings too
     keep = kept and files.data_folder() / EMBEDDINGS / files.hash_json([kept, model.config])[:32]
     counts = {"pairs": pairs, "control_pairs": control_pairs, "seed": seed}
@@ -110,8 +110,7 @@ def _evaluate(
     if as_json:
         sys.stdout.write(report.as_json(rows, about))
     else:
-        sys.stdout.write(report.report(rows, random_weights=warning is not None))
-        sys.stdout.write(f"questions  {rows.attrs['items']}\n")
+        _print(f"{report.report(rows)}questions  {rows.attrs['items']}\n", warning)
     _write_rows(out, rows)
     if card is not None:
         with files.replacing(card) as aside:
@@ -128,29 +127,31 @@ def _published(*, format, file, folder, out, **given) -> None:
         raise ValueError(f"the format is {format!r}, expected one of {', '.join(FORMATS)}.")
     items = FORMATS[format](file, folder)
     name, model = _model(**given)
-    made_of = {"weights": _identity(name, model), "data": files.sha256_file(file)}
-    _refuse_others(out, made_of)
+    made_of = _made_of(out, name, model, files.sha256_file(file))
     rows = evaluate_items(model, items, name=name)
     rows.attrs |= made_of
-    sys.stdout.write("".join(f"{line}\n" for line in (_warning(model),) if line) + report_items(rows))
+    _print(report_items(rows), _warning(model))
     _write_rows(out, rows)
 
 
-def _identity(name: str, model: Any) -> str:
-    """What rows say of a model's weights: their fingerprint, of an object without one its name."""
-    return getattr(model, "fingerprint", None) or name
+def _made_of(out: Path | None, name: str, model: Any, data: str) -> dict:
+    """What rows say of weights and data; ValueError where the file ``out`` has rows of others.
+
+    Of an object without a fingerprint of its weights the name counts.
+    """
+    made_of = {"weights": getattr(model, "fingerprint", None) or name, "data": data}
+    if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
+        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
+    return made_of
 
 
 def _warning(model: Any) -> str | None:
-    from tclap.evaluation.report import RANDOM_WEIGHTS
-
     origin = getattr(getattr(model, "base", model), "origin", None)
     return RANDOM_WEIGHTS if (origin or {}).get("random_weights") else None
 
 
-def _refuse_others(out: Path | None, made_of: dict) -> None:
-    if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
-        raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
+def _print(text: str, warning: str | None) -> None:
+    sys.stdout.write(f"{warning}\n{text}" if warning else text)
 
 
 def _write_rows(out: Path | None, rows: Any) -> None:
@@ -168,15 +169,7 @@ def _check_outputs(out: Path | None, *others: Path | None) -> None:
             files.check_writable(file.parent)
 
 
-def _model(
-    *,
-    model: str,
-    weights: str | None,
-    sample_rate: int | None,
-    window: float | None,
-    slots: bool,
-    threads: int,
-) -> tuple[str, Any]:
+def _model(*, model, weights, sample_rate, window, slots, threads) -> tuple[str, Any]:
     """Name and model, by a name that ``load_model`` takes or of what a function returns."""
     import torch
 

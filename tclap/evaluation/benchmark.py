@@ -18,6 +18,7 @@ from tclap.evaluation.embeddings import ModelEmbeddings
 from tclap.evaluation.item_set import fingerprint
 from tclap.evaluation.retrieval import hit_rows, retrieval_rows
 from tclap.evaluation.tasks import ROW_COLUMNS, build_items, order_items, score_items
+from tclap.models.wrapped import given
 
 SUITES = ("tasks", "controls", "retrieval")
 
@@ -77,8 +78,7 @@ def evaluate(
     if not suites or not set(suites) <= {*SUITES, "full"}:
         raise ValueError(f"suite is {suite!r}, expected among {listing((*SUITES, 'full'))}.")
     suites = SUITES if "full" in suites else suites
-    rate = _positive(model, "sample_rate", sample_rate)
-    seconds = _positive(model, "window", window)
+    rate, seconds = given(model, "sample_rate", sample_rate), given(model, "window", window)
     test, drawn, asked_items = questions(clips, pairs, seed)
     audio = ClipAudio(test, rate)
     manifest = place(drawn, audio, seconds, seed=seed)
@@ -153,10 +153,3 @@ def _folders(keep: Path, contents: str, drawn: pd.DataFrame, settings: tuple) ->
 def views_of(pairs: pd.DataFrame, views: Sequence[str]) -> dict[str, tuple[dict, str]]:
     """A manifest's composites by name, ``<pair_id>/<view>``: what :func:`render` takes of each."""
     return {f"{row['pair_id']}/{view}": (row, view) for row in pairs.to_dict("records") for view in views}
-
-
-def _positive(model: Any, name: str, given: float | None) -> Any:
-    value = getattr(model, name, None) if given is None else given
-    if value is None or not value > 0:
-        raise ValueError(f"{name} is {value}; expected evaluate(..., {name}=...) or a model's, above 0.")
-    return value

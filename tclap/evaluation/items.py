@@ -31,7 +31,7 @@ order. A baseline draws among what ties: its ``correct`` is the probability that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ from torch import Tensor
 from tclap.data.clips import listing
 from tclap.evaluation.embeddings import Embeddings, ModelEmbeddings
 from tclap.evaluation.report import difference, difference_report, report
-from tclap.evaluation.tasks import TIE_TOLERANCE
-from tclap.slots.reader import Reading, load_reader
+from tclap.evaluation.tasks import TIE_TOLERANCE, drawn
+from tclap.slots.reader import load_reader
 
 ITEM_COLUMNS = ("task", "item", "sounds", "captions", "belongs", "events")
 BASELINES = TEXT_ONLY, SOUND_ONLY, ORDER_BLIND = ("text only", "sound only", "order-blind")
@@ -70,14 +70,7 @@ def item_of(
     return dict(zip(ITEM_COLUMNS, (task, item, sounds, captions, belongs, events), strict=True))
 
 
-def evaluate_items(
-    model: Any,
-    items: pd.DataFrame,
-    *,
-    read: Callable[[list[str]], list[Reading]] | None = None,
-    name: str = "model",
-    seed: int = 0,
-) -> pd.DataFrame:
+def evaluate_items(model: Any, items: pd.DataFrame, *, name: str = "model") -> pd.DataFrame:
     """Answers of a model and of its baselines: tidy rows for :func:`tclap.evaluation.statistics.summarise`.
 
     Args:
@@ -85,8 +78,7 @@ def evaluate_items(
             :class:`~tclap.models.encoder.Encoder`, which :func:`tclap.wrap` makes of other objects; each
             distinct file and text is encoded once.
         items: with the columns ``ITEM_COLUMNS``, from :mod:`tclap.evaluation.formats`.
-        read: gives what captions say of time; None: the caption reader that comes with the package.
-        name, seed: of the rows. A baseline's name is :func:`named`.
+        name: of the model, in the rows; a baseline's is :func:`named`.
 
     Returns:
         ``model, seed, task, item, source_a, source_b, correct, tied, margin, chance``. The sources are the
@@ -98,7 +90,7 @@ def evaluate_items(
     if items.empty:
         raise ValueError("there are no items, expected at least one.")
     embeddings = ModelEmbeddings(model, list(items["sounds"].explode().unique()), str)
-    events = _events(items, read)
+    events = _events(items)
     embeddings.add_captions(items["captions"].explode())
     embeddings.add_captions(event for captions in events for of_one in captions for event in of_one)
     rows = []
@@ -108,14 +100,14 @@ def evaluate_items(
         sounds = embeddings.sounds(item["sounds"]).double().T
         named_by = [embeddings.captions(of_one).double() @ sounds for of_one in of_captions]
         scores = {
-            None: captions @ sounds,
-            TEXT_ONLY: (captions @ form)[:, None].expand(-1, sounds.shape[1]),
-            SOUND_ONLY: torch.stack([of_one[0] for of_one in named_by]),
-            ORDER_BLIND: torch.stack([of_one.mean(dim=0) for of_one in named_by]),
+            name: captions @ sounds,
+            named(name, TEXT_ONLY): (captions @ form)[:, None].expand(-1, sounds.shape[1]),
+            named(name, SOUND_ONLY): torch.stack([of_one[0] for of_one in named_by]),
+            named(name, ORDER_BLIND): torch.stack([of_one.mean(dim=0) for of_one in named_by]),
         }
-        for baseline, found in scores.items():
-            about = {"model": name if baseline is None else named(name, baseline), "seed": seed}
-            rows += [about | row for row in _answers(item, found.numpy(), draws=baseline is not None)]
+        for by, found in scores.items():
+            answers = _answers(item, found.numpy(), draws=by != name)
+            rows += [{"model": by, "seed": 0} | answer for answer in answers]
     return pd.DataFrame(rows)
 
 
@@ -130,37 +122,30 @@ def _answers(item: dict[str, Any], scores: np.ndarray, *, draws: bool) -> Iterab
     # The choices that are to be right: scores of the candidates, and which of them is.
     text = [(scores[:, j], belongs.index(j)) for j in range(len(sounds))]
     audio = [(scores[i], j) for i, j in enumerate(belongs) if j != NOWHERE]
-    asked = {"": (text, 1 / len(belongs))}
+    asked = [("", text, 1 / len(belongs))]
     if len(sounds) > 1:
-        kinds = {": text": text, ": audio": audio, ": group": text + audio}
-        asked = dict(zip(kinds, zip(kinds.values(), CHANCE[len(sounds)], strict=True), strict=True))
-    for kind, (choices, chance) in asked.items():
+        asked = zip(
+            (": text", ": audio", ": group"), (text, audio, text + audio), CHANCE[len(sounds)], strict=True
+        )
+    for kind, choices, chance in asked:
         margin = min(float(found[own] - np.delete(found, own).max()) for found, own in choices)
-        drawn = prod(_drawn(*choice) for choice in choices)
+        by_draw = prod(drawn(*choice) for choice in choices)
         yield {
             "task": item["task"] + kind,
             "item": item["item"],
             "source_a": sounds[0],
             "source_b": sounds[1] if len(sounds) > 1 else None,
-            "correct": drawn if draws else float(margin > TIE_TOLERANCE),
+            "correct": by_draw if draws else float(margin > TIE_TOLERANCE),
             "tied": abs(margin) <= TIE_TOLERANCE,
             "margin": margin,
             "chance": chance,
         }
 
 
-def _drawn(scores: np.ndarray, own: int) -> float:
-    """Probability that a draw among the candidates of the highest score gives ``own``."""
-    best = scores >= scores.max() - TIE_TOLERANCE
-    return float(best[own]) / best.sum()
-
-
-def _events(
-    items: pd.DataFrame, read: Callable[[list[str]], list[Reading]] | None
-) -> list[list[tuple[str, ...]]]:
+def _events(items: pd.DataFrame) -> list[list[tuple[str, ...]]]:
     """The events of every caption of every item."""
     unread = sorted(set(items.loc[items["events"].isna(), "captions"].explode()))
-    readings = (read or load_reader().read)(unread) if unread else []
+    readings = load_reader().read(unread) if unread else []
     found = {
         caption: (*reading.events, *reading.throughout) or (" ".join(sorted(caption.lower().split())),)
         for caption, reading in zip(unread, readings, strict=True)
@@ -177,20 +162,19 @@ def _forms(items: pd.DataFrame, embeddings: Embeddings) -> list[Tensor]:
     The mean of the correct minus the mean of the wrong captions; zero where no other item has both.
     """
     contrasts = []
-    for captions, belongs in zip(items["captions"], items["belongs"], strict=True):
-        found, correct = embeddings.captions(captions).double(), torch.tensor(belongs) != NOWHERE
+    places = defaultdict(set)  # of the items of a task, None, and of those about one of its sounds
+    for place, item in enumerate(items.itertuples()):
+        found, correct = embeddings.captions(item.captions).double(), torch.tensor(item.belongs) != NOWHERE
         both = correct.any() and not correct.all()
         contrasts.append(found[correct].mean(0) - found[~correct].mean(0) if both else 0 * found[0])
-    forms = []
-    places = defaultdict(set)  # of the items of a task, None, and of those about one of its sounds
-    for place, (task, sounds) in enumerate(zip(items["task"], items["sounds"], strict=True)):
-        for sound in (None, *sounds):
-            places[task, sound].add(place)
+        for sound in (None, *item.sounds):
+            places[item.task, sound].add(place)
     totals = {task: sum(contrasts[n] for n in sorted(places[task, None])) for task in items["task"].unique()}
-    for task, sounds in zip(items["task"], items["sounds"], strict=True):
-        own = set().union(*(places[task, sound] for sound in sounds))
-        others = totals[task] - sum(contrasts[n] for n in sorted(own))
-        forms.append(others / max(len(places[task, None]) - len(own), 1))
+    forms = []
+    for item in items.itertuples():
+        own = set().union(*(places[item.task, sound] for sound in item.sounds))
+        others = totals[item.task] - sum(contrasts[n] for n in sorted(own))
+        forms.append(others / max(len(places[item.task, None]) - len(own), 1))
     return forms
 
 

@@ -12,8 +12,6 @@ import pandas as pd
 
 from tclap.evaluation.statistics import compare, holm, scores_by_seed, summarise
 
-RANDOM_WEIGHTS = "RANDOM WEIGHTS: THESE NUMBERS MEAN NOTHING"
-
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:
     """What :func:`tclap.evaluation.statistics.summarise` says of rows, and its errors, with their ties.
@@ -44,12 +42,11 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def report(rows: pd.DataFrame, *, random_weights: bool = False) -> str:
-    """Rows of :func:`tclap.evaluate` as a text table; ``random_weights`` puts a warning on top."""
+def report(rows: pd.DataFrame) -> str:
+    """Rows of :func:`tclap.evaluate` as a text table."""
     cells = table(rows)
     shown = cells.set_index(cells["model"] + "  " + cells["task"]).drop(columns=["model", "task"])
-    shown = shown.rename_axis(index=None, columns="model  task").to_string()
-    return "\n".join(([RANDOM_WEIGHTS] if random_weights else []) + [shown, ""])
+    return shown.rename_axis(index=None, columns="model  task").to_string() + "\n"
 
 
 def as_json(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:

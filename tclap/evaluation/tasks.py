@@ -211,3 +211,9 @@ def answered(item: Mapping, scores: np.ndarray) -> dict:
         "tied": abs(margin) <= TIE_TOLERANCE,
         "margin": margin if len(answers) == 1 else np.nan,
     }
+
+
+def drawn(scores: np.ndarray, answer: int) -> float:
+    """Probability that a draw among the candidates of the highest score gives ``answer``."""
+    best = scores >= scores.max() - TIE_TOLERANCE
+    return float(best[answer]) / best.sum()

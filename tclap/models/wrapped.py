@@ -46,20 +46,17 @@ class Wrapped(Encoder):
     def __init__(self, model: Any, sample_rate: int | None, window: float | None) -> None:
         self.model, self.name = model, type(model).__name__
         self._audio, self._text = self._methods()
-        for name, value in (("sample_rate", sample_rate), ("window", window)):
-            value = getattr(model, name, None) if value is None else value
-            if value is None or not value > 0:
-                raise ValueError(f"{name} is {value}, expected wrap(..., {name}=...) above 0.")
-            setattr(self, name, value)
+        self.sample_rate = given(model, "sample_rate", sample_rate)
+        self.window = given(model, "window", window)
         self.dim = self.embed_texts(["a sound"]).shape[1]
 
     def embed_windows(self, waveforms: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` of waveforms of one length ``[N, samples]``."""
-        return _checked(self._audio(list(waveforms.numpy())), len(waveforms), "audio")
+        return checked(self._audio(list(waveforms.numpy())), len(waveforms), "audio")
 
     def embed_texts(self, captions: list[str]) -> Tensor:
         """Embeddings ``[N, d]`` of captions."""
-        return _checked(self._text(captions), len(captions), "text")
+        return checked(self._text(captions), len(captions), "text")
 
     def _methods(self) -> tuple[Callable, Callable]:
         """What gives embeddings of a list of waveforms, and of captions."""
@@ -83,8 +80,19 @@ class Wrapped(Encoder):
         return self.model.encode([{"array": w, "sampling_rate": self.sample_rate} for w in waveforms])
 
 
-def _checked(embeddings: Any, count: int, what: str) -> Tensor:
+def given(model: Any, name: str, value: float | None) -> Any:
+    """A value, or where it is None the model's attribute ``name``; ValueError unless it is above 0."""
+    value = getattr(model, name, None) if value is None else value
+    if value is None or not value > 0:
+        raise ValueError(f"{name} is {value}, expected the argument {name} or the model's own above 0.")
+    return value
+
+
+def checked(embeddings: Any, count: int, what: str) -> Tensor:
+    """Embeddings ``[count, d]`` on the CPU, L2-normalised; ValueError on another shape, NaN and infinity."""
     found = torch.as_tensor(embeddings).detach().cpu().float()
     if found.ndim != 2 or len(found) != count:
         raise ValueError(f"{what} embeddings have shape {tuple(found.shape)}, expected [{count}, d].")
+    if not found.isfinite().all():
+        raise ValueError(f"{what} embeddings have values that are not finite.")
     return normalize(found, dim=-1)

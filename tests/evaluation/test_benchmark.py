@@ -184,9 +184,9 @@ def test_rate_and_window_can_be_given(clips):
 @pytest.mark.parametrize(
     ("method", "result", "word"),
     [
-        ("encode_audio", lambda n: torch.zeros(n + 1, 4), "encode_audio gave .* items"),
-        ("encode_audio", lambda n: torch.full((n, 4), torch.nan), "encode_audio .* finite"),
-        ("encode_text", lambda n: torch.zeros(n), "encode_text gave .* items"),
+        ("encode_audio", lambda n: torch.zeros(n + 1, 4), "audio embeddings have shape"),
+        ("encode_audio", lambda n: torch.full((n, 4), torch.nan), "audio embeddings .* finite"),
+        ("encode_text", lambda n: torch.zeros(n), "text embeddings have shape"),
         ("encode_text", lambda n: torch.ones(n, 5), "5 dimensions"),
     ],
 )

@@ -19,7 +19,7 @@ from tclap.evaluation.items import (
     report_items,
 )
 from tclap.evaluation.statistics import compare, summarise
-from tclap.slots.reader import Reading
+from tclap.slots.reader import Reading, load_reader
 
 # Cosines of a sound and the events that it is made of.
 SALIENCE = {"dog": 0.8, "rain": 0.5, "hen": 0.2}
@@ -53,13 +53,20 @@ class Model:
         return said + 4 * ("and" in caption) * AXES["and"]
 
 
-def read(captions):
-    """What the captions of these items say."""
-    events = [tuple(word for word in caption.split() if word in SALIENCE) for caption in captions]
-    return [
-        Reading("forward", names) if " then " in c else Reading("plain")
-        for c, names in zip(captions, events, strict=True)
-    ]
+class Words:
+    """Reads the captions of these items."""
+
+    def read(self, captions):
+        events = [tuple(word for word in caption.split() if word in SALIENCE) for caption in captions]
+        return [
+            Reading("forward", names) if " then " in c else Reading("plain")
+            for c, names in zip(captions, events, strict=True)
+        ]
+
+
+@pytest.fixture(autouse=True)
+def words_are_read(monkeypatch):
+    monkeypatch.setattr("tclap.evaluation.items.load_reader", Words)
 
 
 def made(*items):
@@ -84,7 +91,7 @@ PAIRS = [
 
 def test_a_model_that_hears_order_and_baselines_that_do_not():
     model = Model()
-    rows = evaluate_items(model, made(*PAIRS), read=read, name="m", seed=3)
+    rows = evaluate_items(model, made(*PAIRS), name="m")
     assert len(model.asked) == len(set(model.asked))
     assert list(rows.columns[:4]) == ["model", "seed", "task", "item"] and (rows["chance"] == 0.5).all()
     assert set(rows["model"]) == {"m", *(f"m ({baseline})" for baseline in BASELINES)}
@@ -92,12 +99,12 @@ def test_a_model_that_hears_order_and_baselines_that_do_not():
     assert found["model"] == [1, 1, 1] and found["order-blind"] == [0.5, 0.5, 0.5]
     # The dog is louder than the rain, which is louder than the hen: right where the louder comes first.
     assert found["sound only"] == [1, 0, 0]
-    assert correct(evaluate_items(Model(deaf=True), made(*PAIRS), read=read))["model"] == [0, 0, 0]
+    assert correct(evaluate_items(Model(deaf=True), made(*PAIRS)))["model"] == [0, 0, 0]
 
 
 def test_the_order_blind_baseline_catches_what_does_not_sound():
     leaky = [(sound, own, own.replace("rain", "hen")) for sound, own, _ in PAIRS[:2]]
-    rows = evaluate_items(Model(), made(*leaky, PAIRS[2]), read=read)
+    rows = evaluate_items(Model(), made(*leaky, PAIRS[2]))
     assert correct(rows)["order-blind"] == [1, 1, 0.5]
     found = leaks(rows)
     assert found[found["model"] == "model (order-blind)"]["item"].tolist() == ["0", "1"]
@@ -106,23 +113,21 @@ def test_the_order_blind_baseline_catches_what_does_not_sound():
 
 def test_the_text_only_baseline_learns_the_form_of_wrong_captions_from_other_sounds():
     leaky = [(sound, own, wrong + " and") for sound, own, wrong in PAIRS]
-    assert correct(evaluate_items(Model(), made(*leaky), read=read))["text only"] == [1, 1, 1]
+    assert correct(evaluate_items(Model(), made(*leaky)))["text only"] == [1, 1, 1]
     # Of one sound, or of several tasks, there is no other item to learn from.
     same = made(*(("dog rain 1", *captions) for _, *captions in leaky))
     tasks = made(*leaky).assign(task=["a", "b", "c"])
     for items in (same, tasks):
-        assert correct(evaluate_items(Model(), items, read=read))["text only"] == [0.5, 0.5, 0.5]
+        assert correct(evaluate_items(Model(), items))["text only"] == [0.5, 0.5, 0.5]
 
 
-def test_captions_that_the_reader_makes_nothing_of_are_bags_of_words():
-    rows = evaluate_items(Model(), made(("dog rain 1", "Dog rain", "rain dog"), *PAIRS[:1]), read=read)
+def test_captions_that_the_reader_makes_nothing_of_are_bags_of_words(monkeypatch):
+    rows = evaluate_items(Model(), made(("dog rain 1", "Dog rain", "rain dog"), *PAIRS[:1]))
     assert correct(rows)["order-blind"][0] == 0.5
-    # The reader of the package, where none is given.
-    words = (
-        "a dog barks before rain falls",
-        "rain falls before a dog barks",
-        "a hen clucks before rain falls",
-    )
+    # The reader of the package.
+    monkeypatch.setattr("tclap.evaluation.items.load_reader", load_reader)
+    words = [f"{a} before {b}" for a, b in (("a dog barks", "rain falls"), ("rain falls", "a dog barks"))]
+    words.append("a hen clucks before rain falls")
     rows = evaluate_items(Model(), made(("dog rain 1", *words), *PAIRS[:1]))
     assert correct(rows)["order-blind"] == [0.5, 0.5]
 
@@ -176,7 +181,7 @@ def test_chance_by_all_orders(k):
 
 
 def test_the_order_gap_is_the_paired_comparison():
-    rows = pd.concat([evaluate_items(Model(), made(*PAIRS), read=read, seed=seed) for seed in (0, 1)])
+    rows = pd.concat([evaluate_items(Model(), made(*PAIRS)).assign(seed=seed) for seed in (0, 1)])
     (gap,) = order_gap(rows, "model").to_dict("records")
     low, high = compare(np.full((3, 2), 0.5), np.ones((3, 2)), ["a", "b", "c"]).ci95
     found = [gap[key] for key in ("task", "first", "second", "difference", "low", "high", "n")]

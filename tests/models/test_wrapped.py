@@ -66,7 +66,7 @@ def test_every_kind_gives_the_same_unit_vectors(kind):
 def test_what_cannot_be_wrapped_is_refused_in_a_sentence():
     with pytest.raises(TypeError, match="object has no methods that are known, expected encode_audio"):
         tclap.wrap(object(), RATE, 0.5)
-    with pytest.raises(ValueError, match=r"window is None, expected wrap\(\.\.\., window=\.\.\.\) above 0"):
+    with pytest.raises(ValueError, match="window is None, expected the argument window or"):
         tclap.wrap(LaionClap(), RATE)
 
     class Short(Plain):
