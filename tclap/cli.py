@@ -253,6 +253,3 @@ COMMANDS = {
     "items": _items,
     "features": _features,
 }
-
-if __name__ == "__main__":
-    main()
