@@ -53,14 +53,16 @@ def margins(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def similarity(cosines: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Cosine of captions (rows) and composites (columns), base beside T-CLAP on one scale, of the first seed.
+    """Cosine of captions (rows) and composites (columns), base beside T-CLAP, of the first seed and fold.
 
     Pairs stand forward and reversed in adjacent rows and columns, so that an order-blind model shows
     blocks of 2 by 2 (outlined) of one colour, and an order-aware one their diagonals.
     """
     models = present(cosines["model"].unique(), PAIR)
-    rows = cosines[cosines["model"].isin(models) & (cosines["seed"] == cosines["seed"].min())]
-    rows = rows.drop(columns="seed").reset_index(drop=True)
+    rows = cosines[cosines["model"].isin(models)]
+    for run in rows.columns.intersection(["seed", "fold"]):
+        rows = rows[rows[run] == rows[run].min()].drop(columns=run)
+    rows = rows.reset_index(drop=True)
     limits = dict(zip(("vmin", "vmax"), rows["similarity"].agg(["min", "max"]), strict=True))
     captions = rows.drop_duplicates("row").sort_values("row")["row_caption"].tolist()
     events = rows.drop_duplicates("column").sort_values("column")["column_event"]

@@ -5,6 +5,7 @@ import json
 import made_up
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 from artifact import slot_ablation as measured
@@ -152,9 +153,13 @@ def test_margins_are_percentages_of_the_items_with_zero_as_an_edge():
         assert values[edges[:-1] >= -1e-12].sum() == pytest.approx(100 * chosen["correct"].mean())
 
 
-def test_similarity_panels_share_one_scale_and_show_the_first_seed():
+@pytest.mark.parametrize("folds", [(), (2, 3)], ids=["seeds", "seeds of two folds"])
+def test_similarity_panels_share_one_scale_and_show_the_first_seed_and_fold(folds):
     rows = made_up.similarity()
     first = rows[rows["seed"] == 0]
+    if folds:
+        others = [rows.assign(fold=fold, similarity=rows["similarity"] / fold) for fold in folds]
+        rows, first = pd.concat(others), others[0].query("seed == 0")
     for axes, model in zip(figures.draw("similarity", rows).axes, ("clap", "t-clap"), strict=False):
         assert axes.images[0].get_clim() == (first["similarity"].min(), first["similarity"].max())
         part = first[first["model"] == model].set_index(["row", "column"])["similarity"]
