@@ -27,15 +27,14 @@ def test_read_averages_the_channels_at_every_bit_depth(tmp_path, subtype, tolera
     np.testing.assert_allclose(x, (stereo[:, 0] + stereo[:, 1]) / 2, rtol=1e-6, atol=tolerance)
 
 
-@pytest.mark.parametrize(("rate", "target"), [(44100, 16000), (16000, 44100), (8000, 16000), (16000, 16000)])
+@pytest.mark.parametrize(("rate", "target"), [(44100, 16000), (8000, 44100), (16000, 16000)])
 def test_read_resamples(tmp_path, rate, target):
     path = tmp_path / "tone.wav"
     soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate), rate, subtype="FLOAT")
     x = audio.read(path, target)
     assert abs(len(x) - target) <= 1
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(x)) / target)
-    inner = slice(1000, -1000)
-    np.testing.assert_allclose(x[inner], expected[inner], atol=2e-3)
+    np.testing.assert_allclose(x[1000:-1000], expected[1000:-1000], atol=2e-3)
     with pytest.raises(ValueError, match="over 0"):
         audio.read(path, 0)
 
@@ -103,7 +102,6 @@ def test_formats_and_containers(tmp_path, monkeypatch, name, codec, rate, pictur
     assert abs(len(audio.read(name, 8000)) - 16000) <= 8000 * 2304 / rate
 
 
-@pytest.mark.parametrize("function", [audio.read, audio.duration])
 @pytest.mark.parametrize(
     ("name", "codec", "flags"),
     [
@@ -114,15 +112,16 @@ def test_formats_and_containers(tmp_path, monkeypatch, name, codec, rate, pictur
         ("x.mka", "flac", ""),
     ],
 )
-def test_damaged_containers(tmp_path, function, name, codec, flags):
+def test_damaged_containers(tmp_path, name, codec, flags):
     data = write_container(tmp_path / name, codec, movflags=flags).read_bytes()
-    middle = slice(len(data) // 3, len(data) // 2)
-    zeroed = data[: middle.start] + bytes(middle.stop - middle.start) + data[middle.stop :]
-    for content in (data[: len(data) // 10], data[: len(data) // 2], zeroed):
+    third, half = len(data) // 3, len(data) // 2
+    zeroed = data[:third] + bytes(half - third) + data[half:]
+    for content in (data[: len(data) // 10], data[:half], zeroed):
         (tmp_path / name).write_bytes(content)
         damaged = rf"^\S*{name} (is truncated or damaged: .*|is not an audio file that can be read: .*)\.$"
-        with pytest.raises(ValueError, match=damaged):
-            function(tmp_path / name)
+        for function in (audio.read, audio.duration):
+            with pytest.raises(ValueError, match=damaged):
+                function(tmp_path / name)
 
 
 def test_containers_without_sound_and_playlists(tmp_path):
@@ -170,35 +169,23 @@ def test_truncated(tmp_path, function, suffix, keep):
         function(path)
 
 
-def test_a_file_without_samples_or_cut_right_after_its_header(tmp_path):
+def test_a_file_without_samples(tmp_path):
     path = tmp_path / "x.wav"
     soundfile.write(path, np.zeros(0), 16000)
     with pytest.raises(ValueError, match=r"x\.wav.*without any samples"):
         audio.duration(path)
-    path.write_bytes(path.read_bytes()[:40] + struct.pack("<I", 200))
-    with pytest.raises(ValueError, match="truncated"):
-        audio.duration(path)
 
 
-def test_damage_inside_a_compressed_stream_is_found_by_read(tmp_path):
+def test_damage_inside_a_stream_and_a_stream_of_unknown_length(tmp_path):
     path = tmp_path / "x.flac"
     soundfile.write(path, noise(48000), 16000)
-    data = bytearray(path.read_bytes())
-    data[20000:30000] = bytes(10000)
-    path.write_bytes(data)
+    data = path.read_bytes()
+    path.write_bytes(data[:20000] + bytes(10000) + data[30000:])
     with pytest.raises(ValueError, match="truncated or damaged"):
         audio.read(path)
-
-
-def test_a_stream_of_unknown_length_is_refused(tmp_path):
-    path = tmp_path / "stream.flac"
-    soundfile.write(path, noise(4000), 16000)
-    data = bytearray(path.read_bytes())
     # STREAMINFO's 36 bits of total samples, 0 when unknown (RFC 9639, section 8.2).
-    data[21] &= 0xF0
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"stream\.flac does not say how long it is"):
+    path.write_bytes(data[:21] + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + data[26:])
+    with pytest.raises(ValueError, match=r"x\.flac does not say how long it is"):
         audio.duration(path)
 
 
@@ -226,9 +213,10 @@ def test_unusual_but_whole_wavs_are_accepted(tmp_path):
         path.write_bytes(content)
         assert audio.duration(path) == 1001 / 16000, name
         np.testing.assert_allclose(audio.read(path), np.frombuffer(data, np.uint8) / 128.0 - 1, atol=1e-6)
-    path.write_bytes(wav_bytes(data, before=listing)[:-50])
-    with pytest.raises(ValueError, match="truncated"):
-        audio.duration(path)
+    for cut in (wav_bytes(data, before=listing)[:-50], wav_bytes(data)[:44]):  # the second: after its header
+        path.write_bytes(cut)
+        with pytest.raises(ValueError, match="truncated"):
+            audio.duration(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -273,12 +261,10 @@ def test_write_wav(tmp_path):
 
 
 def test_level():
-    assert audio.rms(np.array([3.0, -4.0], np.float32)) == pytest.approx(np.sqrt(12.5), rel=1e-12)
     # A float32 sum of this many equal squares would stop growing.
     assert audio.rms(np.full(2**22, 0.1, np.float32)) == pytest.approx(np.float32(0.1), rel=1e-9)
-    x = audio.scale_to_rms(noise(1000), 0.25)
-    assert x.dtype == np.float32
-    assert audio.rms(x) == pytest.approx(0.25, rel=1e-6)
+    x = audio.scale_to_rms(np.array([3, -4]), np.sqrt(50))
+    assert x.dtype == np.float32 and x.tolist() == [6, -8]
     np.testing.assert_array_equal(audio.scale_to_rms(np.zeros(5), 0.1), np.zeros(5))
     # So faint that its square is nothing in float32.
     assert audio.rms(audio.scale_to_rms(np.full(10, 1e-25), 0.1)) == pytest.approx(0.1, rel=1e-6)
@@ -307,8 +293,6 @@ def test_most_energetic_start_equals_brute_force(values, n):
 
     assert audio.most_energetic_start(np.array(values, np.float32), n) == brute_force(values)
     # Squares that are no binary fractions, all the same: ties must survive the rounding of a running sum.
-    signs = np.sign(values)
-    assert audio.most_energetic_start(signs * np.float32(0.1), n) == brute_force(signs.tolist())
     assert audio.most_energetic_start(np.full(100000, values[0] * np.float32(0.1)), n) == 0
 
 

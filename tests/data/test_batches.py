@@ -19,7 +19,6 @@ from tclap.data.batches import (
     base_batch,
     base_captions,
     composite_batch,
-    draw_boundaries,
     mask_bands,
 )
 from tclap.data.captions import CONJUNCTION, SINGLE, view_captions, view_events
@@ -83,13 +82,6 @@ def test_a_segment_of_the_whole_window_is_the_clip_as_it_is_played_alone(made):
         alone = made.model.audio_trunk.mel(torch.from_numpy(waveforms))
     torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-9)
     assert not found.is_inference()
-
-
-def test_boundaries_lie_within_the_middle_half():
-    assert draw_boundaries(5, 200, None).tolist() == [50, 75, 100, 125, 150]
-    drawn = draw_boundaries(5000, 200, np.random.default_rng(0))
-    assert set(drawn) == set(range(50, 151))
-    assert np.bincount(drawn)[50:].std() < 2 * np.sqrt(5000 / 101)
 
 
 @pytest.mark.parametrize("seconds", [4.0, 10.0, 1.5, 0.1])
@@ -293,20 +285,6 @@ def test_no_frame_of_a_base_item_repeats():
     clips = np.random.default_rng(0).normal(size=(4, 20 * HOP)).astype(np.float32)
     batch = base_batch(bank_of(clips, LABELS, 20), 60, lambda x: x, np.random.default_rng(0), augment=False)
     assert all(len(item.unique(dim=0)) == 20 for item in batch.log_mel)
-
-
-def test_base_batch_is_the_generators():
-    bank = toy_bank(LABELS, frames=20)
-    one, again, other, plain = (
-        base_batch(bank, 64, lambda x: x + 1, np.random.default_rng(seed), augment)
-        for seed, augment in ((0, True), (0, True), (1, True), (0, False))
-    )
-    assert torch.equal(one.log_mel, again.log_mel)
-    assert (one.captions, one.events) == (again.captions, again.events)
-    assert one.captions != other.captions
-    assert (one.log_mel == 0).any() and not (plain.log_mel == 0).any()  # blanked
-    assert torch.isclose(plain.log_mel.unique(), 1 + torch.tensor([0, FULL / 2, FULL])).all()
-    assert len(one.log_mel.unique()) > 64  # each item at levels of its own
 
 
 def test_base_captions_name_captioned_clips_by_a_drawn_caption():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tclap.data.batches import base_captions, draw_base_items
-from tclap.data.captions import conjunction_events, event_ids, view_captions, view_events, vocabulary
+from tclap.data.captions import event_ids, view_captions, view_events, vocabulary
 from tclap.evaluation import tasks
 
 LABELS = ["clock tick", "dog", "door wood knock", "rain", "rooster", "sea waves", "sneezing", "helicopter"]
@@ -80,14 +80,9 @@ def test_prompted_or_bare_is_drawn_for_a_pair_and_alike_in_its_views(pairs):
     assert views != view_captions(pairs, np.random.default_rng(1))
 
 
-def test_conjunction_has_no_order_and_is_no_overlap():
-    assert conjunction_events("rain", "dog") == conjunction_events("dog", "rain") == "dog + rain"
-
-
 def test_event_ids_are_equal_exactly_where_the_events_are():
     events = ["b > a", "a > b", "b > a", "a & b", "a", "a > b", "a > b longer than the others"]
     ids = event_ids(events)
     assert ids.dtype == np.int64 and ids.shape == (7,)
     same = np.array([[x == y for y in events] for x in events])
     assert ((ids[:, None] == ids[None, :]) == same).all()
-    assert (event_ids(np.array(events)) == ids).all() and (event_ids(tuple(events)) == ids).all()

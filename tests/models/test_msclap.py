@@ -18,7 +18,7 @@ import torch
 import transformers
 from torch.nn.functional import normalize
 
-from tclap import audio, files
+from tclap import audio
 from tclap.cli import main
 from tclap.models.msclap import Msclap2023
 from tclap.models.registry import load_model
@@ -209,13 +209,6 @@ def test_htsat_takes_audio_of_1024_frames_at_most(model):
 
 
 # Official weights
-
-
-def test_where_the_weights_came_from(model, checkpoint):
-    origin = {"path": str(checkpoint), "revision": None, "sha256": files.sha256_file(checkpoint)}
-    assert model.origin == origin | {"random_weights": True}
-    assert model.config == {"readout": "published", "origin": model.origin}
-    assert model.logit_scale.item() == pytest.approx(1 / 0.07) and not model.training
 
 
 @pytest.mark.parametrize("present", [(), ("config.json",), ("config.json", "vocab.json")], ids=str)

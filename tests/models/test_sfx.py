@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 
 from tclap import audio, files
 from tclap.models import READOUTS, sfx
@@ -95,18 +94,6 @@ def close(found, expected, atol: float = 1e-5) -> None:
 # The trunk
 
 
-def test_spectrogram_by_hand(model):
-    librosa, waveform = pytest.importorskip("librosa"), noise(1, 9000)[0]
-    padded = np.pad(waveform.double().numpy() / float(waveform.abs().max()), 1024)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(2048) / 2048)
-    power = np.abs(np.fft.rfft(sliding_window_view(padded, 2048)[::1024] * window)) ** 2
-    filters = librosa.filters.mel(sr=RATE, n_fft=2048, n_mels=96, fmin=0, fmax=22050, htk=True, norm=None).T
-    expected = np.log10(1 + 1e4 * power @ (filters / filters.sum(0)))
-    assert expected.shape == (9, 96)
-    close(model.audio_trunk.log_mel(waveform[None])[0], expected, atol=1e-4)
-    close(model.audio_trunk.decibels(waveform[None])[0], 10 * expected - 40, atol=1e-3)
-
-
 @pytest.fixture
 def package(official, monkeypatch):
     """The official package can be imported, and is forgotten afterwards."""
@@ -132,6 +119,7 @@ def test_as_the_package_itself(official, package, tmp_path):
     model = load_model("sfx", official)
     sounds = torch.from_numpy(waveform)[None]
     close(model.audio_trunk.log_mel(sounds)[0], spectrum, atol=5e-4)
+    close(model.audio_trunk.decibels(sounds)[0], 10 * spectrum - 40, atol=5e-3)
     with torch.no_grad():
         expected = network(torch.from_numpy(spectrogram_normalize(spectrum)).float()[None])
         close(model.audio_trunk(sounds).amax(1), expected, atol=1e-4)
@@ -223,29 +211,12 @@ def test_trained_heads_are_saved_without_the_trunks(accepted, tmp_path, monkeypa
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_another_readout_shares_the_trunks_and_has_heads_of_its_own(model, readout):
-    before = model.encode_text(CAPTIONS)
     other = model.with_readout(readout)
     assert other.audio_trunk is model.audio_trunk and other.text_trunk is model.text_trunk
     assert other.config == model.config | {"readout": readout}
-    assert torch.equal(other.encode_text(CAPTIONS), before)
+    assert not {*map(id, other.head_parameters())} & {*map(id, model.head_parameters())}
+    assert torch.equal(other.encode_text(CAPTIONS), model.encode_text(CAPTIONS))
     sounds = noise(2, round(0.4 * RATE))
     frames = other.audio_trunk(torch.cat([sounds, sounds.flip(0)], dim=1))
     turned = (other.embed_audio(frames) - other.embed_audio(frames.flip(1))).abs().max()
     assert turned < 1e-6 if readout == "mean" else turned > 1e-4
-    with torch.no_grad():
-        for parameter in other.head_parameters():
-            parameter.zero_()
-    assert torch.equal(model.encode_text(CAPTIONS), before)
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"readout": "last"}, "readout must be one of mean, segments, segment-peaks, ends, got 'last'"),
-        ({"window": 0.0}, "window is 0.0, expected at least"),
-        ({"dropout": 2.0}, "dropout probability has to be between 0 and 1, but got 2.0"),
-    ],
-)
-def test_values_out_of_range(option, message):
-    with pytest.raises(ValueError, match=message):
-        Sfx(**option)

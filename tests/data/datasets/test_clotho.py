@@ -57,12 +57,7 @@ def test_captions_need_no_audio(tmp_path, monkeypatch):
 
 
 def test_official_captions(clotho_root):
-    captions = clotho.read_captions(clotho_root)
-    for part in captions["part"].unique():
-        with open(clotho_root / f"clotho_captions_{part}.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
-        found = captions[captions["part"] == part]
-        assert found["clip_id"].unique().tolist() == [row[0].removesuffix(".wav") for row in rows]
-        assert found["caption"].tolist() == [caption.strip() for row in rows for caption in row[1:]]
+    captions = clotho.read_captions(clotho_root, "evaluation")
     # Both releases have this many clips to evaluate on.
-    assert (captions["split"] == "test").sum() == 5 * 1045
+    assert captions["clip_id"].nunique() == 1045 and len(captions) == 5 * 1045
+    assert captions["caption"].str.strip().str.len().min() > 0
