@@ -4,8 +4,6 @@ The public names are imported when they are first used, so that drawing a figure
 to wait for torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

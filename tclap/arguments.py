@@ -1,7 +1,5 @@
 """Arguments as people have them: lists of any kind, taken by rows, and numbers in range."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Set
 from os import PathLike
 from typing import Any

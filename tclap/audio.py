@@ -4,8 +4,6 @@ A waveform is a float32 array ``[samples]`` in [-1, 1], mono. Lengths and positi
 durations in seconds. A file that cannot be trusted is refused.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """How far long work is: a bar where somebody watches, plain log lines in a batch run."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """Files are replaced whole or not at all; hashes are of content."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

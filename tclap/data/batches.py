@@ -7,8 +7,6 @@ seeds by (seed, step): each segment is cut from another part of its clip, rolled
 level, and bands of the log-mel are blanked (SpecAugment, Park et al., arXiv 1904.08779).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 ``{a}`` sounds first, ``{b}`` second; an event is named by its label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import permutations
 

@@ -14,8 +14,6 @@ A clips table is a pandas DataFrame with one row per clip and the columns ``COLU
 ============  =========================================================================
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from collections.abc import Iterable

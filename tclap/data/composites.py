@@ -27,12 +27,10 @@ whole clips. ``msclap`` is what the msclap package's wrapper does: whole clips, 
 window is cut (drawn from the seed here), or which are repeated when they are shorter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -65,7 +63,7 @@ class Phrase:
         return prompt.format(f"{self.left} {self.relation} {self.right}")
 
     @property
-    def inverted(self) -> Phrase:
+    def inverted(self) -> Self:
         """Π: the two events change places; "while" has no order to invert but is reworded."""
         return Phrase(self.right, self.relation, self.left)
 

@@ -4,8 +4,6 @@ Everything else is as under the ``fit`` policy (:mod:`tclap.data.composites`): e
 energetic part of its clip, the whole fills the model's window and has one RMS.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce

@@ -9,14 +9,12 @@ An encoder is a **trunk**, frozen in post-pretraining, and a **head**, trained i
 Trunk outputs can be computed once and kept; an epoch of post-pretraining then costs the heads.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors.torch import save_file
@@ -55,18 +53,18 @@ class AudioTextModel(Encoder, nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.max_log_scale = MAX_LOG_SCALE
 
-    def train(self, mode: bool = True) -> AudioTextModel:
+    def train(self, mode: bool = True) -> Self:
         """Set training mode of the parts that are trained; pretrained ones stay in evaluation mode."""
         super().train(mode)
         for prefix in self.pretrained:
             getattr(self, prefix.removesuffix(".")).eval()
         return self
 
-    def with_own_heads(self) -> AudioTextModel:
+    def with_own_heads(self) -> Self:
         """A model that shares this one's trunks and has heads and τ of its own, equal to this one's."""
         return copy.deepcopy(self, {id(trunk): trunk for trunk in (self.audio_trunk, self.text_trunk)})
 
-    def with_readout(self, readout: str) -> AudioTextModel:
+    def with_readout(self, readout: str) -> Self:
         """A model that shares this one's trunks, with heads of its own and another audio readout."""
         other = self.with_own_heads()
         other.audio_head.set_readout(readout)

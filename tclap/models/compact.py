@@ -7,9 +7,8 @@ head). It is a scale model of a CLAP: the same two-tower shape, the same losses,
 No layer mixes the items of a batch.
 """
 
-from __future__ import annotations
-
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -202,7 +201,7 @@ class Compact(AudioTextModel):
         self.text_trunk = TextTrunk()
         self.text_head = TextHead(hidden, dim)
 
-    def with_readout(self, readout: str) -> Compact:
+    def with_readout(self, readout: str) -> Self:
         """A model that shares this one's trunks, with a fresh audio head, drawn with a whole model."""
         other = self.with_own_heads()
         other.config = self.config | {"readout": readout}

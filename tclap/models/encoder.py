@@ -4,8 +4,6 @@ A subclass embeds batches of windows and of captions; reading files, resampling,
 are here, so that any CLAP takes what people have.
 """
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """MiniLM (Wang et al., arXiv 2002.10957), the sentence encoder of ``compact`` and of the caption reader."""
 
-from __future__ import annotations
-
 import importlib.util
 from functools import cache
 from pathlib import Path

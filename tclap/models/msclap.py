@@ -19,8 +19,6 @@ hold the text encoders too, of which only configuration and tokenizer are needed
 ``$TCLAP_HUB/bert-base-uncased`` and ``$TCLAP_HUB/gpt2`` where that variable is set, else from the hub.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys
@@ -28,7 +26,7 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import torch
 import yaml
@@ -214,7 +212,7 @@ class Msclap(AudioTextModel):
     @classmethod
     def from_pretrained(
         cls, weights: str | Path | None = None, readout: str = "published", revision: str | None = None
-    ) -> Msclap:
+    ) -> Self:
         """The model on official weights; errors as of :func:`tclap.load_model`.
 
         ``weights`` is a file in the official format; None: the hub's of ``revision`` (None: the newest),

@@ -5,8 +5,6 @@ use, is the same for [a ; b] and [b ; a] up to the frames near the boundary; a r
 ends apart is not. Every readout maps ``values [N, T, D]`` to ``[N, width]``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence

@@ -3,8 +3,6 @@
 A model's module is imported when it is asked for, so that nobody needs the packages of all of them.
 """
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path

@@ -10,12 +10,10 @@ Weights: ``checkpoint.pth`` of the PyPI package ``aisfx`` 0.1.2 (CC BY 4.0), of 
 pins need not hold: ``pip install --no-deps aisfx==0.1.2`` (23 MB).
 """
 
-from __future__ import annotations
-
 import importlib.util
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -126,7 +124,7 @@ class Sfx(AudioTextModel):
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> Sfx:
+    def from_pretrained(cls, weights: str | Path | None = None, **options: Any) -> Self:
         """The model on the published trunk, with heads of random weights.
 
         ``weights`` is the ``checkpoint.pth`` of aisfx 0.1.2; None: the installed package's. ``options`` are

@@ -1,7 +1,5 @@
 """Parts of the two towers that several models share: spectra, text trunks and their heads."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from functools import cached_property

@@ -12,9 +12,8 @@ The checkpoints hold two temperatures. As in ``ClapModel``, the similarity of te
 scaled by ``logit_scale_t``, which is τ here.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +114,7 @@ class TransformersClap(AudioTextModel):
     @classmethod
     def from_pretrained(
         cls, weights: str | Path, readout: str = "published", revision: str | None = None
-    ) -> TransformersClap:
+    ) -> Self:
         """The model on published weights; errors as of :func:`tclap.load_model`.
 
         ``weights`` is a folder with files as on the hub: ``config.json``, the feature extractor's and the

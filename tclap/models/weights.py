@@ -1,7 +1,5 @@
 """Published weights: found on the hub, read without running what they could hold, loaded exactly."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """From files or waveforms of any length to windows of the length that a model takes at once."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

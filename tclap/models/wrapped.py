@@ -11,8 +11,6 @@ sentence-transformers 5.4  ``encode([{"array", ...}])``          ``encode(captio
 =========================  ====================================  ==========================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Published models, each loaded once: msclap's on random weights, ClapModels tiny ones of LAION's shape."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

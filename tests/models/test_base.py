@@ -1,7 +1,5 @@
 """What AudioTextModel gives to every model, and load_model to every checkpoint, on a tiny compact model."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

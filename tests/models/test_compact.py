@@ -1,7 +1,5 @@
 """The compact model: its spectrogram, trunk, readouts and text trunk."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What becomes of recordings of any length, batch by batch, on a model whose embedding one can compute."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The msclap models against the msclap package's own wrapper, on random weights in the official format."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """What holds of every model on published weights: frozen trunks, own heads, a residual for order."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Readouts against slow oracles that treat one row at a time, without padding."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -4,8 +4,6 @@ Trunks have random weights of the official architecture, but in the tests that t
 these skip where the package aisfx is not installed.
 """
 
-from __future__ import annotations
-
 import collections
 import importlib.util
 import sys

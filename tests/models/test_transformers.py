@@ -1,7 +1,5 @@
 """ClapModels of transformers, with and without feature fusion, against transformers' own on tiny weights."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings

@@ -1,7 +1,5 @@
 """Files of weights: what is read, what is refused, and that nothing in them is run."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

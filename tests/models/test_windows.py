@@ -1,7 +1,5 @@
 """What becomes of audio that is not as long as a model's window."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

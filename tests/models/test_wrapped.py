@@ -1,7 +1,5 @@
 """Objects of other libraries as models: each stand-in has the methods, and the quirks, of the real one."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -11,8 +11,6 @@ with this project. Citation: C. D. Kim, B. Kim, H. Lee, G. Kim, AudioCaps: Gener
 The Wild, Proceedings of NAACL-HLT, pp. 119-132, 2019, doi:10.18653/v1/N19-1011.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

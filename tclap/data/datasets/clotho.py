@@ -11,8 +11,6 @@ be committed or published with this project. Citation: K. Drossos, S. Lipping, T
 Captioning Dataset, ICASSP, pp. 736-740, 2020, doi:10.1109/ICASSP40776.2020.9052990.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePath
 
 import pandas as pd

@@ -11,8 +11,6 @@ Citation: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, Pro
 International Conference on Multimedia, pp. 1015-1018, 2015, doi:10.1145/2733373.2806390.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

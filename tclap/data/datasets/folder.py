@@ -6,8 +6,6 @@ rows of one file are several captions of it. Optional columns: ``split`` (one of
 itself). Every value of these columns must be filled in. Other columns are ignored.
 """
 
-from __future__ import annotations
-
 import logging
 import posixpath
 from pathlib import Path

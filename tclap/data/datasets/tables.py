@@ -1,7 +1,5 @@
 """What the data sets on disk share: finding their folder, reading their csv files, finding their audio."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping, Sequence
