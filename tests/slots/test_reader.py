@@ -15,7 +15,6 @@ from tclap.slots.reader import (
     OUTSIDE,
     PLAIN,
     TOGETHER,
-    Adapted,
     Reader,
     Reading,
     Span,
@@ -106,18 +105,6 @@ def test_a_doubtful_caption_is_plain(reader, monkeypatch):
     for threshold, relation in ((confidence - 0.01, "forward"), (confidence + 0.01, "plain")):
         monkeypatch.setitem(reader.config, "threshold", threshold)
         assert reader.read([caption])[0].relation == relation
-
-
-def test_merged_adapters_give_the_same():
-    torch.manual_seed(0)
-    linear = torch.nn.Linear(6, 4)
-    adapted = Adapted(linear, 2)
-    x = torch.randn(3, 6)
-    torch.testing.assert_close(adapted(x), linear(x))  # nothing is changed at the start
-    torch.nn.init.normal_(adapted.up)
-    expected = linear(x) + x @ (adapted.up @ adapted.down).T
-    torch.testing.assert_close(adapted(x), expected)
-    torch.testing.assert_close(adapted.merged()(x), expected)
 
 
 def test_the_packaged_reader_reads(reader):

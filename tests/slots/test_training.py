@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -10,7 +9,7 @@ from tclap import files
 from tclap.slots import load_reader
 from tclap.slots.captions import Captions, LabelledCaption
 from tclap.slots.reader import BEGIN, FIRST, INSIDE, LAST, OUTSIDE, PLAIN, Reader, Span
-from tclap.slots.training import IGNORED, any_words, losses, main, token_labels, train_reader
+from tclap.slots.training import IGNORED, losses, main, token_labels, train_reader
 
 TIMED = LabelledCaption("first a lamp, then hail", (Span(6, 12, FIRST), Span(19, 23, LAST)))
 OFFSETS = [(0, 0), (0, 5), (6, 7), (8, 12), (12, 13), (14, 18), (19, 23), (0, 0)]
@@ -74,10 +73,3 @@ def test_the_file_is_the_seeds(tmp_path, capsys):
     assert path.stat().st_size < 3e6
     assert main([str(path), "--audiocaps", str(tmp_path / "none"), "--steps", "2"]) == 1
     assert "none" in capsys.readouterr().err
-
-
-def test_words_are_whole_and_sorted():
-    words = any_words()
-    assert len(words) > 10000 and words == sorted(words) and {"lamp", "river"} < set(words)
-    assert not any(word.startswith("##") or len(word) < 3 for word in words)
-    assert np.all([word.isalpha() for word in words])

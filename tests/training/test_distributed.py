@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import launched
-import numpy as np
 import pytest
 import torch
 from launched import CASES, train
@@ -42,15 +40,6 @@ def found(folder) -> list[dict]:
 def test_each_knows_who_it_is_and_the_main_process_goes_first(found):
     for rank, seen in enumerate(found):
         assert seen["who"] == (len(found), rank, rank == 0, "cpu") and seen["first"]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_the_parts_of_a_batch(count):
-    processes = Processes()
-    for size, processes.rank in itertools.product(range(9), range(count)):
-        processes.world_size = count
-        expected = np.array_split(np.arange(size), count)[processes.rank]
-        assert list(range(size))[processes.local_slice(size)] == expected.tolist()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import shutil
 
@@ -17,7 +18,6 @@ from tclap import audio, files
 from tclap.slots.model import SlotModel
 from tclap.training import post_pretraining
 from tclap.training.features import FeatureStore
-from tclap.training.loop import order_metrics
 
 RATE = 8000
 PITCHES = {"low hum": 200, "flute": 700, "whistle": 1900}
@@ -71,34 +71,17 @@ def test_a_store_changes_nothing_and_makes_nothing_twice(tiny_published, recorde
         assert files.hash_state(model.state_dict()) == plain[0]
 
 
-def test_a_run_that_was_cut_off_continues(tiny_model, clips, tmp_path, monkeypatch):
-    weights, history = tune(tiny_model, clips)
-    validated = []
-
-    def cut_off(*embeddings) -> dict[str, float]:
-        validated.append(1)
-        if len(validated) == 2:
-            raise KeyboardInterrupt
-        return order_metrics(*embeddings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(post_pretraining, "order_metrics", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            tune(tiny_model, clips, checkpoints=tmp_path)
-    assert [torch.load(path)["step"] for path in tmp_path.iterdir()] == [2]
-    resumed, again = tune(tiny_model, clips, checkpoints=str(tmp_path))
-    pd.testing.assert_frame_equal(again, history)
-    assert resumed == weights
-
-
 def test_checkpoints_are_of_a_content_wherever_it_lies(tiny_model, recordings, tmp_path, caplog):
     """Ids and lengths are the same in each case: what differs is told apart by what it holds."""
-    folder, options = tmp_path / "recordings", {"epochs": 1, "checkpoints": tmp_path / "checkpoints"}
+    folder, options = tmp_path / "recordings", {"pairs": 8, "checkpoints": tmp_path / "checkpoints"}
     shutil.copytree(recordings, folder)
     clips = tclap.load_clips("folder", recordings)
     weights, history = tune(tiny_model, clips, **options)
-    again = tune(tiny_model, tclap.load_clips("folder", folder), **options, micro_batch=3, chunk_size=4)
-    assert again[0] == weights  # from the last checkpoint, with nothing left to do
+    (newest,) = (path for path in options["checkpoints"].iterdir() if ".before" not in path.name)
+    newest.unlink()
+    caplog.set_level(logging.INFO)
+    again = tune(tiny_model, tclap.load_clips("folder", folder), **options, micro_batch=8)
+    assert again[0] == weights and "t-clap: continues after step 1" in caplog.text
     pd.testing.assert_frame_equal(again[1], history)
     assert "starts anew" not in caplog.text
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from tclap import files
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.compact import Compact
 from tclap.training.features import TextFeatures
@@ -162,8 +161,6 @@ def test_trunks_stay_and_heads_learn(setting, name):
     before, after = setting.start.own_state(), setting.model.own_state()
     changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert changed == {"audio_head", "text_head", "logit_scale"}
-    trunks = [files.hash_state(model.audio_trunk.state_dict()) for model in (setting.start, setting.model)]
-    assert trunks[0] == trunks[1]
 
 
 def test_the_scale_is_clamped_after_every_step(setting):
