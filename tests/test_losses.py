@@ -1,11 +1,9 @@
-"""Losses against a naive float64 double loop: at once, in chunks, and shared by processes."""
+"""Losses against a naive float64 double loop, at once and in chunks."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
 from tclap.losses import clip_loss, temporal_nce
-from tclap.training.distributed import Processes
 
 NAMES = ("alpha_same", "alpha_cross", "alpha_same_overlap", "alpha_cross_overlap")
 NO_TIME = dict.fromkeys(NAMES, 0.0)
@@ -34,42 +31,6 @@ def value_and_gradients(loss, audio, text, tau=9.0, scale_dtype=torch.float64, *
     value = loss(*inputs, **options)
     (0.8 * value).backward()
     return value.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in inputs)
-
-
-class Rank(Processes):
-    """One of several processes, played by threads of this one."""
-
-    def __init__(self, rank, board, barrier):
-        super().__init__()
-        self.world_size, self.rank, self.board, self.barrier = len(board), rank, board, barrier
-
-    def sum(self, tensor):
-        self.board[self.rank] = tensor.detach()
-        self.barrier.wait()
-        total = sum(self.board)
-        self.barrier.wait()
-        return total
-
-
-def shared(loss, audio, text, count, events=None, **options):
-    """Value and global gradients of a batch that ``count`` processes share."""
-    size, board, barrier = audio.shape[-2], [None] * count, threading.Barrier(count, timeout=20)
-    events = torch.arange(audio[..., 0].numel()).reshape(audio.shape[:-1]) if events is None else events
-
-    def work(rank):
-        process = Rank(rank, board, barrier)
-        part = process.local_slice(size)
-
-        def of_all(audio, text, scale, **options):
-            audio, text, scale, ids = process.global_batch(audio, text, scale, events[..., part], size)
-            return loss(audio, text, scale, events=ids, **options)
-
-        return value_and_gradients(of_all, audio[..., part, :], text[..., part, :], **options)
-
-    with ThreadPoolExecutor(count) as pool:
-        values, *gradients = zip(*pool.map(work, range(count)), strict=True)
-    assert len({value.item() for value in values}) == 1
-    return values[0], *(torch.cat(parts, dim=-2) for parts in gradients[:2]), sum(gradients[2])
 
 
 def assert_equal(found, expected, tolerance):
@@ -113,16 +74,13 @@ def problems(draw):
 
 
 @settings(max_examples=80, deadline=None)
-@given(problem=problems(), chunk=st.integers(1, 5), count=st.integers(2, 4))
-def test_dense_is_the_double_loop_and_chunks_and_processes_are_dense(problem, chunk, count):
+@given(problem=problems(), chunk=st.integers(1, 5))
+def test_dense_is_the_double_loop_and_chunks_are_dense(problem, chunk):
     audio, text, options = problem
     dense = value_and_gradients(temporal_nce, audio, text, **options)
     assert dense[0].item() == pytest.approx(naive(audio, text, 9.0, **options), abs=1e-12)
     chunked = value_and_gradients(temporal_nce, audio, text, chunk_size=chunk, **options)
     assert_equal(chunked, dense, tolerance=1e-12)
-    for chunk_size in (None, chunk):
-        found = shared(temporal_nce, audio, text, count, chunk_size=chunk_size, **options)
-        assert_equal(found, dense, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
@@ -157,7 +115,6 @@ def test_clip_loss_is_torchs_cross_entropy(events):
     for chunk in (1, 4, 100):
         found = value_and_gradients(clip_loss, audio, text, tau=3.0, chunk_size=chunk, **options)
         assert_equal(found, dense, tolerance=1e-12)
-    assert_equal(shared(clip_loss, audio, text, 4, tau=3.0, **options), dense, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("options", [{}, NO_TIME], ids=["all weights", "no time"])
@@ -166,12 +123,9 @@ def test_nothing_left_but_the_match_is_exactly_zero(options):
     options = options | dict(
         view_weights=(1, 0.7, 0.3), events=torch.zeros(3, 5, dtype=torch.long), tau=100.0
     )
-    for found in (
-        value_and_gradients(temporal_nce, audio, text, chunk_size=2, **options),
-        shared(temporal_nce, audio, text, 3, chunk_size=2, **options),
-    ):
+    for chunk in (None, 2):
+        found = value_and_gradients(temporal_nce, audio, text, chunk_size=chunk, **options)
         assert all(not x.any() for x in found)
-    assert temporal_nce(audio, text, options.pop("tau"), **options) == 0.0
 
 
 def test_logits_far_apart_do_not_overflow():
@@ -193,14 +147,11 @@ def test_half_precision_is_computed_in_float32(dtype, chunk):
     audio, text = embeddings(3, 5, 16, dtype=dtype), embeddings(3, 5, 16, seed=1, dtype=dtype)
     options = dict(tau=100.0, scale_dtype=torch.float32, chunk_size=chunk)
     full = value_and_gradients(temporal_nce, audio.double(), text.double(), tau=100.0)
-    for found in (
-        value_and_gradients(temporal_nce, audio, text, **options),
-        shared(temporal_nce, audio, text, 2, **options),
-    ):
-        assert (found[0].dtype, found[1].dtype, found[2].dtype) == (torch.float32, dtype, dtype)
-        assert found[0].item() == pytest.approx(full[0].item(), rel=1e-5)
-        for half, double in zip(found[1:3], full[1:3], strict=True):
-            torch.testing.assert_close(half.double(), double, rtol=torch.finfo(dtype).eps, atol=1e-5)
+    found = value_and_gradients(temporal_nce, audio, text, **options)
+    assert (found[0].dtype, found[1].dtype, found[2].dtype) == (torch.float32, dtype, dtype)
+    assert found[0].item() == pytest.approx(full[0].item(), rel=1e-5)
+    for half, double in zip(found[1:3], full[1:3], strict=True):
+        torch.testing.assert_close(half.double(), double, rtol=torch.finfo(dtype).eps, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [None, 3])

@@ -10,7 +10,8 @@ from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from tclap.models.base import Tokens
-from tclap.models.towers import FirstTokenHead, first_output
+from tclap.models.msclap import Gpt2Head
+from tclap.models.towers import FirstTokenHead
 from tclap.training.dropout import ItemDropout
 
 
@@ -72,25 +73,16 @@ def test_attention_drops_its_weights(mask):
     assert 0 < (found == 0).sum() < found.numel()
 
 
-class Causal(torch.nn.Module):
-    """GPT-2's block as the last layer of a text tower."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        config = GPT2Config(n_embd=16, n_head=2, n_layer=1, attn_implementation="sdpa")
-        self.block = GPT2Block(config, layer_idx=0)
-
-    def forward(self, tokens: Tokens) -> torch.Tensor:
-        return first_output(self.block(tokens.values))[:, 0]
-
-
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_the_layers_of_published_models_draw_by_item(kind):
     torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=16, num_attention_heads=2, intermediate_size=8, attn_implementation="sdpa"
-    )
-    head = FirstTokenHead(BertLayer(config), torch.nn.Identity()) if kind == "bert" else Causal()
+    options, nothing = {"attn_implementation": "sdpa"}, torch.nn.Identity()
+    if kind == "bert":
+        config = BertConfig(hidden_size=16, num_attention_heads=2, intermediate_size=8, **options)
+        head = FirstTokenHead(BertLayer(config), nothing)
+    else:
+        config = GPT2Config(n_embd=16, n_head=2, n_layer=1, **options)
+        head = Gpt2Head(GPT2Block(config, layer_idx=0), nothing, nothing)
     head.double().train()
     lengths = torch.tensor([3, 9, 4, 4, 7, 5])
     values = torch.randn(6, 9, 16, dtype=torch.float64)
@@ -105,4 +97,4 @@ def test_the_layers_of_published_models_draw_by_item(kind):
     assert torch.equal(torch.get_rng_state(), state)
     pieces = torch.cat([run(0, 1), run(1, 3), run(3, 6)])
     torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-12)
-    assert (whole - head.eval()(Tokens(values, lengths))).abs().max() > 0.01
+    assert (whole - head.eval()(Tokens(values, lengths))).abs().max() > 1e-3
