@@ -122,14 +122,3 @@ def test_everything_is_on_the_models_device(tiny_model, monkeypatch):
     text = TextFeatures(tiny_model.text_trunk, device="meta")
     loss = TextOnlyLoss(tiny_model, lambda captions: text(captions).values[:, 0], LABELS, 0)
     assert {term.device.type for term in loss.losses(0, 4).values()} == {"meta"}
-
-
-def test_a_draw_depends_on_seed_and_step_alone(tiny_model):
-    def values(step: int, seed: int = 0, before: int | None = None) -> list[float]:
-        loss = TextOnlyLoss(tiny_model, TextFeatures(tiny_model.text_trunk), LABELS, seed)
-        if before is not None:
-            loss.losses(before, 4)
-        return [term.item() for term in loss.losses(step, 4).values()]
-
-    assert values(1) == values(1, before=0)
-    assert values(1) != values(2) and values(1) != values(1, seed=1)
