@@ -10,9 +10,7 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import textwrap
-from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
+from torch.distributed.run import parse_args as torchrun_parser
 
 import tclap
 from artifact import __main__ as reporting
@@ -30,11 +29,10 @@ from figures import read
 from paper import tables
 from tclap import audio
 from tclap import cli as commands
-from tclap.evaluation import benchmark as api
+from tclap.models.msclap import Msclap2023
 
 PAGES = [paths.CHECKOUT / "README.md", *sorted((paths.CHECKOUT / "docs").glob("*.md"))]
 TEXT = "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-BIN = paths.CHECKOUT / ".venv" / "bin"
 
 
 def blocks() -> list[str]:
@@ -79,37 +77,14 @@ def test_every_line_is_known():
     assert {len(of(program)) > 0 for program in PROGRAMS} == {True}
 
 
-def dry(*arguments: str) -> list[list[str]]:
-    """What make would run."""
-    done = subprocess.run(
-        [
-            "make",
-            "--dry-run",
-            "--no-print-directory",
-            "--old-file=.venv/ready",
-            "--old-file=.venv-latest/ready",
-            *arguments,
-        ],
-        cwd=paths.CHECKOUT,
-        capture_output=True,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
-    )
+def make(*arguments: str) -> str:
+    """What make prints."""
+    command = ["make", "--no-print-directory", "--old-file=.venv/ready", "--old-file=.venv-latest/ready"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    options = {"cwd": paths.CHECKOUT, "capture_output": True, "text": True, "env": environment}
+    done = subprocess.run([*command, *arguments], **options)
     assert done.returncode == 0, done.stderr
-    return [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
-
-
-def program_is_there(command: list[str], monkeypatch) -> None:
-    """A command of a rule: its program is installed, and what it is told can be read."""
-    command = command[next((n for n, word in enumerate(command) if word.endswith("snakemake")), 0) :]
-    name = Path(command[0]).name
-    assert (BIN / name).exists() or Path(sys.executable).with_name(name).exists(), command
-    if command[1:3] == ["-m", "artifact"]:
-        reporting.parser().parse_args(command[3:])
-    elif name == "tclap":
-        command_line_reads(command, monkeypatch)
-    elif command[1:2] == ["-m"]:
-        assert command[2] in ("pytest", "pip", "venv"), command
+    return done.stdout
 
 
 def command_line_reads(command: list[str], monkeypatch) -> None:
@@ -130,11 +105,7 @@ def told_by_make(folder: Path, *arguments: str) -> list[str]:
     program = folder / "tclap"
     program.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
     program.chmod(0o755)
-    command = ["make", "--no-print-directory", "--old-file=.venv/ready", *arguments, f"BIN={folder}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(command, cwd=paths.CHECKOUT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split("\0")[:-1]
+    return make(*arguments, f"BIN={folder}").split("\0")[:-1]
 
 
 def test_paths_reach_the_program_whatever_their_characters(tmp_path):
@@ -148,19 +119,16 @@ def test_make(command, monkeypatch, tmp_path):
     if "evaluate" in command:
         command_line_reads(["tclap", *told_by_make(tmp_path, *command[1:])], monkeypatch)
         return
-    rules = dry(*command[1:])
+    rules = make("--dry-run", *command[1:]).replace("\\\n", " ")
     assert rules
-    for rule in rules:
-        if rule[0] in ("grep", "command", "cd"):  # `make` alone, and what looks for TeX and calls it
-            continue
-        program_is_there(rule, monkeypatch)
-    if not any(word.endswith("snakemake") for rule in rules for word in rule):
-        return
-    given = dict(word.split("=", 1) for word in command if "=" in word)
-    if given.get("PROFILE", "").startswith("paper"):
-        given.setdefault("BASE", "msclap-2022")
-    data = settings(given)
-    load_config(data.profile, data.dataset_options())
+    for options in re.findall(r"-m artifact (.*)", rules):
+        reporting.parser().parse_args(shlex.split(options))
+    if "snakemake" in rules:
+        given = dict(word.split("=", 1) for word in command if "=" in word)
+        if given.get("PROFILE", "").startswith("paper"):
+            given.setdefault("BASE", "msclap-2022")
+        data = settings(given)
+        load_config(data.profile, data.dataset_options())
 
 
 @pytest.mark.parametrize("command", of("papermill"), ids=" ".join)
@@ -177,20 +145,12 @@ def test_papermill(command):
 
 
 @pytest.mark.parametrize("command", [*of("accelerate"), *of("torchrun")], ids=" ".join)
-def test_several_processes(command, monkeypatch):
-    """The launcher reads its part, and the program its own; ``test_several_processes`` runs such lines."""
-    if command[0] == "accelerate":
-        options = launch_command_parser().parse_args(command[2:])
-        script, rest, module = options.training_script, options.training_script_args, options.module
-        assert options.num_processes == 4
-    else:
-        from torch.distributed.run import parse_args
-
-        options = parse_args(command[1:])
-        script, rest, module = options.training_script, options.training_script_args, options.module
-        assert options.nproc_per_node == "4"
-    assert (script, module) == ("artifact", True)
-    told = reporting.parser().parse_args(rest)
+def test_several_processes(command):
+    """The launcher reads its part, and the program its own; ``test_distributed`` launches processes."""
+    read = torchrun_parser if command[0] == "torchrun" else launch_command_parser().parse_args
+    options = read(command[1:] if command[0] == "torchrun" else command[2:])
+    assert (options.training_script, options.module) == ("artifact", True)
+    told = reporting.parser().parse_args(options.training_script_args)
     assert told.command == "train"
     load_config(told.profile).model_options(told.base)
 
@@ -216,97 +176,64 @@ def test_what_make_reproduce_prints():
     assert [tables.text_table(read.summary(path)).rstrip("\n")] == PRINTED, "put the reference's table there"
 
 
-# Python
-
-
 @pytest.fixture
-def told(tiny_model, monkeypatch, tmp_path):
-    """A folder with the README's sound, where any model that is loaded is a small one."""
-    tone = 0.1 * np.sin(np.arange(8000) / 7)
-    audio.write_wav(tmp_path / "rain_then_dog.wav", tone, 8000)
+def library(tiny_model, monkeypatch, tmp_path):
+    """What blocks of Python name: sounds, items, and ``tclap`` with a small model and short trainings."""
+    generator = np.random.default_rng(0)
+
+    def tone(path: str, pitch: int) -> None:
+        sound = np.sin(2 * np.pi * 200 * pitch * np.arange(4000) / 8000) + generator.normal(0, 0.05, 4000)
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        audio.write_wav(tmp_path / path, 0.1 * sound.astype(np.float32), 8000)
+
+    tone("rain_then_dog.wav", 1)
+    rows = ["file,caption"]
+    for n in range(24):
+        tone(f"recordings/{n}.wav", 1 + n % 4)
+        rows.append(f"{n}.wav,a tone number {n % 4} of take {n}")
+    (tmp_path / "recordings" / "clips.csv").write_text("\n".join(rows) + "\n")
+    rows = ["pair_file,pair_caption,reversed_pair_file,reversed_pair_caption,triplet_file,triplet_caption"]
+    for n in range(2):
+        tone(f"CompA_order_files/{n}.wav", 1 + n)
+        tone(f"CompA_order_files/{n}r.wav", 3 + n)
+        rows.append(f"{n}.wav,a dog before rain {n},{n}r.wav,rain {n} before a dog,-,-")
+    (tmp_path / "CompA_order_benchmark.csv").write_text("\n".join(rows) + "\n")
     monkeypatch.chdir(tmp_path)
-    loaded = []
+
+    def small(name: str, **sizes):
+        """The public function, at a small size."""
+        function = getattr(tclap, name)
+
+        def call(*arguments, **options):
+            inspect.signature(function).bind(*arguments, **options)
+            return function(*arguments, **options | sizes)
+
+        monkeypatch.setattr(tclap, name, call, raising=False)
 
     def load(*arguments, **options):
         inspect.signature(tclap.models.registry.load_model).bind(*arguments, **options)
-        loaded.append(arguments)
         return tiny_model
 
+    small("evaluate", pairs=2, control_pairs=1)
+    small("fine_tune", epochs=1, batch=2, pairs=2, precision="fp32")
     monkeypatch.setattr(tclap, "load_model", load, raising=False)
-    return loaded
+    monkeypatch.setattr(type(tiny_model), "export", Msclap2023.export, raising=False)
+    monkeypatch.setattr(type(tiny_model), "official_state", tiny_model.state_dict, raising=False)
+    return {"tclap": tclap, "model": tiny_model, "clips": tclap.load_clips("folder", "recordings")}
 
 
-def block_with(text: str) -> str:
-    found = next(block for block in PYTHON if text in block)
-    return found
-
-
-def test_ten_lines_of_use(told, tiny_model, tmp_path, monkeypatch):
-    (tmp_path / "recordings").mkdir()
-    rows, generator = ["file,caption"], np.random.default_rng(0)
-    for n in range(24):
-        tone = np.sin(2 * np.pi * 200 * (1 + n % 4) * np.arange(4000) / 8000) + generator.normal(
-            0, 0.05, 4000
-        )
-        audio.write_wav(tmp_path / "recordings" / f"{n}.wav", 0.1 * tone.astype(np.float32), 8000)
-        rows.append(f"{n}.wav,a tone number {n % 4} of take {n}")
-    (tmp_path / "recordings" / "clips.csv").write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(tclap, "evaluate", partial(tclap.evaluate, pairs=2, control_pairs=1), raising=False)
-    monkeypatch.setattr(
-        tclap, "fine_tune", partial(tclap.fine_tune, epochs=1, batch=2, pairs=2), raising=False
-    )
+@pytest.mark.parametrize("block", PYTHON)
+def test_python(block, library, tmp_path, capsys):
     views = torch.nn.functional.normalize(torch.randn(2, 3, 4, 8), dim=-1)
-    space = {
-        "audio": views[0],
-        "text": views[1],
-        "logit_scale": 10.0,
-        "events": torch.arange(12).reshape(3, 4),
-    }
-    exec(block_with("load_clips("), space)
-    assert told == [("msclap-2022",)] and (tmp_path / "mine.safetensors").is_file()
-    assert torch.isfinite(space["loss"]) and len(space["rows"]) and len(space["history"])
-
-
-def test_slots(told, tiny_model):
-    space: dict = {}
-    exec(block_with("slots.read("), space)
-    assert told == [("msclap-2022",)]
-    assert space["slots"].dim == 3 * tiny_model.dim + 1
-
-
-def test_the_library(told):
-    size = 4
-    vectors = torch.nn.functional.normalize(torch.randn(2, 3, size, 8), dim=-1)
-    space = {"audio": vectors[0], "text": vectors[1], "logit_scale": 10.0}
-    space["events"] = torch.arange(3 * size).reshape(3, size)
-    exec(block_with("chunk_size=512)\nmodel"), space)
-    assert torch.isfinite(space["loss"]) and space["loss"].ndim == 0
-    assert told == [("compact", "runs/synthetic/compact/seed0/t-clap/weights.safetensors")]
-
-
-def test_the_benchmark(monkeypatch):
-    """The call is one that the function takes; ``test_benchmark`` runs it."""
-    asked = []
-
-    def evaluate(*arguments, **options):
-        asked.append(inspect.signature(api.evaluate).bind(*arguments, **options).arguments)
-
-    monkeypatch.setattr(tclap, "evaluate", evaluate, raising=False)
-    exec(block_with('suite="full"'), {"tclap": tclap, "model": "a model", "clips": "clips"})
-    assert asked == [{"model": "a model", "clips": "clips", "suite": "full"}]
-
-
-def test_published_items(told, tmp_path, capsys):
-    names = "pair_file,pair_caption,reversed_pair_file,reversed_pair_caption,triplet_file,triplet_caption"
-    rows = [f"{n}.wav,a dog before rain {n},{n}r.wav,rain {n} before a dog,-,-" for n in range(2)]
-    (tmp_path / "CompA_order_benchmark.csv").write_text("\n".join([names, *rows]) + "\n")
-    (tmp_path / "CompA_order_files").mkdir()
-    for n, name in enumerate(("0", "0r", "1", "1r")):
-        tone = 0.1 * np.sin(np.arange(4000) / (3 + n))
-        audio.write_wav(tmp_path / "CompA_order_files" / f"{name}.wav", tone, 8000)
-    exec(block_with("FORMATS"), {})
-    assert told == [("msclap-2022",)]
-    assert "msclap-2022 (order-blind)  compa order: text " in capsys.readouterr().out
+    events = torch.arange(12).reshape(3, 4)
+    space = library | {"audio": views[0], "text": views[1], "logit_scale": 10.0, "events": events}
+    exec(block, space)
+    for name in ("rows", "history", "before", "after"):
+        assert len(space.get(name, [0]))
+    assert np.isfinite(float(space.get("loss", 0)))
+    for name in re.findall(r"\.(?:save|export)\(\"(.+?)\"", block):
+        assert (tmp_path / name).is_file()
+    assert bool(capsys.readouterr().out) == ("print(" in block)
 
 
 @pytest.mark.parametrize("works", [True, False])
