@@ -43,7 +43,7 @@ from tclap.data.clips import listing
 from tclap.data.datasets import audiocaps, clotho
 from tclap.slots import Reader, Reading, load_reader
 from tclap.slots.captions import Captions, LabelledCaption, filled, labelled_captions, wordings
-from tclap.slots.reader import RELATIONS, reading
+from tclap.slots.reader import reading
 from tclap.slots.training import captions_for, train_reader
 
 LABELS = Path(__file__).with_name("time_labels.csv")
@@ -91,30 +91,20 @@ def draw(captions: pd.DataFrame, generator: np.random.Generator, count: int) -> 
     return captions.iloc[[by_clip[n][generator.integers(len(by_clip[n]))] for n in clips]]
 
 
-def read_labels(csv: str | Path = LABELS) -> pd.DataFrame:
-    """The labels: ``set, id, caption, label, events, mixed, doubtful``.
-
-    Raises:
-        ValueError: on a label that is no relation, or a caption that is labelled twice.
-    """
-    rules = sum(line.startswith("#") for line in Path(csv).read_text(encoding="utf-8").splitlines())
-    labels = pd.read_csv(csv, skiprows=rules, dtype=str, keep_default_na=False)
-    unknown = sorted(set(labels["label"]) - set(RELATIONS))
-    if unknown:
-        raise ValueError(f"{csv} has the label(s) {listing(unknown)}; expected {', '.join(RELATIONS)}.")
-    twice = labels.loc[labels.duplicated(KEYS), "id"].to_list()
-    if twice:
-        raise ValueError(f"{csv} labels {listing(twice)} twice; expected each caption once.")
+def read_labels() -> pd.DataFrame:
+    """The labels: ``set, id, caption, label, events, mixed, doubtful``."""
+    rules = sum(line.startswith("#") for line in LABELS.read_text(encoding="utf-8").splitlines())
+    labels = pd.read_csv(LABELS, skiprows=rules, dtype=str, keep_default_na=False)
     return labels.astype(dict.fromkeys(("events", "mixed", "doubtful"), int))
 
 
-def labelled(captions: pd.DataFrame, labels: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The labels (None: :func:`read_labels`) of the sets of ``captions``, with the captions' ``text``.
+def labelled(captions: pd.DataFrame) -> pd.DataFrame:
+    """The labels of the sets of ``captions``, with the captions' ``text``.
 
     Raises:
         ValueError: when a labelled caption is not among the captions.
     """
-    labels = read_labels() if labels is None else labels
+    labels = read_labels()
     labels = labels[labels["set"].isin(set(captions["set"]))]
     found = labels.merge(captions[[*KEYS, "text"]], on=KEYS, how="left", validate="one_to_one")
     missing = found[found["text"].isna()]

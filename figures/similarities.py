@@ -92,8 +92,10 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     """
     a, b, boundary = example["first"], example["second"], example["boundary_seconds"]
     seconds = example["forward_mel"].shape[1] * example["frame_seconds"]
-    groups = _captions_in_groups(example["captions"], a, b)
-    names = [caption for group in groups for caption in group]
+    said = [(f"{x} before {y}", f"{y} after {x}") for x, y in ((a, b), (b, a))]
+    # Of what is played, of the inversion, and the others; prompts may stand before.
+    kinds = {c: next((n for n in (0, 1) if c.endswith(said[n])), 2) for c in example["captions"]}
+    names = sorted(kinds, key=kinds.get)
     models = present({model for of in example["captions"].values() for model in of}, PAIR)
     loudest = max(example["forward_mel"].max(), example["reversed_mel"].max())
     figure, rows = Figure(figsize=(TEXT, 2.5)), []
@@ -114,9 +116,10 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
             right.plot(cosines, range(len(names)), look.marker, color=look.colour, markersize=3.4)
         right.set_yticks(range(len(names)), names)
         for label in right.get_yticklabels():
-            label.set_fontweight("bold" if label.get_text() in groups[n] else "normal")
-        for size in np.cumsum([len(group) for group in groups])[:-1]:
-            right.axhline(size - 0.5, color="#999999", linewidth=0.5)
+            label.set_fontweight("bold" if kinds[label.get_text()] == n else "normal")
+        for above, (one, other) in enumerate(itertools.pairwise(map(kinds.get, names))):
+            if one != other:
+                right.axhline(above + 0.5, color="#999999", linewidth=0.5)
         right.set_ylim(len(names) - 0.5, -0.5)
         right.tick_params(axis="y", length=0)
         right.grid(True, axis="x")
@@ -126,11 +129,3 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     figure.colorbar(image, ax=grid[:, 0], label="dB", pad=0.01, fraction=0.03)
     legend_above(figure, [dot(MODELS[model]) for model in models])
     return figure, pd.DataFrame(rows, columns=["view", "caption", "model", "cosine"])
-
-
-def _captions_in_groups(captions: dict, a: str, b: str) -> list[list[str]]:
-    """The captions that say the order that was played, those of the inversion, and the others."""
-    said = [[f"{x} before {y}", f"{y} after {x}"] for x, y in ((a, b), (b, a))]
-    # Prompts may stand before them.
-    groups = [[c for w in wordings for c in captions if c.endswith(w)] for wordings in said]
-    return [*groups, [c for c in captions if not any(c in group for group in groups)]]
