@@ -23,7 +23,6 @@ DRAFT = yaml.safe_load(Path(__file__).with_name("draft.yaml").read_text(encoding
 NOT_OURS = r"\textit{draft (2023), not ours}"
 FACTORIAL_TASKS = ("1", "2way_before", "2way_after", "3", "overlap", "4", "5")
 DIRECTIONS = ("text_to_audio", "audio_to_text")
-UNCHANGED = "as it is"
 RECALLS = ("R@1", "R@5", "R@10", "mAP@10")
 
 
@@ -189,17 +188,15 @@ def table_4(summary: dict) -> str:
     return latex.tabular("l" + "c" * len(models) + "rr", heads, rows)
 
 
-def slot_change(group: str, change: str) -> str:
-    """What a row of the ablation of slots changes, in a few words."""
-    what = LABELS["slot_changes"].get(group)
-    return f"{what}: {LABELS['bases'].get(change, change)}" if what else UNCHANGED
-
-
 def table_5(summary: dict) -> str:
     """Slots with one thing changed: accuracies with intervals, then chance and n."""
     found, tasks = summary.get("slot_ablation") or [], LABELS["slot_columns"]
     table = _texts(tasks, range(len(found)), lambda task, n: measured(found[n]["tasks"], task), latex.score).T
-    titles = [(row["group"], latex.escape(slot_change(row["group"], row["change"]))) for row in found]
+    changes = [(row["group"], LABELS["bases"].get(row["change"], row["change"])) for row in found]
+    titles = [
+        (group, latex.escape(": ".join(filter(None, (LABELS["slot_changes"][group], change)))))
+        for group, change in changes
+    ]
     titles += [("chance", "chance"), ("chance", "$n$")]
     rows = [(group, [title, *table.iloc[n]]) for n, (group, title) in enumerate(titles)]
     return latex.tabular("l" + "c" * len(tasks), [[r"accuracy in \%", *tasks.values()]], rows)
