@@ -11,6 +11,7 @@ Citation: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, Pro
 International Conference on Multimedia, pp. 1015-1018, 2015, doi:10.1145/2733373.2806390.
 """
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from tclap.arguments import at_least
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
 from tclap.progress import is_batch
+
+log = logging.getLogger(__name__)
 
 URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 # As soundata publishes it, for the archive as GitHub packs it.
@@ -37,6 +40,7 @@ def load(
     test_fold: int | None = None,
     validation_fold: int | None = None,
     folds: Sequence[int] | None = None,
+    split_by: str = "fold",
     per_class: int | None = None,
     download: bool = False,
 ) -> pd.DataFrame:
@@ -47,6 +51,9 @@ def load(
     ``folds``: the folds to use; None: all that are present. Their splits: ``test_fold`` (None: the highest)
     is "test", ``validation_fold`` (None: the next lower; below the lowest comes the highest) "validation",
     all others are "train".
+    ``split_by="source"``: for few clips, whatever their fold. Of each class, its smallest Freesound sources
+    first, a quarter of the clips (rounded up) are "test", an eighth (rounded down) "validation", all others
+    "train"; a class of one source is left out, with a warning.
     ``per_class``: at most so many clips of each class in each fold, the first ones.
     ``download``: where the folder has no csv, fetch the official archive and unpack it as the folder.
 
@@ -56,12 +63,19 @@ def load(
     """
     csv = find_csv(root, download=download)
     table = _read_csv(csv)
-    splits = _split_of_folds(sorted(set(table["fold"])), folds, test_fold, validation_fold)
-    table = table[table["fold"].isin(splits)]
+    if split_by not in ("fold", "source"):
+        raise ValueError(f"split_by={split_by!r}; expected 'fold' or 'source'")
+    chosen = _chosen_folds(sorted(set(table["fold"])), folds, test_fold, validation_fold)
+    table = table[table["fold"].isin(chosen)]
     table = table[table["label"].isin(_choose_classes(table, classes))]
     at_least(1, per_class=per_class)
     if per_class is not None:
         table = table.groupby(["fold", "label"]).head(per_class)
+    if split_by == "fold":
+        splits = table["fold"].map(_split_of_folds(chosen, test_fold, validation_fold))
+    else:
+        splits = pd.concat(_split_of_sources(label, of["source"]) for label, of in table.groupby("label"))
+        table = table.loc[splits.index.sort_values()]
     folder = csv.parents[1] / "audio"
     files = tables.audio_files(folder)
     stems = [Path(name).stem for name in table["filename"]]
@@ -69,7 +83,7 @@ def load(
         clip_id=stems,
         path=[str(files.get(stem, folder / f"{stem}.wav")) for stem in stems],
         captions=[[label] for label in table["label"]],
-        split=table["fold"].map(splits),
+        split=splits,
     )
 
 
@@ -106,13 +120,19 @@ def _read_csv(csv: Path) -> pd.DataFrame:
     )
 
 
-def _split_of_folds(
+def _chosen_folds(
     present: list[int], folds: Sequence[int] | None, test_fold: int | None, validation_fold: int | None
-) -> dict[int, str]:
+) -> list[int]:
     chosen = present if folds is None else sorted(set(folds))
+    if not chosen:
+        raise ValueError(f"folds is empty; expected at least one fold of {listing(present)}")
     for wanted, known in ((chosen, present), ({test_fold, validation_fold} - {None}, chosen)):
         if unknown := sorted(set(wanted) - set(known)):
             raise ValueError(f"there is no fold {listing(unknown)}; expected some of {listing(known)}")
+    return chosen
+
+
+def _split_of_folds(chosen: list[int], test_fold: int | None, validation_fold: int | None) -> dict[int, str]:
     if test_fold is None:
         test_fold = max((fold for fold in chosen if fold != validation_fold), default=None)
     if validation_fold is None:
@@ -124,6 +144,20 @@ def _split_of_folds(
         given = f"folds {listing(chosen)}, test_fold={test_fold}, validation_fold={validation_fold}"
         raise ValueError(f"{given}; expected at least one fold for each of test, validation and training")
     return {fold: held_out.get(fold, "train") for fold in chosen}
+
+
+def _split_of_sources(label: str, sources: pd.Series) -> pd.Series:
+    """The split of each clip of a class, of which ``sources`` names the recordings."""
+    counts = sources.value_counts().sort_index().sort_values(kind="stable")
+    if len(counts) < 2:
+        log.warning("%s: all clips are of one recording; the class is left out", label)
+        return pd.Series(dtype=object)
+    splits, wanted = {}, {"test": -(-len(sources) // 4), "validation": len(sources) // 8}
+    for source, count in counts.items():
+        splits[source] = next((split for split, clips in wanted.items() if clips > 0), "train")
+        if splits[source] in wanted:
+            wanted[splits[source]] -= count
+    return sources.map(splits)
 
 
 def _choose_classes(table: pd.DataFrame, classes: str | Sequence[str]) -> set[str]:

@@ -103,13 +103,30 @@ def test_the_first_clips_of_each_class_in_each_fold(tmp_path):
         assert found["clip_id"].str[0].unique().tolist() == ["2", "0", "1"][: min(count, 3)]
 
 
+def test_splits_by_source_of_few_clips_keep_recordings_together(tmp_path, caplog):
+    # Of eight dogs 2 are tested and 1 validated, of six hens 2 and none; all sea waves are one recording.
+    takes = {"dog": "aaabbcde", "hen": "ffffgg", "sea_waves": "hhhhhh"}
+    rows = [
+        row | {"filename": f"{n}-{row['filename']}", "src_file": source}
+        for row in rows_of([4])
+        for n, source in enumerate(takes[row["category"]])
+    ]
+    found = esc50.load(write_layout(tmp_path / "esc", rows), classes="all", split_by="source")
+    assert dict(zip(found["source"], found["split"], strict=True)) == {
+        "c": "test", "d": "test", "e": "validation", "a": "train", "b": "train",
+        "g": "test", "f": "train",
+    }  # fmt: skip
+    assert len(found) == 14 and "sea waves: all clips are of one recording" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"split_by": "clip"}, "split_by='clip'; expected 'fold' or 'source'"),
         ({"test_fold": 7}, "no fold 7; expected some of 1, 2, 3"),
         ({"folds": [1, 2], "test_fold": 3}, "no fold 3; expected some of 1, 2$"),
         ({"test_fold": 2, "validation_fold": 2}, "validation_fold=2; expected at least one fold"),
-        ({"folds": []}, "at least one fold for each"),
+        ({"folds": []}, "folds is empty; expected at least one fold of 1, 2, 3"),
         ({"classes": ["dog"]}, "at least two labels"),
         ({"classes": ["dog", "wolf"]}, "no class wolf"),
         ({"classes": "dog"}, "classes='dog'; expected 'all'"),
