@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,23 +13,15 @@ SECTIONS = ("models", "controls", "readouts", "windows", "slot_ablation", "hold_
 TOLERANCE = 3.0  # percentage points
 
 
-def percentages(summary: dict) -> dict[str, float]:
+def percentages(summary: dict) -> pd.Series:
     """All accuracies and recalls by their place in the summary: ``models/t-clap/zste/4``."""
-    return {
-        "/".join(path): value for section in SECTIONS for path, value in _walk(summary.get(section), section)
-    }
-
-
-def _walk(node: dict | list | None, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
-    if isinstance(node, list):
-        node = {f"{row['group']}: {row['change']}": row["tasks"] for row in node}
-    for name, value in (node or {}).items():
-        if name == "accuracy" and value is not None:
-            yield path, float(value)
-        elif name.startswith(("R@", "mAP@")) and value is not None:
-            yield (*path, name), float(value)
-        elif isinstance(value, dict | list) and name not in ("chance", "ci95", "per_seed"):
-            yield from _walk(value, *path, name)
+    sections = {name: summary.get(name) or {} for name in SECTIONS}
+    ablation = sections["slot_ablation"] or []
+    sections["slot_ablation"] = {f"{row['group']}: {row['change']}": row["tasks"] for row in ablation}
+    values = pd.json_normalize(sections, sep="/").T.squeeze(axis=1)
+    values = values[values.index.str.contains(r"/(?:accuracy|(?:R|mAP)@\d+)$")]
+    values = values[~values.index.str.contains("/chance/|/ci95/")]
+    return values.rename(index=lambda name: name.removesuffix("/accuracy")).dropna().astype(float)
 
 
 def reference_path(profile: str, base: str) -> Path:
@@ -43,7 +34,7 @@ def differences(summary: dict, reference: dict) -> pd.DataFrame:
 
     Holds every number of either side, NaN where the other lacks it; those come last.
     """
-    table = pd.DataFrame({"ours": percentages(summary), "reference": percentages(reference)}, dtype=float)
+    table = pd.DataFrame({"ours": percentages(summary), "reference": percentages(reference)})
     table["difference"] = table["ours"] - table["reference"]
     return table.sort_values("difference", key=lambda d: -d.abs(), kind="stable").rename_axis("number")
 

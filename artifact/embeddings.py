@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from artifact.experiment import DATA_SEED, Experiment
 from tclap.data.clips import for_stage
-from tclap.data.composites import VIEWS
+from tclap.data.composites import VIEWS, ClipAudio
 from tclap.data.conditions import Sound
 from tclap.evaluation import controls
 from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.embeddings import Embeddings
+from tclap.evaluation.retrieval import caption_rows
 from tclap.models.base import AudioTextModel
 from tclap.slots.model import SlotModel
-from tclap.training.features import Part, Whole
+from tclap.training.features import AudioFeatures, Part, Whole
 
 BLOCK = 256
 Parts = dict[tuple, Tensor]  # trunk outputs of parts in time, by the sounds' names and the span
@@ -39,9 +41,7 @@ class TestAudio:
         self.pairs = experiment.table("data/pairs-test.parquet")
         self.control_pairs = self.pairs.head(experiment.config.control_pairs)
         self.sounds = {clip: clip for clip in self.clips["clip_id"]} | views_of(self.pairs, VIEWS)
-        self.features = experiment.audio_features(model).outputs(
-            [*self.sounds.values()], "test audio through the trunk"
-        )
+        self.features = experiment.outputs(model, self.sounds, "test audio through the trunk")
 
     @cached_property
     def controls(self) -> tuple[dict[str, Sound], Tensor]:
@@ -54,15 +54,12 @@ class TestAudio:
 
     def arranged(self, tasks: set[str]) -> tuple[dict[str, Sound], Tensor]:
         """Some controls' sounds by name, and their trunk outputs."""
-        experiment, model = self.experiment, self.model
-        items = experiment.table("data/controls.parquet")
+        items = self.experiment.table("data/controls.parquet")
         wanted = set(items.loc[items["task"].isin(tasks), "audio"])
-        sounds = controls.arrangements(
-            self.clips, self.control_pairs, experiment.audio, model.window, seed=DATA_SEED
-        )
+        audio, window = self.experiment.audio, self.model.window
+        sounds = controls.arrangements(self.clips, self.control_pairs, audio, window, seed=DATA_SEED)
         sounds = {name: sound for name, sound in sounds.items() if name in wanted}
-        outputs = experiment.audio_features(model).outputs
-        return sounds, outputs([*sounds.values()], "controls' audio through the trunk")
+        return sounds, self.experiment.outputs(self.model, sounds, "controls' audio through the trunk")
 
 
 class RunEmbeddings(Embeddings):
@@ -127,6 +124,28 @@ class RunEmbeddings(Embeddings):
         blocks = [captions[n : n + BLOCK] for n in range(0, len(captions), BLOCK)]
         with torch.inference_mode():
             return torch.cat([model.embed_captions(block, text).cpu() for block in blocks])
+
+
+class CaptionedSet:
+    """The test clips of a captioned data set (Clotho, AudioCaps), whose trunk outputs a run's models share.
+
+    Every clip is an audio item and each of its captions a text item; a text query hits when its clip is among
+    the first k, an audio query when any of its captions is.
+    """
+
+    def __init__(self, experiment: Experiment, name: str, clips: pd.DataFrame) -> None:
+        self.experiment, self.name, self.clips = experiment, name, for_stage(clips, "test")
+        model = experiment.reference
+        audio = ClipAudio(self.clips, model.sample_rate, keep=1)
+        features = AudioFeatures(model, audio, experiment.store)
+        self.sounds = {clip: Whole(clip) for clip in self.clips["clip_id"]}
+        self.features = features.outputs([*self.sounds.values()], f"{name} through the trunk")
+
+    def query_rows(self, model: AudioTextModel) -> pd.DataFrame:
+        """Rows of :func:`tclap.evaluation.retrieval.caption_rows` for one model of the run."""
+        self.experiment.text.add(self.clips["captions"].explode())
+        embeddings = RunEmbeddings(self.experiment, model, self.sounds, self.features)
+        return caption_rows(embeddings, self.clips, self.name)
 
 
 def device_of(model: AudioTextModel) -> torch.device:

@@ -1,4 +1,9 @@
-"""The evaluation of a seed's models: tasks, prompts, controls, retrieval, window policies."""
+"""The evaluation of a seed's models: tasks, prompts, controls, retrieval, window policies.
+
+Notebook 04 evaluates the trained models, notebook 05 two of them with slots, where nothing is trained. The
+caption reader of these (``reader.safetensors`` beside this file, made by ``python -m tclap.slots.training
+--held-out``) learned neither a word of the classes' names nor the wordings that the evaluation holds out.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,11 @@ import torch
 from torch import Tensor
 
 from artifact import made, provenance
-from artifact.captioned import captioned_sets
 from artifact.clips import content_of, hashed, load_captioned
-from artifact.embeddings import RunEmbeddings, TestAudio, device_of
-from artifact.experiment import DATA_SEED, Experiment
+from artifact.embeddings import CaptionedSet, RunEmbeddings, TestAudio, device_of
+from artifact.experiment import DATA_SEED, SLOTS, Experiment
 from artifact.training import BASES
 from tclap import files
-from tclap.data.clips import for_stage
 from tclap.data.composites import TARGET_RMS, VIEWS, Phrase, place, render
 from tclap.evaluation import controls
 from tclap.evaluation.benchmark import views_of
@@ -26,13 +29,14 @@ from tclap.evaluation.retrieval import retrieval_rows
 from tclap.evaluation.tasks import score_items
 from tclap.models.base import AudioTextModel
 from tclap.progress import progress
+from tclap.slots.model import SlotModel
 from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX, variant
 
 POLICY_TASKS = ("2way_before", "2way_after", "3", "4")
 POLICY_MODELS = (BASE, "t-clap")
 CONTROL_MODELS = (BASE, "clap-continued", "clap-ordered", "t-clap", "t-clap-more-wordings")
+SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 SIMILARITY_PAIRS = 6
-TABLES = ("results.parquet", "retrieval.parquet", "similarity.parquet", "example.npz", "example.json")
 
 
 def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -44,16 +48,16 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
         names: the variants; None: all of the profile. The base model is always among them.
     """
     experiment = experiment.at(seed)
-    config = experiment.config
-    everything = config.variant_names(seed)
+    everything = experiment.config.variant_names(seed)
     readouts = [name for name in everything if name.startswith(READOUT_PREFIX)]
     chosen = everything if names is None else [*names, *readouts]
-    models = list(dict.fromkeys([*config.starts, *chosen]))
-    folder = experiment.folder / f"seed{seed}"
-    stamp = made.Stamp(folder / "evaluated.json", evaluated_from(experiment, seed, models))
-    if stamp.is_current(f"evaluation, seed {seed}"):
+    models = list(dict.fromkeys([*experiment.config.starts, *chosen]))
+    stamp = stamp_of(experiment, seed, "evaluation", models)
+    if stamp.is_current():
         return
-    items, searched = experiment.table("data/items.parquet"), captioned_sets(experiment)
+    items = experiment.table("data/items.parquet")
+    captioned = load_captioned(experiment.config.retrieval_sets)
+    searched = [CaptionedSet(experiment, name, clips) for name, clips in captioned.items()]
     results, queries, similarities, examples = [], [], [], {}
     start = None
     # Models that share a trunk one after the other: the test audio goes through each trunk once.
@@ -69,49 +73,76 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
             continue
         queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name))
         queries += [found.query_rows(model).assign(model=name) for found in searched]
-        if name in CONTROL_MODELS and len(test.control_pairs):
-            results.append(control_rows_of(embeddings, test).assign(model=name))
+        if name in CONTROL_MODELS:
+            results += [rows.assign(model=name) for rows in control_rows_of(embeddings, test)]
         if name in POLICY_MODELS:
             similarities.append(similarity_rows(embeddings, test.pairs).assign(model=name))
             examples[name] = example_cosines(embeddings, test.pairs)
             results += policy_rows(embeddings, policies, items, name)
         if name == BASE:
             shown = test
-    results = [pd.concat(results, ignore_index=True).astype({"correct": float})]  # some are fractions
-    for name, parts in (("results", results), ("retrieval", queries), ("similarity", similarities)):
-        files.write_table(folder / f"{name}.parquet", pd.concat(parts, ignore_index=True).assign(seed=seed))
-    write_example(folder, shown, examples)
-    stamp.write([folder / name for name in TABLES])
+    found = {"results": results, "retrieval": queries, "similarity": similarities}
+    example = write_example(shown, examples) if seed == experiment.config.seeds[0] else ()
+    stamp.write({name: _joined(rows, seed) for name, rows in found.items()}, *example)
 
 
-def evaluated_from(experiment: Experiment, seed: int, models: Sequence[str], *code: str) -> dict:
-    """Everything that an evaluation of models is a function of, with the source ``code`` that is its own."""
+def slot_models(experiment: Experiment, seed: int) -> dict[str, SlotModel]:
+    """The seed's models with slots, by name; ValueError for a profile without slots."""
+    there = (BASE, *experiment.config.variants)
+    return {name: experiment.load_slots(seed, name) for name, (start, _) in SLOTS.items() if start in there}
+
+
+def evaluate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
+    """Evaluate the seed's models with slots (notebook 05) on all tasks and controls, and write their tables.
+
+    Returns the item rows; existing ones of the same models are reused. In the tasks ``slots: swapped, ...``
+    the sounds' first and last slots have changed places: a control that has to reverse the 2-way answers.
+    """
+    experiment = experiment.at(seed)
+    models = slot_models(experiment, seed)
+    stamp = stamp_of(experiment, seed, "order_from_text", [SLOTS[name][0] for name in models])
+    if stamp.is_current():
+        return experiment.table(f"seed{seed}/slots-results.parquet")
+    test, items = TestAudio(experiment, experiment.load(seed)), experiment.table("data/items.parquet")
+    results, queries = [], []
+    for name, model in progress(list(models.items()), "evaluation of slots"):
+        embeddings = test.embeddings(model)
+        rows = [score_items(items, embeddings), *control_rows_of(embeddings, test)]
+        results += [part.assign(model=name) for part in (*rows, swapped_rows(embeddings, items))]
+        queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name))
+    found = _joined(results, seed)
+    stamp.write({"slots-results": found, "slots-retrieval": _joined(queries, seed)})
+    return found
+
+
+def _joined(rows: Sequence[pd.DataFrame], seed: int) -> pd.DataFrame:
+    found = pd.concat(rows, ignore_index=True).assign(seed=seed)
+    return found.astype({"correct": float}) if "correct" in found else found  # some are fractions
+
+
+def stamp_of(experiment: Experiment, seed: int, step: str, models: Sequence[str]) -> made.Stamp:
+    """The stamp of a step's evaluation of models: of everything that this is a function of."""
     config = experiment.config
     tables = [experiment.path(f"data/{name}.parquet") for name in ("pairs-test", "items", "controls")]
     captioned = load_captioned(config.retrieval_sets)
-    return {
+    inputs = {
         "models": {name: experiment.made(seed, name)["products"] for name in models},
-        "clips": content_of(for_stage(experiment.clips, "test")),
+        "clips": content_of(experiment.clips),
         "data": [files.sha256_file(table) for table in tables],
         "config": config.model_dump(),
         "captioned": {name: content_of(hashed(clips)) for name, clips in captioned.items()},
-        "code": provenance.hash_code(
-            *(f"artifact/{name}.py" for name in ("captioned", "embeddings", "evaluation")),
-            *(f"tclap/{name}" for name in ("audio.py", "data", "evaluation", "models", "training")),
-            *code,
-        ),
+        "code": provenance.hash_code(*provenance.CODE[step]),
     }
+    path = experiment.folder / f"seed{seed}" / f"{step}.json"
+    return made.Stamp(path, f"{step.replace('_', ' ')}, seed {seed}", inputs)
 
 
 def quick_evaluate(experiment: Experiment, seed: int, names: Sequence[str]) -> pd.DataFrame:
     """Answers of the base model and variants of it to all tasks; nothing is written."""
     experiment = experiment.at(seed)
     test, items = TestAudio(experiment, experiment.load(seed)), experiment.table("data/items.parquet")
-    answers = []
-    for name in names:
-        embeddings = test.embeddings(experiment.load(seed, name))
-        answers.append(score_items(items, embeddings).assign(model=name, seed=seed))
-    return pd.concat(answers, ignore_index=True)
+    found = {name: score_items(items, test.embeddings(experiment.load(seed, name))) for name in names}
+    return pd.concat([rows.assign(model=name, seed=seed) for name, rows in found.items()], ignore_index=True)
 
 
 def quick_similarity(experiment: Experiment, seed: int, names: Sequence[str]) -> pd.DataFrame:
@@ -121,8 +152,7 @@ def quick_similarity(experiment: Experiment, seed: int, names: Sequence[str]) ->
     sounds = views_of(pairs, VIEWS[:2])
     for name in names:
         model = experiment.load(seed, name)
-        features = experiment.audio_features(model).outputs([*sounds.values()], "composites")
-        embeddings = RunEmbeddings(experiment, model, sounds, features)
+        embeddings = RunEmbeddings(experiment, model, sounds, experiment.outputs(model, sounds, "composites"))
         found.append(similarity_rows(embeddings, pairs).assign(model=name, seed=seed))
     return pd.concat(found, ignore_index=True)
 
@@ -132,8 +162,10 @@ def start_of(name: str) -> str:
     return name if name in BASES else variant(name).base
 
 
-def control_rows_of(embeddings: RunEmbeddings, test: TestAudio) -> pd.DataFrame:
-    """Rows of the controls and of the order-blind baseline."""
+def control_rows_of(embeddings: RunEmbeddings, test: TestAudio) -> list[pd.DataFrame]:
+    """Rows of the controls and of the order-blind baseline, where the profile has controls."""
+    if not len(test.control_pairs):
+        return []
     experiment = test.experiment
     items, asked = (experiment.table(f"data/{name}.parquet") for name in ("items", "controls"))
     experiment.learn_control_captions()
@@ -143,8 +175,17 @@ def control_rows_of(embeddings: RunEmbeddings, test: TestAudio) -> pd.DataFrame:
         controls.control_rows(embeddings, asked, test.control_pairs),
         controls.order_blind_rows(embeddings, items, experiment.labels),
     ]
-    # Where there is no task 4 the second has no rows, and no types.
-    return pd.concat([part for part in rows if len(part)], ignore_index=True)
+    return [part for part in rows if len(part)]  # without task 4 the second has no rows, and no types
+
+
+def swapped_rows(embeddings: RunEmbeddings, items: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the tasks of :data:`SWAPPED`, by a model with slots."""
+    chosen, model = items[items["task"].isin(SWAPPED)], embeddings.model
+    names = list(chosen["audio"].unique())
+    whole, *slots, rest = embeddings.sounds(names).split([model.base.dim] * (model.slots + 1) + [1], dim=1)
+    embeddings.add_sounds([f"swapped {n}" for n in names], torch.cat([whole, *slots[::-1], rest], dim=1))
+    rows = score_items(chosen.assign(audio="swapped " + chosen["audio"]), embeddings)
+    return rows.assign(task=rows["task"].map(SWAPPED))
 
 
 def policy_features(test: TestAudio, items: pd.DataFrame) -> dict[str, dict[str, Tensor]]:
@@ -242,9 +283,9 @@ def example_cosines(embeddings: Embeddings, pairs: pd.DataFrame) -> Tensor:
     return embeddings.captions([words.text() for words in example_captions(pairs)]) @ sounds.T
 
 
-def write_example(folder: Path, test: TestAudio, cosines: Mapping[str, Tensor]) -> None:
-    """Write the example's spectrograms in dB (``example.npz``) and cosines (``example.json``)."""
-    model, pair = test.model, test.pairs.iloc[0].to_dict()
+def write_example(test: TestAudio, cosines: Mapping[str, Tensor]) -> tuple[Path, Path]:
+    """Write the example's spectrograms in dB (``example.npz``) and cosines (``example.json``): the paths."""
+    model, pair, folder = test.model, test.pairs.iloc[0].to_dict(), test.experiment.folder
     rate = model.sample_rate
     views = {view: render(pair, view, test.experiment.audio) for view in VIEWS[:2]}
     with files.replacing(folder / "example.npz") as temporary:
@@ -262,3 +303,4 @@ def write_example(folder: Path, test: TestAudio, cosines: Mapping[str, Tensor]) 
             for row, words in enumerate(example_captions(test.pairs))
         }
     files.write_json(folder / "example.json", example)
+    return folder / "example.npz", folder / "example.json"

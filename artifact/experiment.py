@@ -6,9 +6,11 @@ Artefacts of a run lie in ``runs/<profile>/<base>/``::
                     features-*.safetensors and readings-*.json: captions through the text trunk and the reader
     seed<k>/clap/   weights.safetensors, history.parquet, made.json         (the base model)
     seed<k>/<variant>/                                                      (likewise)
-    seed<k>/        results.parquet, retrieval.parquet, similarity.parquet, example.npz, example.json
+    seed<k>/        results.parquet, retrieval.parquet, similarity.parquet
+    example.npz, example.json: the composite that is shown in full, by the first seed's models
 
-The steps that write them are modules: ``preparation``, ``training``, ``evaluation``, ``order_from_text``.
+The steps that write them are modules: ``preparation``, ``training``, ``evaluation``, ``hold_out``,
+``slot_ablation``.
 """
 
 from __future__ import annotations
@@ -23,15 +25,14 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from artifact import paths, provenance
-from artifact.clips import content_of
 from artifact.config import Config, without_traceback
-from artifact.model_folder import STAMP, ModelFolder
 from tclap import files
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
-from tclap.data.clips import STAGES, for_stage
+from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
@@ -51,7 +52,8 @@ WRITERS = {
     "data/*": "notebook 01_data_construction",
     "*/slots-ablation.parquet": "`python -m artifact ablate`",
     "*/hold-out.parquet": "`python -m artifact hold-out`",
-    "*[/-]slots[/-]*": "notebook 05_order_from_text",
+    "*/order_from_text.json": "notebook 05_order_from_text",
+    "*/slots-*": "notebook 05_order_from_text",
     f"*/{BASE}/*": "notebook 02_base_model",
     f"*/{NO_TEXT}/*": "notebook 02_base_model",
     "*/*/*": "notebook 03_post_pretraining",
@@ -124,7 +126,7 @@ class Experiment:
 
     def made(self, seed: int, name: str) -> dict[str, Any]:
         """The stamp of a trained model: the ``inputs`` that made it, and its ``products``."""
-        return json.loads(self.path(f"seed{seed}/{name}/{STAMP}").read_text(encoding="utf-8"))
+        return json.loads(self.path(f"seed{seed}/{name}/made.json").read_text(encoding="utf-8"))
 
     def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
         """The training history of a model, one row per step."""
@@ -185,6 +187,10 @@ class Experiment:
         """The outputs of a model's audio trunk for the run's sounds."""
         return AudioFeatures(model, self.audio, self.store)
 
+    def outputs(self, model: AudioTextModel, sounds: Mapping[str, Any], what: str) -> Tensor:
+        """Their values for named sounds, see :meth:`tclap.training.features.AudioFeatures.outputs`."""
+        return self.audio_features(model).outputs([*sounds.values()], what)
+
     def bank(self, stage: str) -> SegmentBank:
         """Mel power of a stage's clips, for composing batches; computed once."""
         if stage not in self._banks:
@@ -235,12 +241,3 @@ class Experiment:
         model = self.reference.with_readout(config["readout"])
         model.load_own_state(state, str(weights))
         return model
-
-    def model_dir(self, seed: int, name: str, inputs: Mapping[str, Any]) -> ModelFolder:
-        """The folder of a model that is made from ``inputs`` and the run's data, by the code as it is."""
-        used = [for_stage(self.clips, stage) for stage in STAGES if stage != "test"]
-        pairs = files.sha256_file(self.path("data/pairs-validation.parquet"))
-        data = files.hash_json([self.labels, pairs, *map(content_of, used)])
-        code = provenance.hash_code(*provenance.TRAINING_CODE)
-        made_from = {"seed": seed, **inputs, "data": data, "code": code}
-        return ModelFolder(self.folder / f"seed{seed}" / name, made_from, self.processes)

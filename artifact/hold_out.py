@@ -19,29 +19,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from artifact import made
-from artifact.clips import content_of
 from artifact.config import Config
 from artifact.embeddings import RunEmbeddings
-from artifact.evaluation import evaluated_from
+from artifact.evaluation import stamp_of
 from artifact.experiment import DATA_SEED, Experiment
-from artifact.provenance import TRAINING_CODE
 from artifact.training import make_pools, train_variant
-from tclap import files
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.benchmark import views_of
 from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.statistics import bootstrap_interval
-from tclap.evaluation.tasks import pair_items, score_items
+from tclap.evaluation.tasks import score_items
 from tclap.progress import progress
 from tclap.training.features import Part
-from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import BASE, variant
 
 HOLD_OUT = "hold-out.parquet"
 VARIANT = "t-clap"
 TWO_WAY = ("2way_before", "2way_after")
-NAMING = ("first named", "second named")
 SEEN = ("none seen", "one seen", "both seen")  # by how many classes of a pair
 ORDER = 50  # RNG stream
 
@@ -55,38 +49,34 @@ def hold_out(experiment: Experiment, seed: int) -> pd.DataFrame:
         seen composites of no class. Existing ones are reused.
     """
     experiment = experiment.at(seed)
-    config, folder = experiment.config, experiment.folder / f"seed{seed}"
-    made_of = evaluated_from(experiment, seed, [BASE], "artifact/hold_out.py", *TRAINING_CODE)
-    made_of |= {"clips": files.hash_json(content_of(experiment.clips))}
-    stamp = made.Stamp(folder / "held-out.json", made_of)
-    if stamp.is_current(f"class hold-out, seed {seed}"):
+    stamp = stamp_of(experiment, seed, "hold_out", [BASE])
+    if stamp.is_current():
         return experiment.table(f"seed{seed}/{HOLD_OUT}")
-    settings, base = config.hold_out, experiment.load(seed)
+    config, base = experiment.config, experiment.load(seed)
+    settings, labels = config.hold_out, experiment.labels
     shorter = settings.model_dump(include={"steps", "pool_pairs", "pool_items"})
     post = config.post_pretraining.model_copy(update=shorter)
     pairs, items = (experiment.table(f"data/{name}.parquet") for name in ("pairs-test", "items"))
     items = items[items["task"].isin(TWO_WAY)]
     views = views_of(pairs, VIEWS[:2])
     sounds = {name: views[name] for name in items["audio"].unique()} | events_of(pairs)
-    features = experiment.audio_features(base).outputs([*sounds.values()], "composites and their events")
+    features = experiment.outputs(base, sounds, "composites and their events")
 
     def asked(model: Any, seen: Sequence[str], **where: Any) -> pd.DataFrame:
-        found = answers(RunEmbeddings(experiment, model, sounds, features), items, pairs, experiment.labels)
+        found = answers(RunEmbeddings(experiment, model, sounds, features), items, pairs, labels)
         counts = pairs[["label_i", "label_j"]].isin(list(seen)).sum(axis=1).to_numpy()
         return found.assign(seen=counts, classes=len(seen), seed=seed, **where)
 
     rows, pools = [asked(base, [], fraction=0.0, split=-1)], None
     trained = list(product(splits_of(config, seed), settings.fractions))
     for split, fraction in progress(trained, "class hold-out"):
-        seen = seen_classes(experiment.labels, fraction, split, settings.splits, DATA_SEED)
+        seen = seen_classes(labels, fraction, split, settings.splits, DATA_SEED)
         pools = make_pools(experiment, base, seed, post=post, labels=seen, others=pools)
         model, what = base.with_own_heads(), f"{len(seen)} classes, split {split}"
-        text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, seed)
-        train_variant(experiment, model, variant(VARIANT), pools, post, text_loss, seed=seed, what=what)
+        train_variant(experiment, seed, model, variant(VARIANT), pools, post, what)
         rows.append(asked(model, seen, fraction=fraction, split=split))
     table = pd.concat(rows, ignore_index=True)
-    files.write_table(folder / HOLD_OUT, table)
-    stamp.write([folder / HOLD_OUT])
+    stamp.write({"hold-out": table})
     return table
 
 
@@ -130,26 +120,15 @@ def answers(
         labels: all classes.
     """
     prompts = [PROMPT.format(label) for label in labels]
-    ends = dict(zip(NAMING, "ij", strict=True))
-    naming = [
-        item
-        for pair in pairs.to_dict("records")
-        for item in pair_items(
-            pair, [(task, e, prompts, [labels.index(pair[f"label_{e}"])]) for task, e in ends.items()]
-        )
-    ]
-    found = score_items(pd.concat([items, pd.DataFrame(naming)], ignore_index=True), embeddings)
-    scores = found.astype({"correct": float}).pivot(index="item", columns="task", values="correct")
-    scores = scores.loc[pairs["pair_id"]]
-    return pd.DataFrame(
-        {
-            "item": pairs["pair_id"],
-            "source_a": pairs["source_i"],
-            "source_b": pairs["source_j"],
-            "correct": scores[[*TWO_WAY]].mean(axis=1).to_numpy(),
-            "named": scores[[*NAMING]].all(axis=1).to_numpy(),
-        }
-    )
+    embeddings.add_captions([*prompts, *items["candidates"].explode()])
+    correct = score_items(items, embeddings).groupby("item")["correct"].mean()
+    named = np.ones(len(pairs), dtype=bool)
+    for end in "ij":
+        sounds = embeddings.sounds(f"{pair}/{end}" for pair in pairs["pair_id"])
+        nearest = (sounds @ embeddings.captions(prompts).T).argmax(1)
+        named &= np.array(labels)[nearest] == pairs[f"label_{end}"].to_numpy(dtype=str)
+    found = pairs[["pair_id", "source_i", "source_j"]].set_axis(["item", "source_a", "source_b"], axis=1)
+    return found.assign(correct=found["item"].map(correct), named=named)
 
 
 def curve(rows: pd.DataFrame, slots: pd.DataFrame | None = None) -> dict[str, Any]:

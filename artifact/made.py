@@ -12,10 +12,13 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tclap import files
 from tclap.progress import log_reused
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def is_current(stamp: Path, fingerprint: str) -> bool:
@@ -37,20 +40,24 @@ def write(stamp: Path, fingerprint: str, products: Iterable[Path], **more: Any) 
 
 
 class Stamp:
-    """The stamp at ``path`` of products that are made from ``inputs``, plain values."""
+    """The stamp at ``path`` of ``what`` is made from ``inputs``, plain values."""
 
-    def __init__(self, path: Path, inputs: Mapping[str, Any]) -> None:
-        self.path, self.inputs, self.fingerprint = path, inputs, files.hash_json(inputs)
+    def __init__(self, path: Path, what: str, inputs: Mapping[str, Any]) -> None:
+        self.path, self.folder, self.what, self.inputs = path, path.parent, what, inputs
+        self.fingerprint = files.hash_json(inputs)
 
-    def is_current(self, what: str) -> bool:
-        """Whether the products are there and made from the same inputs; logs that ``what`` is reused."""
+    def is_current(self) -> bool:
+        """Whether the products are there and made from the same inputs; logs that they are reused."""
         if not is_current(self.path, self.fingerprint):
             return False
-        log_reused(what)
+        log_reused(self.what)
         return True
 
-    def write(self, products: Iterable[Path]) -> None:
-        """Write it when the products are complete."""
+    def write(self, tables: Mapping[str, pd.DataFrame], *others: Path) -> None:
+        """Write tables beside the stamp, as ``<name>.parquet``, and the stamp of these and other products."""
+        for name, table in tables.items():
+            files.write_table(self.folder / f"{name}.parquet", table)
+        products = [*(self.folder / f"{name}.parquet" for name in tables), *others]
         write(self.path, self.fingerprint, products, inputs=self.inputs)
 
 

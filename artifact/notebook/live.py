@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pandas as pd
-from IPython.display import display
+from IPython.display import DisplayHandle
 from matplotlib.figure import Figure
 
 from figures.style import TEXT, styled
@@ -49,26 +49,22 @@ def live_curves() -> Iterator[None]:
 
     In a batch run nothing is drawn. What the block ends with stays in the notebook.
     """
-    rows: list[dict] = []
-    place, due = None, 0.0
-
-    def draw() -> None:
-        nonlocal place, due
-        figure = figure_training(pd.DataFrame(rows))
-        if place is None:
-            place = display(figure, display_id=True)
-        else:
-            place.update(figure)
-        due = time.monotonic() + SECONDS
+    if is_batch():
+        yield
+        return
+    rows, place, due = [], DisplayHandle(), 0.0
 
     def add(what: str, row: Mapping[str, float]) -> None:
+        nonlocal due
         rows.append({"what": what} | dict(row))
-        if not is_batch() and time.monotonic() >= due:
-            draw()
+        if time.monotonic() >= due:
+            draw = place.update if due else place.display
+            draw(figure_training(pd.DataFrame(rows)))
+            due = time.monotonic() + SECONDS
 
     try:
         with step_listener(add):
             yield
     finally:
-        if rows and not is_batch():
-            draw()
+        if rows:
+            place.update(figure_training(pd.DataFrame(rows)))

@@ -137,13 +137,13 @@ def test_composites_are_of_seen_classes_and_replay_of_all(experiment, monkeypatc
     trained = found[found["split"] == 0]
     (given,) = used
     seen = seen_classes(experiment.labels, 0.6, 0, 1, 0)
-    for pool in given[3]:
+    for pool in given[4]:
         events = {name for event in pool.composites.events for name in event[0].split(" > ")}
         assert events == set(seen) and len(seen) == 2
-    assert {name for event in given[3][0].base.events for name in event[0].split(" + ")} == set(
+    assert {name for event in given[4][0].base.events for name in event[0].split(" + ")} == set(
         experiment.labels
     )
-    assert (given[4].steps, given[4].pool_pairs) == (2, 12)
+    assert (given[5].steps, given[5].pool_pairs) == (2, 12)
 
     pairs = experiment.table("data/pairs-test.parquet").set_index("pair_id").loc[trained["item"]]
     assert trained["seen"].tolist() == [
