@@ -66,36 +66,26 @@ def step(options: argparse.Namespace) -> None:
         ablate_slots(run, options.seed)
 
 
-def report(profile: str, base: str) -> None:
-    """Print the results, where everything is, and the comparison with the reference."""
-    run = paths.run(profile, base)
-    found = read.summary(run)
-    print(tables.text_table(found))
-    for place in (run, *(paths.root() / name for name in ("figures", "paper/tables", "paper/numbers.tex"))):
-        print(place)
-    print(f"\n{compare.against(found, compare.reference_path(profile, base))}")
-
-
-def verify(profile: str, base: str) -> int:
-    """Print how a run compares with its reference, number by number; 0 if the same or within tolerance."""
-    reference = compare.reference_path(profile, base)
-    if not reference.is_file():
-        raise FileNotFoundError(f"{reference} does not exist: no reference numbers to verify this run by.")
-    same, text = compare.verify(read.summary(paths.run(profile, base)), read.summary(reference))
-    print(text)
-    return 0 if same else 1
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; one sentence on standard error for what went wrong."""
     options = parser().parse_args(arguments)
+    run, reference = (place(options.profile, options.base) for place in (paths.run, compare.reference_path))
     try:
         if options.command == "verify":
-            return verify(options.profile, options.base)
-        if options.command == "report":
-            report(options.profile, options.base)
-        else:
+            if not reference.is_file():
+                raise FileNotFoundError(f"{reference} does not exist: no reference to verify this run by.")
+            same, text = compare.verify(read.summary(run), read.summary(reference))
+            print(text)
+            return 0 if same else 1
+        if options.command != "report":
             step(options)
+            return 0
+        found = read.summary(run)
+        print(tables.text_table(found))
+        print(
+            run, *(paths.root() / name for name in ("figures", "paper/tables", "paper/numbers.tex")), sep="\n"
+        )
+        print(f"\n{compare.against(found, reference)}")
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

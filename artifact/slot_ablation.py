@@ -24,8 +24,8 @@ reader, which never saw the unseen wordings.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,19 +60,12 @@ ERROR_SOURCES = ("reading", "order", "recognition")
 ERROR_TASKS = ("2way_before", "2way_after", "3", "4", UNSEEN)
 
 
-class Change(NamedTuple):
-    """A model with slots in which one thing is changed."""
-
-    group: str
-    name: str
-    model: SlotModel
-
-
 def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     """Evaluate a seed's model with slots on :data:`ABLATION_TASKS` with one thing changed at a time.
 
-    Returns the rows of :func:`answers`, and keeps them as ``slots-ablation.parquet``. Where the base model's
-    trunk is trained here, three others are trained.
+    Returns item rows with ``group``, ``change`` and ``named``, whether :func:`both_named` holds of the
+    composite, and keeps them as ``slots-ablation.parquet``. Wordings have their own names, and are
+    :data:`POOLED` in the summary. Where the base model's trunk is trained here, three others are trained.
     """
     experiment = experiment.at(seed)
     others = base_model_names(experiment)
@@ -80,33 +73,24 @@ def ablate_slots(experiment: Experiment, seed: int) -> pd.DataFrame:
     stamp = stamp_of(experiment, seed, "slot_ablation", [BASE, *others])
     if stamp.is_current():
         return experiment.table(f"seed{seed}/{SLOT_ABLATION}")
-    table = answers(experiment, seed, changes(experiment, seed))
-    stamp.write({"slots-ablation": table})
-    return table
-
-
-def answers(experiment: Experiment, seed: int, changed: Iterable[Change]) -> pd.DataFrame:
-    """Item rows of changed models on :data:`ABLATION_TASKS`, with ``group``, ``change`` and ``named``.
-
-    Wordings have their own names, and are :data:`POOLED` in the summary. ``named`` says of a composite
-    whether :func:`both_named` holds.
-    """
     tables = [experiment.table(f"data/{name}.parquet") for name in ("items", "controls")]
     items = pd.concat(tables, ignore_index=True)
     items = items[items["task"].isin([*TASKS, *CONTROLS, *POOLED])].reset_index(drop=True)
     experiment.learn_control_captions()
     test, rows = None, []
-    for change in changed:
-        if test is None or test.model is not change.model.base:
-            test = TestAudio(experiment, change.model.base)
+    for group, change, model in changes(experiment, seed):
+        if test is None or test.model is not model.base:
+            test = TestAudio(experiment, model.base)
             sounds, features = test.arranged(set(CONTROLS))
-        embeddings = test.embeddings(change.model)
+        embeddings = test.embeddings(model)
         embeddings.add_sounds(sounds, embeddings.embed_sounds(sounds, features))
-        found = score_items(items, embeddings)
+        found = score_items(items, embeddings).assign(group=group, change=change, seed=seed)
         found["named"] = items["audio"].map(both_named(embeddings, test.pairs)).astype("boolean")
-        rows.append(found.assign(group=change.group, change=change.name, seed=seed))
-        log.info("slots with %s %s: evaluated", change.group, change.name)
-    return pd.concat(rows, ignore_index=True)
+        rows.append(found)
+        log.info("slots with %s %s: evaluated", group, change)
+    table = pd.concat(rows, ignore_index=True)
+    stamp.write({"slots-ablation": table})
+    return table
 
 
 def both_named(embeddings: RunEmbeddings, pairs: pd.DataFrame) -> dict[str, bool]:
@@ -127,14 +111,14 @@ def both_named(embeddings: RunEmbeddings, pairs: pd.DataFrame) -> dict[str, bool
     }
 
 
-def changes(experiment: Experiment, seed: int) -> Iterator[Change]:
-    """The changes, one after the other; those on one base model stand together."""
+def changes(experiment: Experiment, seed: int) -> Iterator[tuple[str, str, SlotModel]]:
+    """Groups, changes and changed models, one after the other; those on one base model stand together."""
     slots = experiment.load_slots(seed, f"{BASE}-slots")
     options = {"reader": slots.reader, "parts": slots.parts, "source": slots.source}
-    yield Change(UNCHANGED, "", slots)
+    yield UNCHANGED, "", slots
 
-    def change(group: str, name: str, base: AudioTextModel = slots.base, **other: Any) -> Change:
-        return Change(group, name, SlotModel(base, **(options | other)))
+    def change(group: str, name: str, base: AudioTextModel = slots.base, **other: Any) -> tuple:
+        return group, name, SlotModel(base, **(options | other))
 
     for part in slots.parts:
         yield change("parts", f"{100 * part:g} % alone", parts=[part])
@@ -168,7 +152,7 @@ def error_sources(rows: pd.DataFrame) -> list[dict[str, Any]]:
     are not.
 
     Args:
-        rows: of :func:`answers`.
+        rows: of :func:`ablate_slots`.
     """
     unchanged = rows[(rows["group"] == UNCHANGED) & rows["task"].replace(POOLED).isin(ERROR_TASKS)]
     by_oracle = rows[(rows["group"] == READERS) & (rows["change"] == ORACLE)].set_index(["task", "item"])

@@ -29,10 +29,6 @@ from tclap.training.variants import BASE, POLICY_SEPARATOR, READOUT_PREFIX
 
 CONTROL = "clap-continued"
 NOT_TRAINED = (POLICY_SEPARATOR, "-slots")  # models that are others in other windows, or with slots
-PRODUCTS = (
-    "summary.json", "provenance.json", "results.parquet", "retrieval.parquet", "history.parquet",
-    "similarity.parquet",
-)  # fmt: skip
 DATA_TABLES = ("clips", "pairs-validation", "pairs-test", "items", "controls")
 COMPARISONS = (
     (BASE, "clap-slots"), ("t-clap", "clap-slots"), ("t-clap", "t-clap-slots"),

@@ -1,7 +1,9 @@
-"""Recordings of tones, and toy models that know which tones there are, or also when."""
+"""Recordings of tones and of noise, and toy models that know which tones there are, or also when."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,19 @@ def write_recordings(folder: Path) -> Path:
             rows.append({"file": f"{label} {n}.wav", "label": label, "split": split})
     pd.DataFrame(rows).to_csv(folder / "clips.csv", index=False)
     return folder
+
+
+def write_esc50(root: Path, folds: Sequence[int], labels: Sequence[str]) -> Path:
+    """ESC-50's layout with a second of noise as each of two clips of a label in a fold."""
+    rows, rng = [], np.random.default_rng(0)
+    for fold, label, take in itertools.product(folds, labels, "AB"):
+        name = f"{fold}-{label}-{take}.wav"
+        audio.write_wav(root / "audio" / name, rng.uniform(-0.5, 0.5, RATE), RATE)
+        rows.append([name, fold, label, True, f"{fold}{label}"])
+    (root / "meta").mkdir()
+    table = pd.DataFrame(rows, columns=["filename", "fold", "category", "esc10", "src_file"])
+    table.to_csv(root / "meta" / "esc50.csv", index=False)
+    return root
 
 
 class Blind:

@@ -52,9 +52,6 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
 
 def main(arguments: list[str]) -> int:
     """Parse the command line and return the exit code."""
-    # Progress is in the log lines; one thread per job, so that a run's numbers do not depend on their number.
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    os.environ.update({"TCLAP_BATCH": "1", "TQDM_DISABLE": "1"} | threads)
     notebook, output = (Path(argument).resolve() for argument in arguments[:2])
     parameters = {name: json.loads(value) for name, _, value in (a.partition("=") for a in arguments[2:])}
     logging.basicConfig(stream=sys.stdout, format="%(message)s")

@@ -14,13 +14,10 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from artifact import made
-from artifact.clips import content_of
 from artifact.experiment import Experiment
 from artifact.notebook.sounds import cards, picture, recording
 from figures.style import TEXT, styled
-from tclap import audio, files
-from tclap.data.clips import for_stage
+from tclap import audio
 from tclap.data.composites import PROMPT, TARGET_RMS
 from tclap.models.windows import Windows
 from tclap.slots.model import SlotModel
@@ -32,20 +29,11 @@ PLAYED, LEAD = 60.0, 5.0  # seconds of a result that can be heard, and how many 
 
 
 def synthesise_recordings(run: Experiment, seed: int) -> Path:
-    """A folder of twenty recordings with a ``clips.csv`` of ``file,caption``; reused where it is there.
+    """A folder of twenty recordings with a ``clips.csv`` of ``file,caption``, the same for a seed.
 
     Two of the run's test clips each, one after the other, and the same two in the inverse order.
     """
     rate, folder = run.reference.sample_rate, run.folder / f"seed{seed}" / "recordings"
-    inputs = {
-        "seed": seed,
-        "clips": files.hash_json(content_of(for_stage(run.clips, "test"))),
-        "pairs": files.sha256_file(run.path("data/pairs-test.parquet")),
-        "code": files.sha256_file(__file__),
-    }
-    stamp = made.Stamp(folder / "made.json", inputs)
-    if stamp.is_current("recordings"):
-        return folder
     pairs = run.table("data/pairs-test.parquet")
     known = pairs[["label_i", "label_j"]].apply(frozenset, axis=1).duplicated()
     generator, captions = np.random.default_rng(seed), {}
@@ -61,7 +49,6 @@ def synthesise_recordings(run: Experiment, seed: int) -> Path:
             audio.write_wav(folder / name, joined / max(1.0, np.abs(joined).max()), rate)
             captions[name] = ", then ".join(labels)
     pd.Series(captions, name="caption").rename_axis("file").to_csv(folder / "clips.csv")
-    stamp.write([folder / name for name in (*captions, "clips.csv")])
     return folder
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import made_up
 import pytest
@@ -24,14 +23,10 @@ def only_summary(root):
 
 
 def test_the_papers_inputs_are_written_where_they_belong(only_summary, root, capsys):
-    content = made_up.summary() | {"origin": {"random_weights": True}}
-    (only_summary / "summary.json").write_text(json.dumps(content))
     assert paper(["--run", str(only_summary), "--out", str(root / "paper")]) == 0
     made = sorted(str(p.relative_to(root / "paper")) for p in (root / "paper").rglob("*.tex"))
     assert made == ["numbers.tex", *(f"tables/table_{n}.tex" for n in (1, 2, 3, 4, 5, "factorial", "real"))]
-    for path in map(Path, capsys.readouterr().out.split()):
-        told = "was not made" if "real" in path.name else "random weights: these numbers mean nothing"
-        assert told in path.read_text(), path
+    assert "was not made" in (root / "paper" / "tables" / "table_real.tex").read_text()
     (root / "runs" / "esc50").mkdir()
     (root / "runs" / "esc50" / "summary.json").write_text(json.dumps(made_up.summary()))
     assert paper(["--run", str(only_summary), "--out", str(root / "paper")]) == 0

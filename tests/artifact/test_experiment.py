@@ -19,12 +19,11 @@ def test_what_preparing_leaves(experiment, options, monkeypatch):
     counts = config.dataset_options["clips_per_class"]
     found = experiment.clips.groupby(["label", "split"]).size().to_dict()
     assert found == {(label, split): counts[split] for label in experiment.labels for split in counts}
-    assert len(experiment.table("data/pairs-test.parquet")) == config.test_pairs
-    pairs = experiment.table("data/pairs-validation.parquet")
-    assert len(pairs) == config.validation_pairs
     splits = experiment.clips.set_index("clip_id")["split"]
-    assert set(splits[pairs["clip_i"]]) | set(splits[pairs["clip_j"]]) == {"validation"}
-    assert (pairs["window"] == 64000).all() and (pairs["length_i"] + pairs["length_j"] == 64000).all()
+    for stage, count in (("test", config.test_pairs), ("validation", config.validation_pairs)):
+        pairs = experiment.table(f"data/pairs-{stage}.parquet")
+        assert len(pairs) == count and (pairs["window"] == 64000).all()
+        assert set(splits[pairs["clip_i"]]) | set(splits[pairs["clip_j"]]) == {stage}
     assert len(experiment.table("data/items.parquet")) and len(experiment.table("data/controls.parquet"))
     # Every caption has been through MiniLM.
     monkeypatch.setattr(minilm, "load", lambda: pytest.fail("MiniLM was loaded"))

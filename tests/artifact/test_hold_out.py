@@ -7,12 +7,11 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from meanings import Meanings
 
 from artifact import hold_out as module
 from artifact.config import load_config
 from artifact.hold_out import answers, curve, events_of, hold_out, seen_classes, splits_of
-from tclap.evaluation.embeddings import Embeddings
 from tclap.evaluation.tasks import build_items
 
 LABELS = ["dog", "hen", "rain"]
@@ -57,18 +56,6 @@ def test_an_event_is_the_part_of_the_composite_in_which_it_sounds():
     assert [(e.start, e.end) for e in events_of(row).values()] == [(0, 0.15), (0.6, 1)]
 
 
-class Heard(Embeddings):
-    """Captions by number, and sounds that are nearest to the caption they are given."""
-
-    def __init__(self, heard: dict[str, str]) -> None:
-        self.known = sorted(set(heard.values()))
-        super().__init__(heard, self.embed_captions(list(heard.values())))
-
-    def embed_captions(self, captions):
-        axes = torch.eye(len(self.known) + 1)
-        return torch.stack([axes[self.known.index(c) if c in self.known else -1] for c in captions])
-
-
 def test_a_composite_counts_once_and_is_named_by_both_events():
     pairs = manifest()
     items = build_items(pd.DataFrame(columns=["clip_id", "label", "source"]), pairs, LABELS, seed=0)
@@ -82,7 +69,8 @@ def test_a_composite_counts_once_and_is_named_by_both_events():
         "p-1/i": sound("rain"), "p-1/j": sound("dog"),
         "p-2/i": sound("dog"), "p-2/j": sound("dog"),
     }  # fmt: skip
-    found = answers(Heard(heard), items, pairs, LABELS).set_index("item")
+    model = Meanings({name: {caption: 1.0} for name, caption in heard.items()}, str)
+    found = answers(model, items, pairs, LABELS).set_index("item")
     assert found["correct"].to_dict() == {"p-0": 0.5, "p-1": 0, "p-2": 0.5}
     assert found["named"].to_dict() == {"p-0": True, "p-1": False, "p-2": False}
     assert found.loc["p-1", ["source_a", "source_b"]].tolist() == ["rain 1", "hen 1"]
@@ -136,15 +124,12 @@ def test_composites_are_of_seen_classes_and_replay_of_all(experiment, monkeypatc
     found = hold_out(experiment, 0)
     trained = found[found["split"] == 0]
     (given,) = used
-    seen = seen_classes(experiment.labels, 0.6, 0, 1, 0)
-    for pool in given[4]:
-        events = {name for event in pool.composites.events for name in event[0].split(" > ")}
-        assert events == set(seen) and len(seen) == 2
-    assert {name for event in given[4][0].base.events for name in event[0].split(" + ")} == set(
-        experiment.labels
-    )
-    assert (given[5].steps, given[5].pool_pairs) == (2, 12)
-
+    seen, (pool, validation), post = seen_classes(experiment.labels, 0.6, 0, 1, 0), given[4], given[5]
+    for composites in (pool.composites, validation.composites):
+        assert {name for event in composites.events for name in event[0].split(" > ")} == set(seen)
+    replayed = {name for event in pool.base.events for name in event[0].split(" + ")}
+    assert len(seen) == 2 and replayed == set(experiment.labels)
+    assert (post.steps, post.pool_pairs) == (2, 12)
     pairs = experiment.table("data/pairs-test.parquet").set_index("pair_id").loc[trained["item"]]
     assert trained["seen"].tolist() == [
         (i in seen) + (j in seen) for i, j in zip(pairs["label_i"], pairs["label_j"], strict=True)

@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-import pytest
 
 from artifact.notebook import live
 from artifact.notebook.live import figure_training, live_curves
 from tclap.progress import progress
-
-
-@pytest.fixture
-def shown(monkeypatch) -> list[str]:
-    """What a notebook would show: a figure, and others in its place."""
-    drawn = []
-
-    class Place:
-        def update(self, figure):
-            drawn.append("update")
-
-    def display(figure, display_id):
-        drawn.append("display")
-        return Place()
-
-    monkeypatch.setattr(live, "display", display)
-    monkeypatch.setattr(live, "SECONDS", -1.0)
-    monkeypatch.delenv("TCLAP_BATCH")
-    return drawn
 
 
 def train(steps: int) -> None:
@@ -35,7 +15,12 @@ def train(steps: int) -> None:
         bar.on_step({"step": step, "loss": 3.0 - step})
 
 
-def test_a_training_is_drawn_in_one_place_but_not_in_a_batch_run(shown, monkeypatch):
+def test_a_training_is_drawn_in_one_place_but_not_in_a_batch_run(monkeypatch):
+    shown = []
+    for name in ("display", "update"):
+        monkeypatch.setattr(live.DisplayHandle, name, lambda *_, name=name: shown.append(name))
+    monkeypatch.setattr(live, "SECONDS", -1.0)
+    monkeypatch.delenv("TCLAP_BATCH")
     with live_curves():
         train(2)
     assert shown == ["display", "update", "update"]

@@ -128,10 +128,6 @@ def test_the_graph_makes_everything(smoke, folder):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary == json.loads((folder.parent / "summary.json").read_text())
     assert summary["seeds"] == [0] and len(summary["models"]) == 11
-    for model in summary["models"].values():
-        for task in model["zste"].values():
-            low, high = task["ci95"]
-            assert 0 <= low <= task["accuracy"] <= high <= 100 and task["n"] and task["chance"] > 0
     rows = pd.read_parquet(folder / "results.parquet")
     chosen = rows[(rows["model"] == "t-clap") & (rows["task"] == "3")]
     task = summary["models"]["t-clap"]["zste"]["3"]
@@ -169,9 +165,7 @@ def test_the_kept_pages_can_be_heard_without_a_kernel(folder, stem, players):
     assert (folder / "notebooks" / f"{stem}.ipynb").is_file()
     page = (folder / "notebooks" / f"{stem}.html").read_text()
     assert f"<title>{stem}</title>" in page
-    assert (
-        len(re.findall(r"<audio ", page)) >= players <= len(re.findall('src="data:audio/wav;base64,', page))
-    )
+    assert page.count("<audio ") >= players <= page.count('src="data:audio/wav;base64,')
     kinds = re.findall(r'data-mime-type="([^"]+)"', page) + re.findall(r'<script type="([^"]+)"', page)
     assert not any(word in kind for kind in kinds for word in ("widget", "stderr", "error")), set(kinds)
     pictures = re.findall(r'<img[^>]* src="([^"]{20})', page)
@@ -183,11 +177,8 @@ def test_an_items_sound_is_the_one_that_was_evaluated(smoke, monkeypatch):
     made = Experiment("smoke", "compact")
     browser = ItemBrowser(made, made.table("seed0/results.parquet"), "t-clap")
     items = made.table("data/items.parquet").set_index(["task", "item"])
-    clip = items.xs("1").iloc[0]
-    assert (
-        browser.sound("1", items.xs("1").index[0]).title
-        == clip["candidates"][clip["answers"][0]].split("of ")[1]
-    )
+    item, clip = next(items.xs("1").iterrows())
+    assert browser.sound("1", item).title == clip["candidates"][clip["answers"][0]].split("of ")[1]
     pair = made.table("data/pairs-test.parquet").iloc[3]
     order = (pair["label_i"], pair["label_j"])[:: 1 if pair["order"] == "forward" else -1]
     assert browser.sound("2way_before", pair["pair_id"]).events == order
@@ -213,18 +204,11 @@ def test_by_papermill_alone_a_notebook_has_widgets_and_what_stands_there_without
     assert "widget-view" in executed and "<audio" in executed
 
 
-@pytest.mark.parametrize(
-    ("number", "parameter", "expected"),
-    [
-        ("01", "pd=3", "unknown key 'pd'"),  # a name that the notebook itself uses, later
-        ("03", "seed=7", "seed7/clap/weights.safetensors is missing: run notebook 02_base_model first"),
-    ],
-)
-def test_bad_parameters_get_one_sentence(smoke, number, parameter, expected):
-    done = run(smoke, number, 'profile="smoke"', parameter)
-    assert done.returncode == 1
-    assert expected in done.stderr and done.stderr.count("\n") == 1
-    assert not (smoke / f"{number}.ipynb").exists(), "a failed notebook is not taken for a finished one"
+def test_a_notebook_that_fails_does_so_in_one_sentence(smoke):
+    done = run(smoke, "03", 'profile="smoke"', "seed=7")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "seed7/clap/weights.safetensors is missing: run notebook 02_base_model first" in done.stderr
+    assert not (smoke / "03.ipynb").exists(), "it is not taken for a finished one"
 
 
 def test_a_parameter_that_papermill_only_warns_of_is_refused_in_one_sentence(tmp_path):

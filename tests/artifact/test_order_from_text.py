@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from artifact import order_from_text, slot_ablation
+from artifact import evaluation, slot_ablation
 from artifact.__main__ import main as command
 from artifact.embeddings import TestAudio
 from artifact.experiment import READER, RememberingReader
@@ -22,7 +22,7 @@ from tclap.slots.reader import Reading
 
 def test_the_runs_models_share_a_reader_that_has_not_learned_what_is_asked(experiment):
     train_variants(experiment, 0, ["t-clap"])
-    models = order_from_text.slot_models(experiment, 0)
+    models = evaluation.slot_models(experiment, 0)
     assert set(models) == {"clap-slots", "t-clap-slots"}
     assert (models["clap-slots"].whole, models["t-clap-slots"].whole) == (0, pytest.approx(1 / 3))
     assert models["clap-slots"].reader is models["t-clap-slots"].reader
@@ -64,7 +64,7 @@ def test_each_caption_is_read_once(tmp_path):
 def test_a_profile_without_slots_is_told_so(experiment):
     experiment.config = experiment.config.model_copy(update={"slots": None})
     with pytest.raises(ValueError, match="configs/smoke.yaml has no slots, expected the key 'slots'"):
-        order_from_text.slot_models(experiment, 0)
+        evaluation.slot_models(experiment, 0)
 
 
 def by_rule(self, captions):
@@ -80,17 +80,17 @@ def by_rule(self, captions):
 def test_slots_are_asked_what_all_are_and_turn_round_when_swapped(experiment, monkeypatch):
     monkeypatch.setattr(RememberingReader, "read", by_rule)
     train_variants(experiment, 0, ["t-clap"])
-    rows = order_from_text.evaluate_slots(experiment, 0)
+    rows = evaluation.evaluate_slots(experiment, 0)
     kept = experiment.table("seed0/slots-results.parquet")
     assert len(kept) == len(rows) and set(rows["model"]) == {"clap-slots", "t-clap-slots"}
     with monkeypatch.context() as patch:
-        patch.setattr(order_from_text, "TestAudio", lambda *_: pytest.fail("asked again"))
-        pd.testing.assert_frame_equal(order_from_text.evaluate_slots(experiment, 0), kept)
+        patch.setattr(evaluation, "TestAudio", lambda *_: pytest.fail("asked again"))
+        pd.testing.assert_frame_equal(evaluation.evaluate_slots(experiment, 0), kept)
     asked = [set(experiment.table(f"data/{name}.parquet")["task"]) for name in ("items", "controls")]
     assert set.union(*asked) < set(rows["task"])
     # The margins change sign with the slots.
     of_base = rows[rows["model"] == "clap-slots"].set_index(["task", "item"])["margin"]
-    for task, swapped in order_from_text.SWAPPED.items():
+    for task, swapped in evaluation.SWAPPED.items():
         one, other = of_base[task], of_base[swapped].loc[of_base[task].index]
         np.testing.assert_allclose(one, -other, atol=1e-5)
         assert one.abs().max() > 1e-4
@@ -126,15 +126,11 @@ def test_slots_are_ablated_one_change_at_a_time(experiment, monkeypatch):
         np.testing.assert_allclose(margins[group, change]["1"], unchanged["1"], atol=1e-6)
     np.testing.assert_allclose(2 * margins["slots", "three"]["1"], 3**0.5 * unchanged["1"], atol=1e-5)
     assert not np.allclose(margins["base", "clap-no-sequences"]["1"], unchanged["1"], atol=1e-3)
-    for change in ("35 % alone", "50 % alone"):
-        assert not np.allclose(margins["parts", change]["2way_before"], unchanged["2way_before"], atol=1e-4)
+    part = margins["parts", "35 % alone"]["2way_before"]
+    assert not np.allclose(part, unchanged["2way_before"], atol=1e-4)
     # The stand-in of the reader reads "before" and "after" as the oracle does, and has nothing of "while".
     margins_of_oracle = margins["reader", "oracle"]
     np.testing.assert_allclose(margins_of_oracle["2way_before"], unchanged["2way_before"], atol=1e-6)
     assert not np.allclose(margins_of_oracle["overlap"], unchanged["overlap"], atol=1e-4)
-    assert rows.loc[rows["task"] == "3", "named"].notna().all()
     assert [row["n"] for row in slot_ablation.error_sources(rows)] == [20, 20, 20, 8 * 6]
     assert {row["tasks"]["wording: unseen"]["n"] for row in slot_ablation_summary(rows)} == {6}
-    accuracy = rows.query("group == 'slots' and task == '5'")["correct"].mean()
-    (row,) = [row for row in slot_ablation_summary(rows) if row["group"] == "slots"]
-    assert row["tasks"]["5"]["accuracy"] == pytest.approx(100 * accuracy) and row["tasks"]["5"]["n"] == 20

