@@ -101,15 +101,14 @@ def untouched(tmp_path_factory, parquet) -> Graph:
 
 
 def test_a_change_makes_again_what_depends_on_it_and_nothing_else(graph):
-    graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
+    graph.replace("figures/curves.py", "validation 2-way (%)", "validation, two-way (%)")
     said = graph.snakemake("--logger", "steps", target="paper_inputs")
-    # The figures that this module draws are made again, and the tables.
-    assert re.search(r"^figure, wordings +\d+ s +\d of 3$", said, re.M) and len(said.splitlines()) <= 7
+    # The figure that this module draws is made again, and the tables.
+    assert re.search(r"^figure, curves +\d+ s +\d of 2$", said, re.M) and len(said.splitlines()) <= 6
     drawn = {path.name for path in (graph.root / "figures").iterdir()}
-    names = ("conditions", "wordings")
-    assert drawn == {f"{name}.{kind}" for name in names for kind in ("pdf", "png", "csv")}
+    assert drawn == {"curves.pdf", "curves.png", "curves.csv"}
     assert graph.planned("all") == {"figures_and_tables": 1}, "the notebook that shows them"
-    (graph.root / "figures" / "wordings.png").unlink()
+    (graph.root / "figures" / "curves.png").unlink()
     graph.replace("paper/sections/limits.tex", r"\section{Limits}", r"\section{Limitations}")
     assert graph.planned("paper_inputs") == {"figure": 1, "tables_and_numbers": 1}
 
@@ -124,7 +123,7 @@ def test_the_default_run_has_its_steps_for_each_seed(untouched):
 
 def test_a_step_that_fails_says_why_and_where_its_log_is(graph):
     (graph.root / RUN / "summary.json").write_text("{")
-    graph.replace("figures/controls.py", "2-way accuracy (%); ticks", "two-way accuracy (%); ticks")
+    graph.replace("figures/curves.py", "validation 2-way (%)", "validation, two-way (%)")
     said = graph.snakemake("--logger", "steps", target="paper_inputs", code=1)
     log = f"{RUN}/logs/figure-"
     (failed,) = re.findall(r"^(?:figure, \w+|tables and numbers) failed: (.*)$", said, re.M)
