@@ -46,6 +46,8 @@ def test_files_hold_what_was_drawn(tmp_path, clips):
     assert [line["candidates"] for line in lines] == items["candidates"].tolist()
     assert [line["answers"] for line in lines] == items["answers"].tolist()
     about = json.loads((tmp_path / "croissant.json").read_text())
+    described = [[field["name"] for field in records["field"]] for records in about["recordSet"]]
+    assert described == [list(read), list(lines[0])]
     for file in about["distribution"]:
         assert file["sha256"] == hashlib.sha256((tmp_path / file["contentUrl"]).read_bytes()).hexdigest()
 
