@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from meanings import Meanings
+from meanings import Meanings, clips_of, no_order, pairs_of, played
 
-from tclap.data.composites import Phrase, phrases
+from tclap.data.composites import VIEWS
 from tclap.evaluation.retrieval import (
     Found,
     chance,
@@ -20,14 +18,11 @@ from tclap.evaluation.retrieval import (
 )
 from tclap.evaluation.statistics import summarise
 
-LABELS = ["dog", "rain", "rooster", "waves"]
+LABELS = ["dog", "rain", "hen", "siren"]
+CLIPS = clips_of(LABELS)
 # Two pairs mean the same order, one is the inverse of another, and two have the same overlap.
-PAIRS = [
-    ("p0", "dog", "rain", "preceding"),
-    ("p1", "dog", "rain", "succeeding"),
-    ("p2", "rain", "dog", "preceding"),
-    ("p3", "waves", "dog", "succeeding"),
-]
+PAIRS = pairs_of(LABELS).iloc[[0, 1, 6, 18]]  # dog and rain twice, rain and dog, siren and dog
+PAIRS = PAIRS.assign(sigma=["preceding", "succeeding", "preceding", "succeeding"])
 
 
 def unit(rng, *shape):
@@ -127,31 +122,17 @@ def test_unusable_queries_and_galleries_are_refused(queries, gallery, events, wo
 # Galleries of the test clips and pairs
 
 
-def made() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Test clips and pairs without audio."""
-    clips = [{"clip_id": f"{x}-{n}", "label": x, "source": f"s-{x}-{n}"} for x in LABELS for n in range(2)]
-    pairs = pd.DataFrame(PAIRS, columns=["pair_id", "label_i", "label_j", "sigma"])
-    sources = {"source_i": "s-" + pairs["label_i"] + "-0", "source_j": "s-" + pairs["label_j"] + "-1"}
-    return pd.DataFrame(clips), pairs.assign(**sources)
-
-
-def embeddings(reads=lambda events: events) -> Meanings:
-    """A model that knows everything; ``reads`` is how it takes events."""
-    clips, pairs = made()
-    sounds = dict(zip(clips["clip_id"], clips["label"], strict=True))
-    for name, a, b, _ in PAIRS:
-        sounds |= {f"{name}/{view}": words.events for view, words in phrases(a, b, "preceding").items()}
-
-    def read(caption: str):
-        x, *rest = re.split(" (before|after|while|and) ", caption.removeprefix("this is a sound of "))
-        return reads(Phrase(x, rest[0].replace("and", "while"), rest[1]).events if rest else x)
-
-    return Meanings({name: {reads(events): 1.0} for name, events in sounds.items()}, read)
+def rows_of(takes=lambda events: events) -> pd.DataFrame:
+    """Rows by a model that knows everything; ``takes`` is how it takes events."""
+    sounds = {clip.clip_id: (clip.label,) for clip in CLIPS.itertuples()}
+    for pair in PAIRS.to_dict("records"):
+        sounds |= {f"{pair['pair_id']}/{view}": played(pair, view) for view in VIEWS}
+    return retrieval_rows(Meanings(sounds, takes=takes), CLIPS, PAIRS)
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return retrieval_rows(embeddings(), *made())
+    return rows_of()
 
 
 def part(rows, gallery, direction):
@@ -163,7 +144,7 @@ def part(rows, gallery, direction):
     [
         ("singles", "text_to_audio", 8, [2, 2, 2, 2]),
         ("singles", "audio_to_text", 4, [1] * 8),
-        # "dog and rain" is the caption of three overlaps, "dog and waves" of one.
+        # "dog and rain" is the caption of three overlaps, "dog and siren" of one.
         ("overlaps", "text_to_audio", 4, [3, 1]),
         ("overlaps", "audio_to_text", 2, [1, 1, 1, 1]),
         # p0 words dog > rain with "before", p1 with "after"; p2's captions of order are p0's; p2 has its own
@@ -176,18 +157,17 @@ def test_galleries_by_hand(rows, gallery, direction, size, relevant):
     found = part(rows, gallery, direction)
     assert (found["rank"] == 1).all() and (found["gallery_size"] == size).all()
     assert found["relevant"].tolist() == relevant
-    pairs, views = made()[1], {"singles": 0, "overlaps": 1, "ordered": 3}[gallery]
-    sources = [np.repeat(pairs[f"source_{end}"], views).tolist() for end in "ij"]
+    views = {"singles": 0, "overlaps": 1, "ordered": 3}[gallery]
+    sources = [np.repeat(PAIRS[f"source_{end}"], views).tolist() for end in "ij"]
     if direction == "text_to_audio":  # has no source clip
         sources = [[None] * len(found)] * 2
     elif gallery == "singles":
-        sources = [made()[0]["source"].tolist(), [None] * len(found)]
+        sources = [CLIPS["source"].tolist(), [None] * len(found)]
     assert [found["source_a"].tolist(), found["source_b"].tolist()] == sources
 
 
 def test_a_model_without_order_fails_in_the_ordered_gallery_alone():
-    blind = embeddings(lambda events: " > ".join(sorted(events.split(" > "))))
-    found = retrieval_rows(blind, *made())
+    found = rows_of(no_order)
     for gallery in ("singles", "overlaps"):
         assert (found["rank"][found["gallery"] == gallery] == 1).all()
     # Two true captions of dog > rain tie with two of its inverse; p3 has one of each.
