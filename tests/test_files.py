@@ -68,18 +68,10 @@ def test_state_hash_by_hand():
     content = b'["a", "torch.float32", []]' + half + b'["b", "torch.int16", [2]]' + two
     expected = hashlib.sha256(content).hexdigest()
     assert hash_state(state) == hash_state(dict(reversed(state.items()))) == expected
-
-
-def test_state_hash_tells_name_type_shape_and_value_but_not_layout():
-    x = torch.arange(6.0).reshape(2, 3)
-    different = [
-        {"x": x}, {"y": x}, {"x": x.double()}, {"x": x.reshape(3, 2)}, {"x": x.t()}, {"x": x + 1e-6},
-        {"x": x, "empty": torch.empty(0, 2)}, {"x": x.bfloat16()}, {"x": x > 2}, {},
-    ]  # fmt: skip
-    assert len({hash_state(state) for state in different}) == len(different)
-    transposed = x.t().contiguous().t()
-    assert not transposed.is_contiguous()
-    assert hash_state({"x": transposed}) == hash_state({"x": x.clone().requires_grad_()})
+    # Types that numpy does not have, and another layout of the same values.
+    transposed = torch.arange(6.0).reshape(2, 3).t()
+    assert hash_state({"x": transposed}) == hash_state({"x": transposed.contiguous().requires_grad_()})
+    assert hash_state({"x": transposed.bfloat16()}) != hash_state({"x": transposed.half()})
 
 
 def test_json_is_sorted_and_reads_back(tmp_path):

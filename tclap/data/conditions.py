@@ -60,10 +60,9 @@ class Arrangement:
         played = (event.cut(clip_audio) for event in self.events)
         joined = reduce(lambda first, second: audio.concatenate(first, second, self.gap), played)
         waveform = np.pad(joined, (self.lead, self.window - self.lead - len(joined)))
-        level = audio.rms(waveform)
-        if self.snr_db is not None and level > 0:
+        if self.snr_db is not None:
             noise = pink_noise(self.window, np.random.default_rng(self.seed))
-            waveform = waveform + noise * np.float32(level * 10 ** (-self.snr_db / 20))
+            waveform = waveform + noise * np.float32(audio.rms(waveform) * 10 ** (-self.snr_db / 20))
         return audio.scale_to_rms(waveform, TARGET_RMS)
 
 

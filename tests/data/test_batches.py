@@ -17,6 +17,7 @@ from tclap.data.batches import (
     base_batch,
     base_captions,
     composite_batch,
+    draw_base_items,
     mask_bands,
 )
 from tclap.data.captions import CONJUNCTION, SINGLE, view_captions, view_events
@@ -219,64 +220,36 @@ def test_mask_blanks_one_range_of_frames_and_one_of_bands():
 LABELS = ["dog", "rain", "rooster", "sea waves"]
 
 
-@pytest.fixture(scope="module")
-def base():
-    """Many base-type items of a toy bank without augmentation, taken apart."""
+def test_base_items_by_hand():
+    """What is drawn is one sound, two at once or two in order, each as it should sound."""
     bank = toy_bank([label for label in LABELS for _ in range(2)])
-    batch = base_batch(bank, 6000, lambda x: x, np.random.default_rng(0), augment=False)
-    # Which frames of each item have the whole power in a band, or half of it, by clip.
-    whole, half = (torch.isclose(batch.log_mel, torch.tensor(x)) for x in (FULL, FULL / 2))
-    rows = []
-    for n, (caption, events) in enumerate(zip(batch.captions, batch.events, strict=True)):
-        (clips,) = torch.nonzero(batch.log_mel[n].any(0), as_tuple=True)
-        if len(clips) == 1:
-            assert whole[n, :, clips].all()
-            kind, frames = "single", 8
-        elif half[n, :, clips].all():
-            kind, frames = "overlap", 8
+    batch = base_batch(bank, 300, lambda x: x, np.random.default_rng(0), augment=False)
+    kinds, first, second = draw_base_items(bank.clips, 300, np.random.default_rng(0))
+    boundaries = np.linspace(2, 6, 300).round().astype(int)  # without augmentation they are evenly spread
+    labels = bank.clips["label"]
+    for n, (kind, i, j, at) in enumerate(zip(kinds, first, second, boundaries, strict=True)):
+        named = {labels[i]} if kind == "single" else {labels[i], labels[j]}
+        assert batch.events[n] == " + ".join(sorted(named))
+        assert all(name in batch.captions[n] for name in named)
+        expected = torch.zeros(8, HOP)
+        if kind == "overlap":
+            expected[:, [i, j]] = FULL / 2
         else:
-            first = int(batch.log_mel[n, 0].argmax())
-            clips = [first, *(k for k in clips.tolist() if k != first)]
-            kind, frames = "sequence", int(whole[n, :, first].sum())
-            assert whole[n, :frames, first].all() and whole[n, frames:, clips[1]].all()
-        sounds = tuple(LABELS[int(clip) // 2] for clip in clips)
-        row = {"kind": kind, "caption": caption, "events": events, "sounds": sounds, "boundary": frames}
-        rows.append(row)
-    return pd.DataFrame(rows)
+            expected[:, i] = FULL
+        if kind == "sequence":
+            expected[at:, i], expected[at:, j] = 0, FULL
+        torch.testing.assert_close(batch.log_mel[n], expected)
 
 
-def test_base_items_are_of_three_kinds(base):
-    found = base["kind"].value_counts(normalize=True)
-    assert found.to_dict() == pytest.approx({"single": 0.30, "overlap": 0.35, "sequence": 0.35}, abs=0.03)
-    assert set(base["boundary"][base["kind"] == "sequence"]) == {2, 3, 4, 5, 6}
-
-
-def test_base_captions_name_what_sounds(base):
-    for item in base.itertuples():
-        if item.kind == "single":
-            assert item.sounds == (item.events,)
-            assert item.caption.endswith(item.events)
-        else:
-            named = item.caption.removeprefix("this is a sound of ").split(" and ")
-            assert item.events == " + ".join(sorted(named))
-            assert sorted(item.sounds) == sorted(named)
-    # Four labels make six unordered pairs, each in both kinds.
-    double = base[base["kind"] != "single"]
-    assert double.groupby("kind")["events"].nunique().tolist() == [6, 6]
-    assert base["events"].nunique() == 10
-
-
-def test_nothing_in_base_batches_tells_order_or_overlap_from_sequence(base):
-    double = base[base["kind"] != "single"]
-    wordings = {kind: set(group["caption"]) for kind, group in double.groupby("kind")}
-    # Two templates of twelve ordered pairs.
-    assert wordings["overlap"] == wordings["sequence"] and len(wordings["overlap"]) == 24
-    sequence = double[double["kind"] == "sequence"]
-    in_order = [
-        item.caption.removeprefix("this is a sound of ").split(" and ")[0] == item.sounds[0]
-        for item in sequence.itertuples()
-    ]
-    assert binomtest(sum(in_order), len(in_order), 0.5).pvalue > 0.001
+def test_kinds_and_clips_of_base_items():
+    clips = toy_bank([label for label in LABELS for _ in range(2)]).clips
+    kinds, first, second = draw_base_items(clips, 6000, np.random.default_rng(0))
+    shares = dict(zip(*np.unique(kinds, return_counts=True), strict=True))
+    assert shares == pytest.approx({"single": 1800, "overlap": 2100, "sequence": 2100}, rel=0.1)
+    label = clips["label"].to_numpy()
+    assert len(set(zip(first, second, strict=True))) == 8 * 6 and (label[first] != label[second]).all()
+    with pytest.raises(ValueError, match="two labels; the clips have only 'dog'"):
+        draw_base_items(clips.assign(label="dog"), 8, np.random.default_rng(0))
 
 
 def test_no_frame_of_a_base_item_repeats():
@@ -297,11 +270,18 @@ def test_base_captions_name_captioned_clips_by_a_drawn_caption():
     assert events == ["ab"[n % 2] if kind == "single" else "a + b" for n, kind in enumerate(kinds)]
 
 
+def test_captions_of_two_sounds_say_nothing_of_their_order():
+    clips = pd.DataFrame({"label": ["a", "b"], "captions": [["a"], ["b"]]})
+    kinds, first = np.array(["overlap", "sequence"] * 1000), np.arange(2000) // 2 % 2
+    captions, _ = base_captions(clips, kinds, first, 1 - first, np.random.default_rng(0))
+    in_order = np.array([caption.endswith("b") for caption in captions]) == (first == 0)
+    for kind in ("overlap", "sequence"):
+        assert binomtest(int(in_order[kinds == kind].sum()), 1000, 0.5).pvalue > 0.001
+
+
 def test_base_items_in_other_shares():
-    bank, mix = toy_bank([label for label in LABELS for _ in range(2)]), {"single": 0.5, "overlap": 0.5}
-    batch = base_batch(bank, 400, lambda x: x, np.random.default_rng(0), augment=False, mix=mix)
+    mix = {"single": 0.5, "overlap": 0.5}
+    batch = base_batch(toy_bank(LABELS), 400, lambda x: x, np.random.default_rng(0), augment=False, mix=mix)
     # In a sequence another clip follows; a single sound and an overlap go on as they begin.
     torch.testing.assert_close(batch.log_mel, batch.log_mel[:, :1].expand(-1, 8, -1))
     assert 0.4 < np.mean([" and " in caption for caption in batch.captions]) < 0.6
-    with pytest.raises(ValueError, match="two labels; the clips have only 'dog'"):
-        base_batch(toy_bank(["dog", "dog"]), 8, torch.log, np.random.default_rng(0))

@@ -116,16 +116,6 @@ def test_three_events_in_the_order_given(clips):
         assert audio.rms(waveform[n * length : (n + 1) * length]) == pytest.approx(TARGET_RMS, rel=1e-3)
 
 
-def test_silence_stays_silence():
-    class Silent:
-        sample_rate = RATE
-
-        def __call__(self, clip_id):
-            return np.zeros(RATE, np.float32)
-
-    assert not arrange("n", "n", Condition(snr_db=10), Silent(), WINDOW).render(Silent()).any()
-
-
 def test_events_backwards_are_the_inversion_backwards(clips):
     """Each event backwards in its place is the whole of the other order backwards."""
     backwards = played(clips, backwards=True)
