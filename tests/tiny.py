@@ -159,6 +159,14 @@ def write_clips(folder: Path, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def noise(count: int, samples: int = 4000, seed: int = 0) -> np.ndarray:
+    """Noises of different level and colour, float32 ``[count, samples]``."""
+    rng = np.random.default_rng(seed)
+    waveforms = rng.standard_normal((count, samples)).cumsum(axis=1) * 0.002
+    waveforms += rng.standard_normal((count, samples)) * rng.uniform(0.005, 0.05, size=(count, 1))
+    return waveforms.astype(np.float32).clip(-1, 1)
+
+
 def close(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
     """Assert that all values are near."""
     torch.testing.assert_close(found, expected, atol=atol, rtol=0)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import close
+from tiny import close, noise
 
 from tclap import files
 from tclap.models.registry import load_model
@@ -24,12 +24,6 @@ class Plain:
 
     def read(self, captions):
         return [Reading("plain")] * len(captions)
-
-
-def noise(count: int, samples: int = 4000, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    waveforms = rng.standard_normal((count, samples)) * rng.uniform(0.01, 0.1, (count, 1))
-    return waveforms.astype(np.float32)
 
 
 # Encoding

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from tiny import close
+from tiny import close, noise
 
 from tclap.models import compact, minilm
 from tclap.models.base import AudioTextModel, Tokens
@@ -21,16 +21,8 @@ def model() -> AudioTextModel:
     return load_model("compact")
 
 
-def noise(count: int, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
-    """Noises of different level and colour."""
-    rng = np.random.default_rng(seed)
-    waveforms = rng.standard_normal((count, samples)).cumsum(axis=1) * 0.002
-    waveforms += rng.standard_normal((count, samples)) * rng.uniform(0.005, 0.05, size=(count, 1))
-    return waveforms.astype(np.float32).clip(-1, 1)
-
-
 def test_an_input_has_one_embedding_alone_in_any_batch_and_twice(model):
-    for encode, items in ((model.encode_audio, noise(5)), (model.encode_text, CAPTIONS)):
+    for encode, items in ((model.encode_audio, noise(5, SAMPLES)), (model.encode_text, CAPTIONS)):
         whole = encode(items)
         assert whole.shape == (len(items), model.dim) and whole.dtype == torch.float32
         assert not whole.requires_grad
@@ -73,7 +65,7 @@ def test_with_readout_draws_an_audio_head_and_keeps_the_rest(tiny_model):
 
 
 def test_mel_power_by_hand(model):
-    waveform = noise(1)[0]
+    waveform = noise(1, SAMPLES)[0]
     padded = np.pad(waveform.astype(np.float64), 256, mode="reflect")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
     frames = np.stack([padded[t * 320 : t * 320 + 512] * window for t in range(200)])
