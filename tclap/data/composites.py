@@ -123,7 +123,7 @@ def draw_pairs(
         pairs[f"{name}_i"] = pool[column].to_numpy()[first]
         pairs[f"{name}_j"] = pool[column].to_numpy()[second]
     # From a generator of its own: how many captions a clip has does not change which pairs are drawn.
-    words, texts = np.random.default_rng([seed, TEXTS]), pool["captions"]
+    words, texts = np.random.default_rng([seed, TEXTS]), pool["captions"].to_numpy()
     pairs["text_i"] = [clip_text(texts[row], words) for row in first]
     pairs["text_j"] = [clip_text(texts[row], words) for row in second]
     # Every combination of wording and order equally often, up to one.
