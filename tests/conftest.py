@@ -17,13 +17,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+def _shared(variable: str, name: str, *files: str) -> Path:
+    """A folder of real data: where a variable points, or beside the checkout; skips without all files."""
+    root = Path(os.environ.get(variable) or CHECKOUT.parent / "shared" / name)
+    if not all((root / file).is_file() for file in files):
+        pytest.skip(f"no {', '.join(files)} in {root}; set {variable} to run this test")
+    return root
+
+
 @pytest.fixture(scope="session")
 def esc50_root() -> Path:
-    """Real ESC-50 clips: where ESC50_ROOT points, or in ``shared/esc50`` beside the checkout."""
-    root = Path(os.environ.get("ESC50_ROOT") or CHECKOUT.parent / "shared" / "esc50")
-    if not (root / "meta" / "esc50.csv").is_file():
-        pytest.skip(f"no ESC-50 clips in {root}; set ESC50_ROOT to run this test")
-    return root
+    """Real ESC-50 clips."""
+    return _shared("ESC50_ROOT", "esc50", "meta/esc50.csv")
 
 
 @pytest.fixture
@@ -58,7 +63,6 @@ def tiny_model(text_trunk):
 @pytest.fixture
 def tiny_clips():
     """Clips table of four labels, three clips of each a split; there are no files, see ``tiny_audio``."""
-    import pandas as pd
 
     rows = [
         {"clip_id": f"{label}-{split}-{n}", "label": label, "captions": [label], "split": split}
@@ -100,31 +104,22 @@ def banks(tiny_model, tiny_clips, tiny_audio):
     }
 
 
-def _captions_root(variable: str, name: str, csv: str) -> Path:
-    root = Path(os.environ.get(variable) or CHECKOUT.parent / "shared" / name)
-    if not (root / csv).is_file():
-        pytest.skip(f"no {csv} in {root}; set {variable} to run this test")
-    return root
-
-
 @pytest.fixture(scope="session")
 def audiocaps_root() -> Path:
-    """The official csv files of AudioCaps: where AUDIOCAPS_ROOT points, or beside the checkout."""
-    return _captions_root("AUDIOCAPS_ROOT", "audiocaps", "test.csv")
+    """The official csv files of AudioCaps."""
+    return _shared("AUDIOCAPS_ROOT", "audiocaps", "test.csv")
 
 
 @pytest.fixture(scope="session")
 def clotho_root() -> Path:
-    """Official csv files of Clotho: where CLOTHO_ROOT points, or beside the checkout."""
-    return _captions_root("CLOTHO_ROOT", "clotho", "clotho_captions_evaluation.csv")
+    """Official csv files of Clotho."""
+    return _shared("CLOTHO_ROOT", "clotho", "clotho_captions_evaluation.csv")
 
 
 @pytest.fixture(scope="session")
 def hub_root() -> Path:
     """Configurations and tokenizers of bert-base-uncased and gpt2, to which TCLAP_HUB then points."""
-    root = Path(os.environ.get("TCLAP_HUB") or CHECKOUT.parent / "shared" / "hub")
-    if not all((root / name / "config.json").is_file() for name in ("bert-base-uncased", "gpt2")):
-        pytest.skip(f"no tokenizers of bert-base-uncased and gpt2 in {root}; set TCLAP_HUB to run this test")
+    root = _shared("TCLAP_HUB", "hub", "bert-base-uncased/config.json", "gpt2/config.json")
     os.environ["TCLAP_HUB"] = str(root)
     return root
 
@@ -157,15 +152,6 @@ def summary() -> dict:
     return made_up.summary()
 
 
-@pytest.fixture(scope="session")
-def parquet() -> None:
-    """Skip where no parquet engine can be imported, as pandas decides it."""
-    try:
-        pd.io.parquet.get_engine("auto")
-    except ImportError as error:
-        pytest.skip(f"pandas has no usable parquet engine: {str(error).splitlines()[-2]}")
-
-
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """An empty root for all outputs."""
@@ -174,7 +160,7 @@ def root(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def run(root, parquet) -> Path:
+def run(root) -> Path:
     """A complete made-up run in the place where a real one would be."""
     import made_up
 

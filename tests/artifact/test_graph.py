@@ -90,12 +90,12 @@ def prepared(folder: Path) -> Graph:
 
 
 @pytest.fixture
-def graph(tmp_path, parquet) -> Graph:
+def graph(tmp_path) -> Graph:
     return prepared(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory, parquet) -> Graph:
+def untouched(tmp_path_factory) -> Graph:
     """For tests that change nothing."""
     return prepared(tmp_path_factory.mktemp("graph"))
 
