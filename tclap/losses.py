@@ -30,8 +30,6 @@ InfoNCE (van den Oord et al., arXiv 1807.03748) with weighted time-inverted nega
 video-language loss of Bagad et al. (arXiv 2301.02074), extended by the overlap view.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -14,8 +14,6 @@ in which an entry with log A = −∞ is exactly 0. ∂τ is taken from the prod
 autograd under ``torch.utils.checkpoint`` would take more of it, and more time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 

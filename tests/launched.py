@@ -4,8 +4,6 @@
 ``training/test_distributed.py``.
 """
 
-from __future__ import annotations
-
 import atexit
 import sys
 from dataclasses import dataclass

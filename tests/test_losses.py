@@ -1,7 +1,5 @@
 """Losses against a naive float64 double loop, at once and in chunks."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -5,8 +5,6 @@ of one verb or idea). Real: captions of AudioCaps and Clotho, labelled by ``capt
 or with other events in the places of their own.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Callable, Sequence

@@ -15,8 +15,6 @@ product of unit vectors, and for a caption that says nothing of time it is the m
 events; √3 is then √(slots + 1). What a caption says is read by the :mod:`~tclap.slots.reader`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -43,23 +41,6 @@ from tclap.slots.reader import Reader, Reading, load_reader
 PARTS = (0.35, 0.5)
 SOURCES = ("waveform", "trunk")
 SETTINGS = ("parts", "slots", "whole", "source", "hop")  # that a file holds
-
-
-def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotModel:
-    """A model with a sense of time around ``model``, which is left as it is; nothing is trained.
-
-    Args:
-        model: a model of :func:`tclap.load_model`, or any object that :func:`tclap.wrap` takes.
-        reader: of captions; None: the one that comes with the package.
-        options: of :class:`SlotModel`.
-
-    Raises:
-        ValueError: on a model that has slots, or options out of range; TypeError on what is no model.
-    """
-    base = model if isinstance(model, Encoder) else wrap(model)
-    return SlotModel(base, _packaged_reader() if reader is None else reader, **options)
-
-
 _packaged_reader = cache(load_reader)  # one for all models
 
 
@@ -261,6 +242,21 @@ class SlotModel(Encoder):
         weights = None if weights is None else Path(weights).resolve()
         base = {"name": name, "weights": weights, "fingerprint": self.base.fingerprint}
         files.write_json(path, {"base": base, "slots": settings})
+
+
+def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotModel:
+    """A model with a sense of time around ``model``, which is left as it is; nothing is trained.
+
+    Args:
+        model: a model of :func:`tclap.load_model`, or any object that :func:`tclap.wrap` takes.
+        reader: of captions; None: the one that comes with the package.
+        options: of :class:`SlotModel`.
+
+    Raises:
+        ValueError: on a model that has slots, or options out of range; TypeError on what is no model.
+    """
+    base = model if isinstance(model, Encoder) else wrap(model)
+    return SlotModel(base, _packaged_reader() if reader is None else reader, **options)
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> SlotModel:

@@ -7,14 +7,12 @@ heads (``reader.safetensors``, beside ``MODEL_CARD.md``) come with the package; 
 makes them.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors.torch import save_file
@@ -100,7 +98,7 @@ class Reader(nn.Module):
         """The adapters and heads, by name: all that a file of a reader holds."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
-    def merge(self) -> Reader:
+    def merge(self) -> Self:
         """Adapters joined with the layers that they adapt, which is faster and ends training; itself."""
         _replace(self.encoder.encoder.layer, Adapted, Adapted.merged)
         return self.requires_grad_(False).eval()

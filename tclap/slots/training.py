@@ -6,8 +6,6 @@ Without the folders' captions the made-up ones alone are learned from. ``--held-
 one of the evaluation's unseen wordings or a word of a class name of ESC-50 in it.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterator, Sequence

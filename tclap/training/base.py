@@ -8,8 +8,6 @@
 :mod:`tclap.training.post_pretraining` is the third phase, the one this project is about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

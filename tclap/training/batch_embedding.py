@@ -7,8 +7,6 @@ in-batch negatives are those of the whole batch (gradient caching, Gao et al., a
 activation checkpointing, Chen et al., arXiv 1604.06174). The result is that of the batch done at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

@@ -7,8 +7,6 @@ Every method that talks to the other processes is a collective: all processes mu
 order. With one process all of them are identities, and Accelerate is not imported.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 from collections.abc import Iterable, Sequence
@@ -29,7 +27,7 @@ class Processes:
     One process without Accelerate's ``state``. Rank 0 is the main process.
     """
 
-    def __init__(self, state: PartialState | None = None) -> None:
+    def __init__(self, state: "PartialState | None" = None) -> None:
         self._state = state
         self.world_size, self.rank = 1, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,8 +5,6 @@ training would change with the micro-batch and the number of processes. Here a m
 integers and the same on every device, of the seed, the call and the value's place in its item.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

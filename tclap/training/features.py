@@ -5,8 +5,6 @@ to variant. On disk a list of items is one file, named by the hash of all that i
 trunk's weights, the code, the items. It is written aside and renamed, and mapped into memory when read.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache

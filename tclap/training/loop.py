@@ -5,8 +5,6 @@ was killed continues from its last checkpoint to the same bits, and several proc
 compute what one would.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import math

@@ -3,8 +3,6 @@
 The trunk is frozen, so each item goes through it once, and all variants share the result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ base-type items and a few captions so that prior capability is kept. The trunks 
 make of a sound or a caption is computed once (:mod:`tclap.training.features`).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,10 +1,8 @@
 """Number of steps, learning rate and optimiser of a training: plain values, with named presets."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: a linear ramp, then half a cosine.
@@ -47,7 +45,7 @@ class Schedule:
     loss_scale: float = 1.0  # what the loss is multiplied by before its gradient is taken
 
     @classmethod
-    def of(cls, preset: str, steps: int, lr: float, **changes: Any) -> Schedule:
+    def of(cls, preset: str, steps: int, lr: float, **changes: Any) -> Self:
         """The schedule of a named preset; ValueError on a name not in :data:`PRESETS`, or a bad rate."""
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")

@@ -5,8 +5,6 @@ on an order-blind plateau (loss log 2 an inversion pair, 2-way accuracy 50 %), s
 it from captions before audio comes in, and keeps it by a few captions a step afterwards.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

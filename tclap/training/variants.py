@@ -3,8 +3,6 @@
 Kept apart from the training code, so that reading a profile does not import torch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tclap.models import PUBLISHED_READOUTS

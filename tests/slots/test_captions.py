@@ -1,7 +1,5 @@
 """What the caption reader learns from: wordings filled with events, and real captions with their labels."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Slots by hand: which parts of a recording and which words are embedded, and where they go."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

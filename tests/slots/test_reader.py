@@ -1,7 +1,5 @@
 """The caption reader: from tags and roles to readings, by hand, and the trained one of the package."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

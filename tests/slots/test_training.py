@@ -1,7 +1,5 @@
 """Training the caption reader: what it learns from a batch, that it learns, and that it is the seed's."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn.functional import cross_entropy
 

@@ -1,7 +1,5 @@
 """Models and clips that the tests of training share."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 from tiny import TinyPublished, write_clips

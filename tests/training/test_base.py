@@ -1,7 +1,5 @@
 """What the two phases of a base model train, and on what."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

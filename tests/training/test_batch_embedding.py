@@ -1,7 +1,5 @@
 """Batches embedded in pieces against the same batch at once."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

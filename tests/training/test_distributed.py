@@ -1,7 +1,5 @@
 """Real processes on this machine, launched as a user launches them, against one process."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

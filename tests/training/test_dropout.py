@@ -1,7 +1,5 @@
 """Each item's own dropout: whatever shares the batch, however it is padded, also inside attention."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """Trunk outputs of waveforms and captions: what is computed, what is kept, what is made again."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fine-tuning in one call, on recordings in a folder."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import re

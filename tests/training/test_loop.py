@@ -1,7 +1,5 @@
 """The training loop by hand, stopped and killed."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -1,7 +1,5 @@
 """The pool of trunk outputs, recomputed one item at a time, and the rows that a step takes of it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """What post-pretraining trains, and on what."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

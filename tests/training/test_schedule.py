@@ -1,7 +1,5 @@
 """Schedules by hand."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """The text-only loss on three words and a fake text trunk."""
 
-from __future__ import annotations
-
 import math
 from contextlib import nullcontext
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What each variant is, by its name; its loss is tested in ``test_post_pretraining.py``."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import product
 
