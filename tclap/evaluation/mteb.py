@@ -32,7 +32,8 @@ from tclap.data.composites import VIEWS, ClipAudio, place, render
 from tclap.evaluation.benchmark import questions, views_of
 from tclap.evaluation.item_set import VERSION
 from tclap.evaluation.retrieval import ordered_items
-from tclap.models.wrapped import Wrapped, wrap
+from tclap.models.encoder import Encoder
+from tclap.models.wrapped import wrap
 
 SPLIT = "test"
 
@@ -72,14 +73,14 @@ class AudioTextEncoder(AbsEncoder):
         return self.model.encode_audio(waveforms)
 
 
-def from_encoder(encoder: Any, sample_rate: int, window: float, **attributes: Any) -> Wrapped:
+def from_encoder(encoder: Any, sample_rate: int, window: float) -> Encoder:
     """An audio encoder of mteb as a model of this library: what :func:`tclap.wrap` returns.
 
     Args:
         encoder: with mteb's ``encode``, such as ``mteb.get_model("laion/clap-htsat-fused")``.
-        sample_rate, window, attributes: as of :func:`tclap.wrap`.
+        sample_rate, window: as of :func:`tclap.wrap`.
     """
-    return wrap(_Encoded(encoder, sample_rate), sample_rate, window, **attributes)
+    return wrap(_Encoded(encoder, sample_rate), sample_rate, window)
 
 
 class _Encoded:

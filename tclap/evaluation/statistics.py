@@ -16,18 +16,15 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
 NEEDED = ("model", "seed", "task", "item", "source_a", "correct", "chance")
+LEVEL = 0.95  # of intervals
+MARGIN = 0.02  # of equivalence, a fraction
 CHUNK = 2_000_000  # numbers held at a time while resampling
 
 
 def bootstrap_interval(
-    scores: ArrayLike,
-    sources: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    scores: ArrayLike, sources: ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[Any, Any]:
-    """Percentile bootstrap interval of the mean of ``scores``, resampling source clips.
+    """95 % percentile bootstrap interval of the mean of ``scores``, resampling source clips.
 
     An item weighs the product of the resampled counts of its distinct sources (Owen 2007, "The pigeonhole
     bootstrap", Ann. Appl. Stat. 1(2); with one pool of sources for all positions as in Davezies et al. 2021,
@@ -43,7 +40,7 @@ def bootstrap_interval(
     Args:
         scores: ``[n]`` between 0 and 1, answers or averages over seeds; ``[n, k]`` for k means at once.
         sources: ``[n]`` or ``[n, m]`` ids of each item's source clips; None or NaN where it has fewer.
-        level, resamples, seed: of the interval.
+        resamples, seed: of the bootstrap.
 
     Returns:
         Both ends, in the unit of the scores; two arrays ``[k]`` for k means.
@@ -57,8 +54,8 @@ def bootstrap_interval(
     means = _resampled_means(scores, codes, n_sources, resamples, seed)
     # A weighted mean may leave the range of the scores by a rounding error.
     means = np.clip(means, scores.min(axis=0), scores.max(axis=0))
-    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    others, equal = _rate_of_others(_disjoint_items(codes), level), scores[0]
+    ends = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    others, equal = _rate_of_others(_disjoint_items(codes), LEVEL), scores[0]
     around = np.stack([equal * (1 - others), equal + others * (1 - equal)])
     low, high = np.where(np.ptp(scores, axis=0) == 0, around, ends)
     return low, high
@@ -134,13 +131,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    first: ArrayLike,
-    second: ArrayLike,
-    sources: ArrayLike,
-    *,
-    margin: float = 0.02,
-    resamples: int = 2000,
-    seed: int = 0,
+    first: ArrayLike, second: ArrayLike, sources: ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> Comparison:
     """Compare two models on the same items, over clips and training seeds that could have been others.
 
@@ -154,14 +145,13 @@ def compare(
     comparison then holds for the two trained models alone.
 
     Equivalence is by two one-sided tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15(6)): the 90 %
-    interval lies within the margin. It takes as many items without a shared source as would show it if no
+    interval lies within ``MARGIN``. It takes as many items without a shared source as would show it if no
     answer differed, 149 for 0.02. Where all items differ alike, or none does, there is no variance to
     estimate, and the bounds are those of :func:`bootstrap_interval` for equal scores.
 
     Args:
         first, second: scores between 0 and 1, ``[n, seeds]``, or ``[n, k, seeds]`` for k pairs of models.
         sources, resamples, seed: as in :func:`bootstrap_interval`.
-        margin: of equivalence, a fraction.
 
     Raises:
         ValueError: on shapes that differ, and as :func:`bootstrap_interval`.
@@ -186,9 +176,9 @@ def compare(
         high = np.where(equal, mean + others * (1 - mean), mean + half)
         return np.maximum(low, -1), np.minimum(high, 1)
 
-    ci90, ci95 = interval(0.9), interval(0.95)
+    ci90, ci95 = interval(0.9), interval(LEVEL)
     p = np.where(equal, 2 * (1 + np.abs(mean)) ** -independent, 2 * student.sf(np.abs(mean) / error, freedom))
-    equivalent = (ci90[0] >= -margin) & (ci90[1] <= margin) & (_rate_of_others(independent, 0.9) <= margin)
+    equivalent = (ci90[0] >= -MARGIN) & (ci90[1] <= MARGIN) & (_rate_of_others(independent, 0.9) <= MARGIN)
     return Comparison(mean, ci95, ci90, np.minimum(p, 1), equivalent)
 
 

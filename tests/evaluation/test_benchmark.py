@@ -28,12 +28,6 @@ def clips(recordings):
     return tclap.load_clips("folder", recordings)
 
 
-def test_a_perfect_model_is_correct(clips):
-    rows = evaluate(Perfect(), clips, "tasks", pairs=30)
-    accuracy = summarise(rows, resamples=50).set_index("task")["accuracy"]
-    assert (accuracy[["1", "2a", "2b", "3", "3_after", "2way_before", "2way_after", "overlap"]] == 100).all()
-
-
 def test_beside_task_4_stands_what_hears_no_order(clips, monkeypatch):
     monkeypatch.setattr("tclap.evaluation.tasks.TASK_4_LABELS", 4)
     monkeypatch.setattr("tclap.evaluation.tasks.TASK_4_CANDIDATES", 10)
@@ -148,21 +142,6 @@ def test_a_clip_that_is_called_as_a_composite_is(clips):
     named = clips.assign(clip_id=clips["clip_id"].where(clips.index != first, "test-000001/overlap"))
     with pytest.raises(ValueError, match="are both called test-000001/overlap: rename the clip"):
         evaluate(Perfect(), named, pairs=6)
-
-
-def test_scale_and_kind_of_embeddings_do_not_matter(clips):
-    class Scaled(Blind):
-        def encode_audio(self, waveforms):
-            return torch.as_tensor(super().encode_audio(waveforms)) * 8 * self.steps(waveforms)
-
-        def encode_text(self, captions):
-            return np.array(super().encode_text(captions), np.float32) / 4 * self.steps(captions).numpy()
-
-        def steps(self, items):
-            return 2.0 ** (torch.arange(len(items)) % 3)[:, None]
-
-    one, other = (evaluate(m, clips, SUITES, pairs=12, control_pairs=5) for m in (Blind(), Scaled()))
-    pd.testing.assert_frame_equal(one.drop(columns="margin"), other.drop(columns="margin"))
 
 
 def test_rate_and_window_can_be_given(clips):
