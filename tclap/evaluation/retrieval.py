@@ -184,11 +184,10 @@ def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFr
     out, which is logged, where two labels make every one a hit. ``ordered``: :func:`ordered_items`. Of clips
     without labels there is :func:`caption_rows` instead of the first two.
     """
-    parts = [] if has_labels(clips) else [caption_rows(embeddings, clips)]
     if has_labels(clips):
         prompts = [Item(PROMPT.format(label), label) for label in sorted(clips["label"].unique())]
         singles = [Item(clip.clip_id, clip.label, clip.source) for clip in clips.itertuples()]
-        parts.append(query_rows(embeddings, "singles", prompts, singles))
+        parts = [query_rows(embeddings, "singles", prompts, singles)]
         captions, sounds = {}, []
         for pair in pairs.itertuples():
             a, b = sorted((pair.label_i, pair.label_j))
@@ -198,6 +197,8 @@ def retrieval_rows(embeddings: Embeddings, clips: pd.DataFrame, pairs: pd.DataFr
             parts.append(query_rows(embeddings, "overlaps", captions.values(), sounds))
         else:
             log.warning("one pair of labels is too few for the gallery of overlaps")
+    else:
+        parts = [caption_rows(embeddings, clips)]
     parts.append(query_rows(embeddings, "ordered", *ordered_items(pairs)))
     return pd.concat(parts, ignore_index=True)
 
