@@ -17,13 +17,13 @@ from artifact import made, paths, provenance
 from artifact.clips import content_of, hashed, load_captioned
 from artifact.config import Config
 from figures import registry
+from figures.read import REAL
 from tclap import files
 from tclap.data.clips import load_clips
 from tclap.data.datasets import esc50
 from tclap.training.variants import BASE, VARIANTS
 
 NOTEBOOKS = {path.stem[3:]: path.stem for path in (paths.CHECKOUT / "notebooks").glob("*.ipynb")}
-REAL = "esc50"  # the profile on real recordings, whose summary the tables and numbers take too
 COMMON = tuple(f"artifact/{name}.py" for name in ("clips", "config", "experiment", "made"))
 
 
@@ -92,10 +92,10 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
         sources = provenance.hash_code(*map(str, registry.sources(name)))
         after = [found[summary]] if name in registry.RESULTS else []
         found[f"figure-{name}"] = files.hash_json([name, sources, after])
-    # Of another profile's run; this one's own summary has its fingerprint.
-    real = paths.root() / "runs" / REAL / "summary.json"
-    content = files.sha256_file(real) if config.profile != REAL and real.is_file() else None
-    step("tables_and_numbers", summary, real=content)
+    # Of other profiles' runs; this one's own summary has its fingerprint.
+    others = {name: paths.root() / "runs" / name / "summary.json" for name in REAL if name != config.profile}
+    real = {name: files.sha256_file(path) for name, path in others.items() if path.is_file()}
+    step("tables_and_numbers", summary, real=real)
     step("figures_and_tables", summary)
     if config.base_training:  # a published model takes minutes to embed the recordings on a CPU
         step("your_recordings", first)

@@ -176,6 +176,7 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
     for row in statistics.summarise(results).to_dict("records"):
         numbers.setdefault(row["model"], {})[row["task"]] = _score(row)
     summary: dict[str, Any] = {"models": {}, "readouts": {}, "windows": {}, "controls": {}}
+    named = {model: {"5": numbers[model]["5"] | found} for model, found in events_named(results).items()}
     retrieval = _retrieval(queries)
     for model, tasks in numbers.items():
         name, _, policy = model.partition(POLICY_SEPARATOR)
@@ -187,7 +188,7 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
         else:
             prompts = {task: score for task, score in tasks.items() if task.startswith(PROMPT_PREFIX)}
             summary["models"][name] = {
-                "zste": {task: tasks.get(task) for task in TASKS},
+                "zste": {task: tasks.get(task) for task in TASKS} | named.get(name, {}),
                 "prompts": {t.removeprefix(PROMPT_PREFIX).format("{label}"): s for t, s in prompts.items()},
                 "retrieval": retrieval.get(name, {}),
             }
@@ -201,6 +202,19 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
         summary["windows"]["fit"] = {m: {task: numbers[m][task] for task in asked[m]} for m in asked}
     summary["comparisons"] = _comparisons(results)
     return summary
+
+
+def events_named(results: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Of each model's task 5: percent in which the ``first`` and the ``second`` event are named correctly.
+
+    And ``independent``, their product: what both would be correct in if neither helped the other.
+    """
+    asked = results[results["task"] == "5"]
+    answers, chosen = (asked[column].str.split(" | ", regex=False) for column in ("answer", "prediction"))
+    correct = [[answer[n] in two for answer, two in zip(answers, chosen, strict=True)] for n in (0, 1)]
+    rows = pd.DataFrame({"first": correct[0], "second": correct[1], "model": asked["model"].to_numpy()})
+    found = 100 * rows.groupby("model").mean()
+    return found.assign(independent=found["first"] * found["second"] / 100).to_dict("index")
 
 
 def _retrieval(queries: pd.DataFrame) -> dict[str, dict[str, Any]]:

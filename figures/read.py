@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+REAL = ("esc50", "esc50-fold4")  # profiles on real recordings, whose numbers the paper shows beside a run's
+
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
@@ -39,10 +41,10 @@ def summary(run: str | Path) -> dict:
     return content
 
 
-def real(run: str | Path) -> dict | None:
-    """The summary of the run on real recordings (profile ``esc50``) beside a run folder, None without one."""
-    path = Path(run).resolve().parents[1] / "esc50" / "summary.json"
-    return summary(path) if path.is_file() else None
+def real(run: str | Path) -> dict[str, dict]:
+    """The summaries of the runs on real recordings beside a run folder, by profile (:data:`REAL`)."""
+    found = {profile: Path(run).resolve().parents[1] / profile / "summary.json" for profile in REAL}
+    return {profile: summary(path) for profile, path in found.items() if path.is_file()}
 
 
 def has_random_weights(summary: dict) -> bool:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         summary, real = read.summary(options.run), read.real(options.run)
-        shown = {name: real if name == "real" else summary for name in tables.TABLES}
+        shown = {name: real.get("esc50") if name == "real" else summary for name in tables.TABLES}
         texts = {
             f"tables/table_{name}.tex": tables.build(name, of) if of else NOT_MADE
             for name, of in shown.items()

@@ -7,23 +7,24 @@ and measure; of ``slots`` a change ("group: change") and a task; of ``errors`` a
 ``MODEL over MODEL/TASK/clause`` (``verdict``) and ``MODEL over MODEL/better`` (``worse``) are words about a
 comparison, true of any outcome. What a run did not measure is a dash, so that the text compiles for any run;
 ``python -m paper`` lists these keys, and a misspelt one among them.
-``esc50: t-clap/3`` is the key ``t-clap/3`` of the run on real recordings, a dash where that was not made.
+``esc50: t-clap/3`` is the key ``t-clap/3`` of a run on real recordings, a dash where that was not made.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from figures.read import has_random_weights
+from figures.read import REAL, has_random_weights
 from figures.scores import TASKS, comparison, dig, measured, score
 from figures.style import LABELS, MODELS, RANDOM_WEIGHTS
 from paper import latex
 from paper.tables import better
 
 PAPER = Path(__file__).parent
-REAL = "esc50: "  # before keys of the run on real recordings
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
 FACTORIAL = [name for group in LABELS["factorial"].values() for name in group if name.startswith("t-clap")]
 
@@ -131,10 +132,11 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
     )
 
 
-def lookup(summary: dict, key: str, real: dict | None = None) -> str:
-    """What a key prints for a run, and ``real`` on real recordings."""
-    if key.startswith(REAL):
-        return lookup(real, key.removeprefix(REAL)) if real else latex.DASH
+def lookup(summary: dict, key: str, real: Mapping[str, dict] = MappingProxyType({})) -> str:
+    """What a key prints for a run; ``real`` are the summaries on real recordings, by profile."""
+    profile, separator, theirs = key.partition(": ")
+    if separator and profile in REAL:
+        return lookup(real[profile], theirs) if profile in real else latex.DASH
     head, *rest = path = key.split("/")
     if " over " in head:
         return compared(summary, *head.split(" over "), *rest)
@@ -151,12 +153,13 @@ def lookup(summary: dict, key: str, real: dict | None = None) -> str:
     return latex.number(node) if head in MODELS else latex.plain(node)
 
 
-def switches(summary: dict, real: dict | None = None) -> dict[str, bool]:
+def switches(summary: dict, real: Mapping[str, dict] = MappingProxyType({})) -> dict[str, bool]:
     r"""Which parts of the text have something to speak of in this run: ``\ifcontrols`` and the like."""
     post, models = dig(summary, "provenance", "config", "post_pretraining") or {}, summary["models"]
     return {
         "synthetic": summary["profile"] == "synthetic",
-        "real": real is not None,
+        "real": "esc50" in real,
+        "fewclips": "esc50-fold4" in real,
         "compact": summary["base"] == "compact",
         "sfx": summary["base"] == "sfx",
         "controls": bool(summary.get("controls")),
@@ -170,10 +173,12 @@ def switches(summary: dict, real: dict | None = None) -> dict[str, bool]:
     }
 
 
-def numbers_tex(summary: dict, paper: str | Path = PAPER, real: dict | None = None) -> str:
+def numbers_tex(
+    summary: dict, paper: str | Path = PAPER, real: Mapping[str, dict] = MappingProxyType({})
+) -> str:
     """The numbers that ``main.tex`` and ``sections/`` of a folder use, and the switches, for the preamble.
 
-    ``real`` is the summary of the run on real recordings.
+    ``real`` are the summaries of the runs on real recordings, by profile.
     """
     lines = ["% Generated from summary.json; changes here are lost."]
     for name, holds in switches(summary, real).items():

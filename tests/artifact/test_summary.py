@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from artifact import paths
 from artifact.config import load_config
-from artifact.summary import build_summary, summarise_run
+from artifact.summary import build_summary, events_named, summarise_run
 from paper.tables import DRAFT
 from tclap.evaluation.tasks import PROMPT_PREFIX, PROMPTS, TASKS
 from tclap.files import write_json
@@ -53,6 +53,8 @@ def item_rows(scores=SCORES):
             "correct": bool(answers[item]),
             "chance": CHANCE[task],
             "margin": np.nan,
+            "answer": "",
+            "prediction": "",
             "tied": task == "3" and item == 4,
         }
         for model, tasks in scores.items()
@@ -86,6 +88,24 @@ def query_rows():
         for seed, found in enumerate(seeds)
         for query, rank in enumerate(found)
     )
+
+
+def test_task_5_is_traced_to_the_events_that_are_named():
+    named = pd.DataFrame(
+        {
+            "task": ["5"] * 4 + ["3"],
+            "model": ["clap"] * 4 + ["t-clap"],
+            "answer": ["1st dog | 2nd rain"] * 5,
+            "prediction": [
+                "1st dog | 2nd rain",
+                "1st cat | 1st dog",
+                "1st dog | 2nd cat",
+                "1st cat | 2nd rain",
+                "",
+            ],
+        }
+    )
+    assert events_named(named) == {"clap": {"first": 75.0, "second": 50.0, "independent": 37.5}}
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +176,7 @@ def test_comparisons_are_adjusted_over_the_tasks():
     rows = pd.DataFrame(
         {"model": model, "seed": 0, "task": task, "item": f"i{item}", "source_a": f"s{item}",
          "source_b": None, "correct": model == "t-clap" and (task == "3" or item < 6), "tied": False,
-         "chance": 0.5}
+         "answer": "", "prediction": "", "chance": 0.5}
         for model, task, item in itertools.product(("clap", "t-clap"), ("1", "3"), range(12))
     )  # fmt: skip
     found = {c["task"]: c for c in build_summary(rows, query_rows())["comparisons"]}

@@ -51,14 +51,16 @@ def test_keys_are_looked_up_in_the_summary(summary, key, text):
 def test_a_key_may_name_the_run_on_real_recordings(summary, tmp_path):
     real = made_up.summary() | {"rotations": [{"fold": 1}, {"fold": 1}, {"fold": 4}]}
     real["models"]["t-clap"]["zste"]["3"] = made_up.entry(71.0, 33.3)
-    assert numbers.lookup(summary, "esc50: t-clap/3", real) == "71.0"
-    assert numbers.lookup(summary, "t-clap/3", real) == "92.2"
-    assert numbers.lookup(summary, "esc50: run/folds", real) == "2"
-    assert numbers.lookup(summary, "esc50: t-clap over clap/3/verdict", real) == "significantly above"
+    beside = {"esc50": real}
+    assert numbers.lookup(summary, "esc50: t-clap/3", beside) == "71.0"
+    assert numbers.lookup(summary, "esc50-fold4: t-clap/3", beside) == "--"
+    assert numbers.lookup(summary, "t-clap/3", beside) == "92.2"
+    assert numbers.lookup(summary, "esc50: run/folds", beside) == "2"
+    assert numbers.lookup(summary, "esc50: t-clap over clap/3/verdict", beside) == "significantly above"
     assert numbers.lookup(summary, "esc50: t-clap/3") == "--"
     (tmp_path / "sections").mkdir()
     (tmp_path / "main.tex").write_text(r"\res{esc50: t-clap/3}")
-    for run, lines in ((real, (r"\realtrue", "71.0")), (None, (r"\realfalse", "--"))):
+    for run, lines in ((beside, (r"\realtrue", "71.0")), ({}, (r"\realfalse", "--"))):
         text = numbers.numbers_tex(summary, tmp_path, run)
         assert lines[0] in text and rf"\setres{{esc50: t-clap/3}}{{{lines[1]}}}" in text
 
