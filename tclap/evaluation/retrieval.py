@@ -106,7 +106,9 @@ def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: ArrayLike, colum
     """The best scores ``[n, k]`` of each query's relevant items, -inf where there are fewer than k."""
     place = np.concatenate([np.arange(len(i)) for i in items])
     hits = torch.full((len(own), place.max() + 1), -torch.inf, dtype=torch.float64)
-    hits[rows, place] = (own[rows] * gallery[columns].double()).sum(dim=1)
+    for first in range(0, len(rows), COLUMNS):  # a label may have any number of relevant items
+        some = slice(first, first + COLUMNS)
+        hits[rows[some], place[some]] = (own[rows[some]] * gallery[columns[some]].double()).sum(dim=1)
     return hits.topk(min(DEPTH, hits.shape[1])).values
 
 

@@ -186,12 +186,14 @@ def score_items(items: pd.DataFrame, embeddings: Embeddings) -> pd.DataFrame:
     # Items with equally many candidates are scored together, in blocks that bound the memory.
     sizes = pd.Series([len(item["candidates"]) for item in records], dtype=int)
     for size, alike in sizes.groupby(sizes).indices.items():
-        step = max(GATHERED // size, 1)
-        for block in (alike[n : n + step] for n in range(0, len(alike), step)):
+        found, step = np.empty((len(alike), size)), max(GATHERED // size, 1)
+        for first in range(0, len(alike), step):
+            block = alike[first : first + step]
             captions = embeddings.captions([c for n in block for c in records[n]["candidates"]])
-            sounds = embeddings.sounds(records[n]["audio"] for n in block)
-            found = torch.einsum("bcd,bd->bc", captions.double().unflatten(0, (-1, size)), sounds.double())
-            scores |= dict(zip(block, found.numpy(), strict=True))
+            sounds = embeddings.sounds(records[n]["audio"] for n in block).double()
+            each = captions.double().unflatten(0, (-1, size))
+            found[first : first + step] = torch.einsum("bcd,bd->bc", each, sounds)
+        scores |= dict(zip(alike, found, strict=True))
     rows = [answered(item, scores[n]) for n, item in enumerate(records)]
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
 
