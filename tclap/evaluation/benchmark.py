@@ -17,7 +17,7 @@ from tclap.evaluation import controls
 from tclap.evaluation.embeddings import ModelEmbeddings
 from tclap.evaluation.item_set import fingerprint
 from tclap.evaluation.retrieval import hit_rows, retrieval_rows
-from tclap.evaluation.tasks import ROW_COLUMNS, build_items, order_items, score_items
+from tclap.evaluation.tasks import ROW_COLUMNS, TASKS, build_items, order_items, score_items
 from tclap.models.wrapped import given
 
 SUITES = ("tasks", "controls", "retrieval")
@@ -106,7 +106,8 @@ def evaluate(
     )
     parts = []
     if "tasks" in suites:
-        parts.append(score_items(items["tasks"], embeddings))
+        rows = score_items(items["tasks"], embeddings)
+        parts.append(rows.sort_values("task", key=lambda tasks: tasks.map(TASKS.index), kind="stable"))
         if "4" in set(items["tasks"]["task"]):
             labels = sorted(test["label"].unique())
             parts.append(controls.order_blind_rows(embeddings, items["tasks"], labels))

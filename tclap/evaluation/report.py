@@ -67,7 +67,8 @@ def card(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
     described = [f"- {name}: {value}" for name, value in about.items() if value is not None]
     body = ["| " + " | ".join(line) + " |" for line in lines]
     head = "## Temporal zero-shot evaluation (ZSTE)"
-    note = "Accuracies in percent with 95 % intervals from resampled clips; ties count as errors."
+    note = "Accuracies in percent with 95 % intervals from resampled clips; ties count as errors, of the "
+    note += "order-blind baseline as draws."
     return "\n".join([head, "", *described, "", *body, "", note, ""])
 
 

@@ -32,6 +32,7 @@ def test_beside_task_4_stands_what_hears_no_order(clips, monkeypatch):
     monkeypatch.setattr("tclap.evaluation.tasks.TASK_4_LABELS", 4)
     monkeypatch.setattr("tclap.evaluation.tasks.TASK_4_CANDIDATES", 10)
     rows = evaluate(Blind(), clips, "tasks", pairs=30).set_index("task")
+    assert rows.index.unique().tolist() == [*TASKS, "baseline: order-blind"]
     found, model = rows.loc["baseline: order-blind"], rows.loc["4"]
     # "A before B", "B before A", "A while B" and, where it was drawn, "B while A" tie: the baseline draws.
     assert set(found["correct"]) == {1 / 3, 1 / 4} and not model["correct"].any()
