@@ -8,29 +8,23 @@ same run.
 from __future__ import annotations
 
 import tempfile
-import time
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
 from tclap.data.batches import SegmentBank, composite_batch
 from tclap.data.clips import load_clips
 from tclap.data.composites import ClipAudio, draw_pairs, place, render
 from tclap.models.registry import load_model
 
-PAIRS, REPEATS = 32, 7
+PAIRS = 32
 
 
 def milliseconds(function) -> float:
-    """Median of a few runs after one to warm up."""
-    function()
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return 1000 * float(np.median(times))
+    """Median of the runs of two seconds, after one to warm up."""
+    return 1000 * Timer("function()", globals={"function": function}).blocked_autorange(min_run_time=2).median
 
 
 def main() -> None:

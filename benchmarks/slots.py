@@ -11,29 +11,25 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
 import tclap
 from benchmarks import random_weights
 from tclap.models.base import AudioTextModel
 
-REPEATS, ITEMS = 3, 32
+ITEMS = 32
 
 
 def milliseconds(work: Callable) -> float:
-    """Of an item, in the fastest of a few runs."""
-    found = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return 1000 * min(found) / ITEMS
+    """Of an item, in the median of the runs of a second, after one to warm up."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return 1000 * timer.blocked_autorange(min_run_time=1).median / ITEMS
 
 
 def measure(model: AudioTextModel) -> pd.DataFrame:
