@@ -39,20 +39,17 @@ MAIN = uncommented(PAPER / "main.tex")
 TEX = "\n".join([MAIN, *SECTIONS.values()])
 
 
-def default(function, name: str):
-    return inspect.signature(function).parameters[name].default
-
-
 def asked(*names: str) -> bool:
     return set(names) <= set(controls.CONDITIONS)
 
 
 EXPERIMENTS, BOUNDARIES = "experiments", "further results slots slots_ablation"
+RESAMPLES = inspect.signature(statistics.bootstrap_interval).parameters["resamples"]
 DRAWN = (0.25, 0.75)  # fractions of the time between which the boundary is drawn
 # A number that the text states itself is a definition: in which files it may stand, and that the code has it.
 DEFINED = {
-    r"95\,\%": ("experiments further results", default(statistics.bootstrap_interval, "level") == 0.95),
-    "2000": (EXPERIMENTS, default(statistics.bootstrap_interval, "resamples") == 2000),
+    r"95\,\%": ("experiments further results", statistics.LEVEL == 0.95),
+    "2000": (EXPERIMENTS, RESAMPLES.default == 2000),
     "0.05": (EXPERIMENTS, scores.LEVEL == 0.05),
     r"50\,\%": ("experiments results", scores.NEVER_WHILE == 50),
     "50": ("experiments results", tasks.TASK_4_CANDIDATES == 50),
