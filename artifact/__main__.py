@@ -5,8 +5,6 @@
     accelerate launch --num_processes 4 -m artifact train --profile paper --base msclap-2022 --seed 0
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

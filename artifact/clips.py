@@ -1,7 +1,5 @@
 """What a run's clips tables are by content, and which captioned data sets are there."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any

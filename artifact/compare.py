@@ -1,7 +1,5 @@
 """How far a run's accuracies and recalls are from those of a reference run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -4,11 +4,9 @@ A profile is ``configs/<name>.yaml``. Types are strict, unknown keys are refused
 with the file, the key, the value and what was expected.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 import yaml
@@ -103,7 +101,7 @@ class Config(Settings):
     weights: str | None = None  # of a published base model; None: the official ones
 
     @model_validator(mode="after")
-    def _options_are_the_data_sets(self) -> Config:
+    def _options_are_the_data_sets(self) -> Self:
         accepted = dataset_options(self.dataset)
         unknown = sorted(self.dataset_options.keys() - accepted)
         if unknown:
@@ -120,7 +118,7 @@ class Config(Settings):
         following = self.rotate[(self.rotate.index(fold) + 1) % len(self.rotate)]
         return {fold: "test", following: "validation"}
 
-    def with_folds(self, present: Iterable[int]) -> Config:
+    def with_folds(self, present: Iterable[int]) -> Self:
         """These settings with the test folds there are, each with as many seeds as are given."""
         rotate = sorted(set(self.rotate) & set(present))
         seeds = list(range(len(self.seeds) * len(rotate)))
@@ -213,7 +211,7 @@ class ReportParameters(Settings):
     base: str = "compact"
 
     @model_validator(mode="after")
-    def _profile_and_base_exist(self) -> ReportParameters:
+    def _profile_and_base_exist(self) -> Self:
         load_config(self.profile).model_options(self.base)
         return self
 

@@ -5,8 +5,6 @@ caption reader of these (``reader.safetensors`` beside this file, made by ``pyth
 --held-out``) learned neither a word of the classes' names nor the wordings that the evaluation holds out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -13,15 +13,13 @@ The steps that write them are modules: ``preparation``, ``training``, ``evaluati
 ``slot_ablation``.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
@@ -96,7 +94,7 @@ class Experiment:
         self.fold = self.config.test_fold(0)
         self._banks: dict[str, SegmentBank] = {}
 
-    def at(self, seed: int) -> Experiment:
+    def at(self, seed: int) -> Self:
         """The run as a seed sees it: its clips, pairs and items are those of the seed's test fold."""
         if not self.config.rotate:
             return self

@@ -10,8 +10,6 @@ both of its events rightly: the part of the composite in which an event sounds, 
 among all classes as in task 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any

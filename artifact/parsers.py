@@ -3,8 +3,6 @@
 Each reads captions as :meth:`tclap.slots.Reader.read` does.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

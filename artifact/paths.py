@@ -4,8 +4,6 @@ The project's root is the checkout, or the folder that the environment variable 
 everything that is made (runs, figures, paper tables, cached data) lands there.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The first step of a run, notebook 01: its clips, composites, questions and captions' features."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from pathlib import Path

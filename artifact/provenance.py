@@ -1,7 +1,5 @@
 """What a run was: versions, configuration, code and data, so that a number can be traced back."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence

@@ -21,8 +21,6 @@ The first row of the result is the base model with slots as it is everywhere els
 reader, which never saw the unseen wordings.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from typing import Any

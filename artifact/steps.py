@@ -5,8 +5,6 @@ fingerprints of the steps before it. ``workflow/Snakefile`` makes a step again w
 ``runs/<profile>/<base>/steps/`` (:mod:`artifact.made`) is missing or not current.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

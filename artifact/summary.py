@@ -1,7 +1,5 @@
 """The run's summary: every reported number, from the tidy rows of all seeds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from math import prod

@@ -5,8 +5,6 @@ learn CLAP's own loss on sounds whose captions tell no order. Existing models of
 a training that was cut off goes on from its last checkpoint.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Notebooks and the graph, run as the Makefile runs them, in a root of their own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

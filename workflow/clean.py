@@ -3,8 +3,6 @@
 A user's own files beside them (in figures/, paper/tables/, data/) stay. Needs no package.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

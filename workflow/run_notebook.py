@@ -4,8 +4,6 @@ Keeps the executed copy as ``OUTPUT`` and, beside it, as HTML; a failed run keep
 ``OUTPUT`` with ``.failed`` before the suffix, and says in one sentence what went wrong.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -4,8 +4,6 @@ In a notebook that somebody works in these are widgets; in a batch run, and in a
 handful of items stands there instead.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Curves of a training while it runs, in one place of a notebook."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Search in a folder of recordings: some to begin with, what is found, and when its events are."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

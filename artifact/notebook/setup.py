@@ -1,7 +1,5 @@
 """The kernel of a notebook, or the process of a step: threads, figures, log lines."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

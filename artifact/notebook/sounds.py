@@ -1,7 +1,5 @@
 """Sounds of a run to look at and listen to, as HTML that stays when the kernel is gone."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """A prepared run of the smoke profile, made once a session; a module has a copy of its own."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """The browser of items: which items, what the page and the widgets show."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Retrieval on captioned data sets: several captions an audio, and data sets that are not there."""
 
-from __future__ import annotations
-
 import logging
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Profiles and notebook parameters: what is taken, and that one sentence names what is wrong."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The evaluation of a seed: each model by its own trunk, and what is measured beside the tasks."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

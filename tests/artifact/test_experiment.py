@@ -1,7 +1,5 @@
 """A run: what preparing it leaves, and what is said when something is missing."""
 
-from __future__ import annotations
-
 import pytest
 
 from artifact.config import load_config

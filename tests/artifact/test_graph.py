@@ -3,8 +3,6 @@
 The run is made up and its stamps are written by hand, so that no notebook has to run.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

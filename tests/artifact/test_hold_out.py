@@ -1,7 +1,5 @@
 """The class hold-out: which classes are seen, what is asked, and what is counted, by hand."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

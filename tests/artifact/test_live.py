@@ -1,7 +1,5 @@
 """Curves while training: what is drawn, when, and that a batch run draws nothing."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from artifact.notebook import live

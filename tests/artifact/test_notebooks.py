@@ -1,7 +1,5 @@
 """The notebooks: committed clean, and run by papermill and as a graph on the smoke profile."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Slots on a run's models: asked what all are asked, and one thing changed at a time."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The paper's graph on stand-in weights, and real recordings through papermill."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """The parsers that the caption reader is compared with: by hand, and by the evaluation's answer keys."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

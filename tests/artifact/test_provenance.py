@@ -1,7 +1,5 @@
 """What a run says it was made with: versions, commit, hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 

@@ -1,7 +1,5 @@
 """A run of a published base model: heads alone are kept, and everything says whose weights it rests on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

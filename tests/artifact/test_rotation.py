@@ -1,7 +1,5 @@
 """Test folds in turn: a run's seeds are tested on one fold after another."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 from tones import write_esc50

@@ -1,7 +1,5 @@
 """Search in recordings: what they hold, which are found, and when, by models whose answers are known."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the ablation of slots counts and compares, by hand."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sounds in a page: they are the evaluation's, named as they are played, and titles are no markup."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

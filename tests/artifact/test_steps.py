@@ -1,7 +1,5 @@
 """What steps depend on is content: stamps, fingerprints of every kind of input, and what cleaning removes."""
 
-from __future__ import annotations
-
 import os
 import runpy
 import shutil

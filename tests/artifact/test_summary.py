@@ -1,7 +1,5 @@
 """The summary: accuracies, comparisons, retrieval and chance by hand, and what a whole run leaves."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Training: once, to the same bits when it is repeated or goes on, and again from other inputs."""
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil

@@ -4,8 +4,6 @@ A logger plugin of Snakemake (``--logger steps``, with this folder on ``PYTHONPA
 prints is in its log file.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time
