@@ -60,7 +60,8 @@ test: .venv/ready lint ## run the test suite
 .venv-latest/ready: pyproject.toml
 	@echo "setting up .venv-latest: the newest versions on $$("$(LATEST_PYTHON)" --version), of msclap the layers alone"
 	@"$(LATEST_PYTHON)" -m venv --clear .venv-latest
-	@$(LATEST)/python -m pip install $(QUIETLY) torch==2.13.0 torchlibrosa mteb mlcroissant hypothesis pytest pytest-xdist \
+	@$(LATEST)/python -m pip install $(QUIETLY) torch==2.13.0 torchlibrosa mteb mlcroissant statsmodels \
+		hypothesis pytest pytest-xdist \
 		--config-settings editable_mode=compat --editable ".[av]"
 	@$(LATEST)/python -m pip install $(QUIETLY) --no-deps msclap $(AISFX)
 	@touch $@
@@ -68,7 +69,7 @@ test: .venv/ready lint ## run the test suite
 test-latest: .venv-latest/ready ## run the library's tests on the newest numpy, pandas, transformers and Python 3.13 (in .venv-latest: remove it to renew)
 	@$(LATEST)/python -m pip freeze | grep -E '^(av|librosa|msclap|numpy|pandas|torch|transformers)==' | paste -sd ' '
 	$(LATEST)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder \
-		tests/training tests/slots tests/models tests/evaluation tests/data $(addprefix tests/test_,audio.py files.py losses.py package.py)
+		tests/training tests/slots tests/models tests/evaluation tests/data $(addprefix tests/test_,audio.py cli.py files.py losses.py package.py)
 
 lint: .venv/ready ## check format, style and the direction of imports
 	$(BIN)/ruff format --check .

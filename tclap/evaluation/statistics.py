@@ -207,7 +207,8 @@ def scores_by_seed(rows: pd.DataFrame) -> Iterator[Scores]:
         raise ValueError(f"{len(rows)} item rows lack the column(s) {missing}; expected rows with {NEEDED}")
     if "source_b" not in rows.columns:
         rows = rows.assign(source_b=None)
-    sources = rows[["source_a", "source_b"]].to_numpy(dtype=object)
+    # pandas 3 has NaN where pandas 2 has None, and NaN differs from itself.
+    sources = rows[["source_a", "source_b"]].to_numpy(dtype=object, na_value=None)
     correct, chance = (
         rows[column].to_numpy(dtype=np.float64, na_value=nan) for column in ("correct", "chance")
     )

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tclap.evaluation.statistics import bootstrap_interval, compare, holm, summarise
+from tclap.evaluation.statistics import bootstrap_interval, compare, holm, scores_by_seed, summarise
 
 
 def two_source_items(rng, n_sources=30, n=200):
@@ -235,6 +235,12 @@ def test_summary_of_single_clips_in_one_seed():
     assert (without["low"][0] / 100, without["high"][0] / 100) == pytest.approx(expected)
     # The spread of one seed is missing in a column of numbers.
     assert without["spread"].dtype == np.float64 and without["spread"].isna().all()
+
+
+@pytest.mark.parametrize("absent", [None, np.nan])
+def test_an_absent_source_is_none_whatever_pandas_makes_of_it(absent):
+    (scores,) = scores_by_seed(item_rows(np.ones((1, 3))).assign(source_b=absent))
+    assert scores.sources.tolist() == [["c0", None], ["c1", None], ["c2", None]]
 
 
 def test_summary_refuses_what_cannot_be_averaged():
