@@ -85,9 +85,10 @@ def picture(figure: Figure, alt: str) -> str:
 
 
 def player(sound: Sound) -> str:
-    """An HTML player that holds the sound, turned down where its peak is above full scale."""
+    """An HTML player as wide as what it stands in; it holds the sound, turned down to at most full scale."""
     samples = sound.waveform / max(1.0, np.abs(sound.waveform).max())
-    return Audio(samples, rate=sound.sample_rate, normalize=False)._repr_html_()
+    source = Audio(samples, rate=sound.sample_rate, normalize=False).src_attr()
+    return f'<audio controls style="width:100%" src="{source}"></audio>'
 
 
 def draw_mel(axes: Axes, sound: Sound) -> None:

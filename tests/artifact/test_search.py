@@ -112,5 +112,5 @@ def test_a_page_says_when_the_events_were_found(slots, tmp_path, monkeypatch):
     assert re.search(r"<p>dog at 2\.2 s, bell at (5[2-9]|[6-8]\d)\.\d s</p>", page), page
     assert "0.500 long&lt;.wav (no caption)" in page and "long<.wav" not in page
     assert (page.count("<audio"), page.count("<img")) == (1, 2)
-    (length,) = [len(part) for part in re.findall(r"base64,([^\"]+)\" type=.audio/wav", page)]
+    (length,) = [len(part) for part in re.findall(r"audio/wav;base64,([^\"]+)", page)]
     assert length == pytest.approx(60 * RATE * 2 * 4 / 3, rel=0.01), "a minute of it"
