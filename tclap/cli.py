@@ -96,11 +96,11 @@ def _evaluate(
     from tclap.evaluation import report
     from tclap.evaluation.benchmark import evaluate
 
-    name, model = _model(**given)
+    name, model, weights = _model(**given)
     clips = _clips(data, root, classes, test_fold)
-    made_of = _made_of(out, name, model, content_hash(for_stage(clips, "test")))
-    kept = getattr(model, "fingerprint", None)  # the weights'; which of their settings too
-    keep = kept and files.data_folder() / EMBEDDINGS / files.hash_json([kept, model.config])[:32]
+    made_of = _made_of(out, weights or name, content_hash(for_stage(clips, "test")))
+    settings = weights and getattr(model, "base", model).config
+    keep = weights and files.data_folder() / EMBEDDINGS / files.hash_json([weights, settings])[:32]
     counts = {"pairs": pairs, "control_pairs": control_pairs, "seed": seed}
     rows = evaluate(model, clips, suite, **counts, name=name, keep=keep, contents=made_of["data"])
     rows.attrs |= made_of  # which pandas keeps in the file
@@ -126,20 +126,17 @@ def _published(*, format, file, folder, out, **given) -> None:
     if format not in FORMATS:
         raise ValueError(f"the format is {format!r}, expected one of {', '.join(FORMATS)}.")
     items = FORMATS[format](file, folder)
-    name, model = _model(**given)
-    made_of = _made_of(out, name, model, files.sha256_file(file))
+    name, model, weights = _model(**given)
+    made_of = _made_of(out, weights or name, files.sha256_file(file))
     rows = evaluate_items(model, items, name=name)
     rows.attrs |= made_of
     _print(report_items(rows), _warning(model))
     _write_rows(out, rows)
 
 
-def _made_of(out: Path | None, name: str, model: Any, data: str) -> dict:
-    """What rows say of weights and data; ValueError where the file ``out`` has rows of others.
-
-    Of an object without a fingerprint of its weights the name counts.
-    """
-    made_of = {"weights": getattr(model, "fingerprint", None) or name, "data": data}
+def _made_of(out: Path | None, weights: str, data: str) -> dict:
+    """What rows say of weights and data; ValueError where the file ``out`` has rows of others."""
+    made_of = {"weights": weights, "data": data}
     if out is not None and out.exists() and not made_of.items() <= (made_of_in(out) or {}).items():
         raise ValueError(f"{out} holds rows of other weights or data, choose another --out or remove it.")
     return made_of
@@ -169,8 +166,11 @@ def _check_outputs(out: Path | None, *others: Path | None) -> None:
             files.check_writable(file.parent)
 
 
-def _model(*, model, weights, sample_rate, window, slots, threads) -> tuple[str, Any]:
-    """Name and model, by a name that ``load_model`` takes or of what a function returns."""
+def _model(*, model, weights, sample_rate, window, slots, threads) -> tuple[str, Any, str | None]:
+    """Name, model and fingerprint, by a name that ``load_model`` takes or of what a function returns.
+
+    The fingerprint is of the weights, and says of slots that they are there; None of what has none.
+    """
     import torch
 
     from tclap.models.encoder import Encoder
@@ -192,7 +192,10 @@ def _model(*, model, weights, sample_rate, window, slots, threads) -> tuple[str,
         loaded = load_model(model, weights)
         if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
             raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
-    return (f"{model} + slots", add_slots(loaded)) if slots else (model, loaded)
+    fingerprint = getattr(loaded, "fingerprint", None)
+    if not slots:
+        return model, loaded, fingerprint
+    return f"{model} + slots", add_slots(loaded), fingerprint and f"{fingerprint} + slots"
 
 
 def _compare(*, first: Path, second: Path) -> None:

@@ -75,10 +75,12 @@ def test_the_command_keeps_rows_and_prints_a_table(published, data, project_root
     assert pd.read_parquet(out)["task"].str.startswith("retrieval").all()
 
 
-def test_rows_of_others_are_not_replaced(published, data, project_root, told, capsys):
+@pytest.mark.parametrize("slots", [[], ["--slots"]])
+def test_rows_of_others_are_not_replaced(published, data, project_root, told, capsys, slots):
     out, recording = project_root / "rows.parquet", project_root / "hum 0.wav"
-    command = ["evaluate", "--model", "msclap-2022", "--suite", "tasks", *data, "--out", out]
+    command = ["evaluate", "--model", "msclap-2022", *slots, "--suite", "tasks", *data, "--out", out]
     told(*command)
+    assert list((files.data_folder() / command_line.EMBEDDINGS).glob("*/sounds-*/*"))
     kept, heard = out.read_bytes(), recording.read_bytes()
 
     def stopped():

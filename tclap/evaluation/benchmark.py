@@ -146,7 +146,7 @@ def _folders(keep: Path, contents: str, drawn: pd.DataFrame, settings: tuple) ->
 
     Both depend on the code that renders and embeds them.
     """
-    code = files.hash_code("audio.py", "data", "models")
+    code = files.hash_code("audio.py", "data", "models", "slots", "slots/reader.safetensors")
     named = files.hash_json([code, contents, drawn.to_dict("list"), settings])
     return keep / f"sounds-{named[:16]}", keep / f"captions-{code[:16]}"
 
