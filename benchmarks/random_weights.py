@@ -6,6 +6,10 @@ are measured on noise bursts, so that the trunk's outputs depend on the sound: w
 values a signal fades from layer to layer.
 
     python -m benchmarks.random_weights msclap-2022 CLAP_weights_2022.pth
+
+A ``ClapModel`` of transformers is made as it is asked for:
+
+    tclap evaluate --model benchmarks.random_weights:clap_model --weights bert-base-uncased
 """
 
 from __future__ import annotations
@@ -16,9 +20,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel
 
 from tclap import files
 from tclap.models.msclap import Msclap2022, Msclap2023
+from tclap.models.transformers import TransformersClap
 
 CLASSES = {model.name: model for model in (Msclap2022, Msclap2023)}
 BURSTS = 12
@@ -36,6 +42,18 @@ def write(name: str, path: str | Path, seed: int = 0) -> Path:
     with files.replacing(path) as temporary:
         torch.save({"model": model.official_state(), "random_weights": True}, temporary)
     return Path(path)
+
+
+def clap_model(tokenizer: str | Path = "roberta-base", seed: int = 0) -> TransformersClap:
+    """A ``ClapModel`` of the configuration's default size; ``tokenizer``: an id on the hub, or a folder."""
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    config = ClapConfig(text_config={"vocab_size": len(words), "pad_token_id": words.pad_token_id})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TransformersClap(ClapModel(config), words, ClapFeatureExtractor(truncation="rand_trunc"))
+        settle_norms(model.audio_trunk, bursts(round(model.window * model.sample_rate), model.sample_rate))
+    model.origin = {"random_weights": True}
+    return model
 
 
 def bursts(samples: int, sample_rate: int) -> Tensor:
