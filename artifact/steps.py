@@ -19,20 +19,9 @@ from figures.read import REAL
 from tclap import files
 from tclap.data.clips import load_clips
 from tclap.data.datasets import esc50
-from tclap.training.variants import BASE, VARIANTS
 
 NOTEBOOKS = {path.stem[3:]: path.stem for path in (paths.CHECKOUT / "notebooks").glob("*.ipynb")}
 COMMON = tuple(f"artifact/{name}.py" for name in ("clips", "config", "experiment", "made"))
-
-
-def parts(config: Config, seed: int) -> dict[str, list[str]]:
-    """A seed's variants in two jobs of like length: three long jobs would leave a core idle."""
-    found: dict[str, list[str]] = {}
-    for name in config.variant_names(seed):
-        settings = VARIANTS.get(name)
-        usual = settings is not None and settings.base == BASE and not settings.distinct
-        found.setdefault("variants" if usual else "others", []).append(name)
-    return found
 
 
 def ablates(config: Config) -> bool:
@@ -72,11 +61,10 @@ def fingerprints(config: Config, base: str, content: Any) -> dict[str, str]:
 
     data = step("data_construction", config=config.model_dump(), base=base, data=content)
     for seed in config.seeds:
-        of, trained = f"-seed{seed}", []
+        of = f"-seed{seed}"
         model = step("base_model", data, stamp=f"base_model{of}", seed=seed)
-        for part, names in parts(config, seed).items():
-            stamp = f"post_pretraining{of}-{part}"
-            trained.append(step("post_pretraining", model, stamp=stamp, seed=seed, names=names))
+        names = config.variant_names(seed)
+        trained = [step("post_pretraining", model, stamp=f"post_pretraining{of}", seed=seed, names=names)]
         step("evaluation", *trained, stamp=f"evaluation{of}", seed=seed)
         if seed in config.held_out_seeds:
             trained.append(step("hold_out", model, stamp=f"hold_out{of}", seed=seed))
