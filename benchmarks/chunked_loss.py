@@ -9,8 +9,6 @@ left out. On a GPU where there is one; without, the seconds are those of process
     python benchmarks/chunked_loss.py [--sizes 256 512 1024 2048] [--chunk 512]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

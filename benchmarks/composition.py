@@ -5,8 +5,6 @@ head's input, and its ratio to the straightforward way (render waveforms, run th
 same run.
 """
 
-from __future__ import annotations
-
 import tempfile
 
 import numpy as np

@@ -8,8 +8,6 @@ Patterns are tried on the lower-case caption without those uses of a word that s
 downloaded; a pattern has no idea of grammar, and its precision is what reading a sample gives.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Sequence

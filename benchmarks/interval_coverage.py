@@ -13,8 +13,6 @@ distribution, and Phi of the probit model's intercept as its latent variance is 
     python benchmarks/interval_coverage.py [--simulations 100] [--items 400]
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 

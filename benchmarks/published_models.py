@@ -7,8 +7,6 @@ stand-ins are made, which take as long:
     python benchmarks/published_models.py [--name msclap-2023] [--weights CLAP_weights_2023.pth] [--threads 2]
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os

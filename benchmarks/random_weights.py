@@ -12,8 +12,6 @@ A ``ClapModel`` of transformers is made as it is asked for:
     tclap evaluate --model benchmarks.random_weights:clap_model --weights bert-base-uncased
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

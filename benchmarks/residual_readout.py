@@ -8,8 +8,6 @@ first, so that the audio side alone is in question. Writes a table to standard o
     python benchmarks/residual_readout.py [--pairs 32] [--seeds 1] [--figure residual_readout.png]
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import tempfile

@@ -7,8 +7,6 @@ matrix products in single precision, at the best rate that this machine reached 
     python benchmarks/retrieval.py [--items 20000] [--width 512] [--sample 500]
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 

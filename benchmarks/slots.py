@@ -6,8 +6,6 @@ Sounds by waveform and by trunk, captions without and with time words, of the co
     python benchmarks/slots.py [--base msclap-2022] [--threads 1]
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import tempfile

@@ -26,8 +26,6 @@ measure           fraction
 ================  ====================================================================
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from itertools import permutations, product

@@ -1,7 +1,5 @@
 """Write figures as PDF, PNG and csv: ``python -m figures tasks windows --run runs/synthetic/compact``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

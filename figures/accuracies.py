@@ -3,8 +3,6 @@
 Each takes a summary and returns the figure and its rows. Accuracies are in percent, with 95 % intervals.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import product
 

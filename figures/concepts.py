@@ -4,8 +4,6 @@ Modules, arrows, sounds and words are drawn in inches, so that they are as large
 event's colour stays its own; what is frozen is grey with a thin edge, what is trained has a thick one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Training curves: loss, validation accuracy, and the cosine of a composite and its inversion."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 

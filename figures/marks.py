@@ -1,7 +1,5 @@
 """What figures of accuracies are drawn with: the dot plot, chance lines, legends."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Readers of a run folder, ``runs/<profile>/<base>``; each error is one sentence that says what to run."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The paper's figures by name: those of ideas, and those of a run, with their rows as csv."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from pathlib import Path

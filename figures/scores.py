@@ -1,7 +1,5 @@
 """Looking up accuracies and comparisons in a summary, which may lack models, tasks or values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 

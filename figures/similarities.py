@@ -1,7 +1,5 @@
 """Figures of similarities: order margins, captions against composites, one composite with its captions."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

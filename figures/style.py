@@ -5,8 +5,6 @@ one for slots between two of its own), so that they stay apart for colour-blind 
 The other models only ever appear beside their own name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Write the paper's tables and the numbers of its text: ``python -m paper --run runs/synthetic/compact``."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

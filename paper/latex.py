@@ -1,7 +1,5 @@
 """Numbers, names and tables as LaTeX writes them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from functools import wraps

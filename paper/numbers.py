@@ -10,8 +10,6 @@ comparison, true of any outcome. What a run did not measure is a dash, so that t
 ``esc50: t-clap/3`` is the key ``t-clap/3`` of a run on real recordings, a dash where that was not made.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

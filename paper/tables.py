@@ -5,8 +5,6 @@ that do not differ from it significantly (Holm-adjusted p), only where another o
 has no bold. The draft's numbers stand in columns or rows of their own, as printed and under its name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 

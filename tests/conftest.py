@@ -1,7 +1,5 @@
 """Fixtures that more than one test module uses."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A made-up run in the shape of a real one, whose numbers no experiment gave."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 from pathlib import Path

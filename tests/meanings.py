@@ -1,7 +1,5 @@
 """Stands for a model in tests of the evaluation: an embedding has one axis per meaning."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence

@@ -3,8 +3,6 @@
 A line of code that no test here knows fails: whoever adds one says how it is tested.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

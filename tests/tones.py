@@ -1,7 +1,5 @@
 """Recordings of tones and of noise, and toy models that know which tones there are, or also when."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ number of events, envelopes and timbre, in ranges that are plausible for its sou
 steady noise recur over the ``n`` samples, so that two of them overlap where both are played at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -5,8 +5,6 @@ objects, modulated noise for weather and machines (Farnell, Designing Sound, 201
 samples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The temporal benchmark in one call, for any audio-language model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

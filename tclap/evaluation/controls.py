@@ -32,8 +32,6 @@ Every control is a task named ``<group>: <condition>``. Unless stated otherwise,
 ==============  ===========================================================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 

@@ -1,7 +1,5 @@
 """One model's embeddings of sounds and captions by name, each computed once."""
 
-from __future__ import annotations
-
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence

@@ -6,8 +6,6 @@ logged, as is whatever else of a file makes no item. All raise ValueError for a 
 FileNotFoundError when it, or all sounds, are missing.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import Counter

@@ -6,8 +6,6 @@ for any model. :func:`fingerprint` names them; :func:`write` lays them down with
 Croissant 1.0 format. No audio is in the files: the clips are the data set's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -28,8 +28,6 @@ A caption's events are those that the format gives, else those that the caption 
 order. A baseline draws among what ties: its ``correct`` is the probability that all its draws are right.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import prod

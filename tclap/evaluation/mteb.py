@@ -12,8 +12,6 @@ video and none for audio. :func:`order_tasks` makes two from any clips table::
 Needs ``pip install mteb``, 2.26 or newer.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import mteb

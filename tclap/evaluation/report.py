@@ -1,7 +1,5 @@
 """Rows of the benchmark as tables: text, JSON, a Markdown card, and two models beside each other."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal

@@ -5,8 +5,6 @@ same score cannot look good by the order of the gallery. Any number of captions 
 clips to a caption; the matrix of all similarities is never held.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from functools import cache

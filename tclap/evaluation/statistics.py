@@ -4,8 +4,6 @@ Two composites that use the same clip are not independent, so source clips are r
 source is the same source in whichever position of a composite it stands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import nan
 from typing import Any, NamedTuple

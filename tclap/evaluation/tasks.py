@@ -22,8 +22,6 @@ questions. Below seven classes there is no task 4, below three no 2a and 2b, whi
 candidate.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from math import comb

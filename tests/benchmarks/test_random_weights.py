@@ -1,7 +1,5 @@
 """Checkpoints with random weights, in the official format."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

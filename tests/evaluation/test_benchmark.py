@@ -1,7 +1,5 @@
 """The one call on toy models: suites, shapes, and what is refused."""
 
-from __future__ import annotations
-
 import collections
 
 import numpy as np

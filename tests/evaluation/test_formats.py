@@ -1,7 +1,5 @@
 """The published layouts, on items made here, and the scores of models that know everything or nothing."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scores of items by their definition, and baselines that find the leaks planted in items made here."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """mteb's own evaluator gives what :func:`tclap.evaluate` gives, on a model whose answers are no ties."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

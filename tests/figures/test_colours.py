@@ -1,7 +1,5 @@
 """What stands side by side differs in lightness: a grey print or a colour-blind reader tells it apart."""
 
-from __future__ import annotations
-
 import itertools
 
 import made_up

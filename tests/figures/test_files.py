@@ -1,7 +1,5 @@
 """The files of all figures: fonts, sizes, bytes, and the rows beside them."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The paper: what its text may state itself, that all it refers to is there, that it builds for any run."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import shutil

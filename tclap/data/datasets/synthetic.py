@@ -11,8 +11,6 @@ temporal order. It does not stand for real recordings: absolute accuracies say n
 model trained on it recognises no real sounds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
