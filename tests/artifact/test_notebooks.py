@@ -140,7 +140,7 @@ def test_the_terminal_gets_a_line_a_step_and_the_logs_plain_text(smoke, folder):
     assert len(said.splitlines()) < 50 and len(said) < 5000 and "\n\n" not in said
     assert re.search(r"^base model, seed 0 +(\d+ min )?\d+ s +\d+ of 23$", said, re.M)
     logs = {path.stem: path.read_text() for path in (folder / "logs").iterdir()}
-    assert len(logs) == 24
+    assert len(logs) == 23
     for name, text in logs.items():
         assert "base64" not in text and "<div" not in text, name
     assert "7 classes" in logs["data_construction"] and "7 classes" not in said
