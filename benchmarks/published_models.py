@@ -1,8 +1,8 @@
 """How much faster than the msclap package's own way, on the same weights and the same clips?
 
-Text, audio and post-pretraining against msclap's wrapper used item by item, as its examples do, in the
-same run. Wants ESC-50 (ESC50_ROOT) and the tokenizers (TCLAP_HUB). Without official weights random
-stand-ins are made, which take as long:
+Text, audio, the temporal tasks and post-pretraining against msclap's wrapper used item by item, as its
+examples do, in the same run. Wants ESC-50 (ESC50_ROOT) and the tokenizers (TCLAP_HUB). Without official
+weights random stand-ins are made, which take as long:
 
     python benchmarks/published_models.py [--name msclap-2023] [--weights CLAP_weights_2023.pth] [--threads 2]
 """
@@ -30,6 +30,9 @@ from benchmarks import random_weights
 from tclap import audio, load_clips, load_model
 from tclap.data.captions import event_ids, view_captions, view_events
 from tclap.data.composites import PROMPT, VIEWS, ClipAudio, draw_pairs, place, render
+from tclap.data.conditions import waveform_of
+from tclap.evaluation.benchmark import evaluate, questions, views_of
+from tclap.evaluation.tasks import answered
 from tclap.losses import temporal_nce
 from tclap.models.base import AudioTextModel
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
@@ -42,6 +45,7 @@ from tclap.training.variants import variant
 
 CAPTIONS, TIMED_CAPTIONS = 200, 10
 CLIPS = 16
+TEST_PAIRS = 50
 PAIRS, BATCH, EPOCHS, TIMED_STEPS = 32, 16, 10, 1
 
 
@@ -125,6 +129,36 @@ def audio_rows(model: AudioTextModel, theirs, paths: list[str]) -> list[dict]:
         row(f"{what}, fp32", slow, full, f"largest difference {difference:.1e}"),
         row(f"{what}, bf16", slow, half, f"smallest cosine with fp32 {cosine:.5f}"),
     ]
+
+
+def evaluation_row(model: AudioTextModel, theirs, clips: pd.DataFrame, folder: Path) -> dict:
+    """The suite ``tasks``: every item's sound and candidates through the wrapper, or each of them once."""
+    fast, rows = timed(lambda: evaluate(model, clips, "tasks", pairs=TEST_PAIRS))
+    test, drawn, items = questions(clips, TEST_PAIRS, 0)
+    clip_audio = ClipAudio(test, model.sample_rate)
+    composites = views_of(place(drawn, clip_audio, model.window), VIEWS)
+    sampled = items.groupby("task").sample(1, random_state=0)
+    path = str(folder / "sound.wav")
+
+    def answer(item) -> float:
+        waveform = waveform_of(composites.get(item.audio, item.audio), clip_audio, model.window)
+        audio.write_wav(path, waveform, model.sample_rate, "FLOAT")
+        sound = normalize(theirs.get_audio_embeddings([path]), dim=1)
+        captions = normalize(theirs.get_text_embeddings(item.candidates), dim=1)
+        return answered(item._asdict(), (captions @ sound[0]).double().numpy())["margin"]
+
+    slow, gaps = 0.0, []
+    ours = rows.set_index(["task", "item"])["margin"]
+    for item in sampled.itertuples():
+        seconds, margin = timed(lambda item=item: answer(item))
+        slow += seconds * (items["task"] == item.task).sum()
+        gaps.append(abs(margin - ours[item.task, item.item]))
+    return row(
+        f"{len(items)} items of the tasks ({len(sampled)} timed item by item, scaled)",
+        slow,
+        fast,
+        f"margins differ by {np.nanmax(gaps):.1e}",
+    )
 
 
 def training_row(model: AudioTextModel, theirs, clips: pd.DataFrame) -> dict:
@@ -217,6 +251,7 @@ def measure(options: argparse.Namespace, weights: str) -> None:
         rows.append(text_row(model, theirs, sorted(clips["label"].unique())))
         with tempfile.TemporaryDirectory() as folder:
             rows += audio_rows(model, theirs, exact_clips(clips, model, Path(folder)))
+            rows.append(evaluation_row(model, theirs, clips, Path(folder)))
         rows.append(training_row(model, theirs, clips))
     print(f"{options.name}, {options.threads} threads")
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format))
