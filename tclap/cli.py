@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_data(evaluate)
     evaluate.add_argument("--suite", nargs="+", default=["full"], help="tasks, controls, retrieval or full")
     evaluate.add_argument(
-        "--control-pairs", type=int, default=200, help="of them for controls (default: 200)"
+        "--control-pairs", type=int, default=200, help="composites of the controls (default: 200)"
     )
     evaluate.add_argument("--card", type=Path, help="Markdown file for the table, as of a model card")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print the table as JSON")
@@ -64,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--model", required=True, help="a name that load_model takes, or module:function that gives a model"
+        "--model",
+        required=True,
+        help="compact, sfx, msclap-2022, msclap-2023, a ClapModel's id on the hub or its folder, "
+        "or module:function that gives a model",
     )
     command.add_argument("--weights", help="published weights, or a checkpoint of this project")
     command.add_argument("--sample-rate", type=int, help="in Hz, of module:function's model if it has none")
