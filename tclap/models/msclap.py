@@ -51,7 +51,7 @@ def _package() -> Path:
     for name in ("msclap", "torchlibrosa", "librosa"):
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(
-                f"msclap's models need {name}: pip install torchlibrosa and pip install --no-deps msclap."
+                f"msclap's models need {name}: pip install torchlibrosa && pip install --no-deps msclap"
             )
     return Path(importlib.util.find_spec("msclap").submodule_search_locations[0])
 

@@ -274,5 +274,6 @@ def load(path: str | Path, device: str | torch.device | None = None) -> SlotMode
         raise ValueError(f"{path} is no model with slots, expected what its save() wrote.") from error
     base = load_model(name, weights, device)
     if base.fingerprint != fingerprint:
-        raise ValueError(f"{path} is of {name} with other weights than {weights or 'its own'} has now.")
+        now = weights or "load_model without weights"
+        raise ValueError(f"{path} is of {name} with other weights than {now} gives.")
     return SlotModel(base, _packaged_reader(), **settings)

@@ -156,7 +156,7 @@ def test_a_broken_torchaudio_is_not_met_and_the_process_stays_as_found(tmp_path)
 @pytest.mark.parametrize("missing", ["msclap", "torchlibrosa", "librosa"])
 def test_missing_packages_and_how_to_install_them(monkeypatch, capsys, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ModuleNotFoundError, match=f"need {missing}: pip install torchlibrosa and pip in"):
+    with pytest.raises(ModuleNotFoundError, match=f"need {missing}: pip install torchlibrosa && pip in"):
         load_model("msclap-2022")
     with pytest.raises(SystemExit):
         main(["evaluate", "--model", "msclap-2023", "--weights", "x.pth"])
