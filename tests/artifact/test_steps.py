@@ -15,6 +15,7 @@ from artifact import made, paths, steps
 from artifact.clips import hashed
 from artifact.config import load_config, settings
 from figures import registry
+from tclap.data.datasets import clotho
 
 CONCEPTS = {f"figure-{name}" for name in registry.CONCEPTS}
 CLEAN = paths.CHECKOUT / "workflow" / "clean.py"
@@ -43,6 +44,34 @@ def test_a_stamp_is_current_while_contents_are_the_same(tmp_path, change):
         stamp.write_text(stamp.read_text()[:20])
     expected = change in ("none", "older")
     assert made.is_current(stamp, "f2" if change == "fingerprint" else "f1") is expected
+
+
+def test_fingerprints_follow_the_captioned_sets_wherever_they_lie(esc50, tmp_path, monkeypatch):
+    """Rows removed, the folder gone, and the same data in the default folder."""
+    monkeypatch.setenv("TCLAP_ROOT", str(tmp_path))
+    monkeypatch.delenv("CLOTHO_ROOT", raising=False)
+    root, config = esc50
+    config = config.model_copy(update={"retrieval_sets": ["clotho"]})
+    without = found(config, root)
+    own, default = tmp_path / "clotho", tmp_path / "data" / "clotho"
+    own.mkdir()
+    lines = [",".join(["file_name", *clotho.CAPTIONS]), *(f"{n}.wav,a,b,c,d,e" for n in range(3))]
+    (own / "clotho_captions_evaluation.csv").write_text("\n".join(lines))
+    for n in range(3):
+        soundfile.write(own / f"{n}.wav", [0.1 * n] * 800, 8000)
+    monkeypatch.setenv("CLOTHO_ROOT", str(own))
+    whole = found(config, root)
+    assert {name for name in without if without[name] == whole[name]} == CONCEPTS
+    shutil.copytree(own, default)
+    (own / "clotho_captions_evaluation.csv").write_text("\n".join(lines[:-1]))
+    assert found(config, root)["evaluation-seed0"] not in (
+        whole["evaluation-seed0"],
+        without["evaluation-seed0"],
+    )
+    shutil.rmtree(own)
+    assert found(config, root) == without
+    monkeypatch.delenv("CLOTHO_ROOT")
+    assert found(config, root) == whole
 
 
 @pytest.fixture

@@ -176,6 +176,22 @@ def test_a_training_that_was_stopped_ends_in_the_same_bits(tmp_path, stops):
     assert trained(tmp_path)[0::2] == (expected, 0)  # a finished training is not done again
 
 
+def test_two_trainings_in_one_folder_end_in_the_same_bits(tmp_path):
+    """The second runs from its start to its end, which removes the state, within the first."""
+    expected, history, _ = trained(None)
+    others = []
+
+    def another(done: int) -> None:
+        if done == 7:
+            others.append(trained(tmp_path)[0])
+            for path in tmp_path.iterdir():
+                path.unlink()
+
+    found, again, _ = trained(tmp_path, another)
+    assert [found, *others] == [expected, expected]
+    pd.testing.assert_frame_equal(again, history, check_exact=True)
+
+
 def test_listeners_get_the_whole_history_also_after_a_stop(tmp_path):
     """Every row once, with the metrics of its validation; those before the stop from the checkpoint."""
     seen = []
