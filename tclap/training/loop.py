@@ -142,7 +142,9 @@ def load(checkpoint: Path) -> dict[str, Any] | None:
         try:
             with in_one_sentence(str(path), "remove it, and the training starts anew"):
                 # torch.load heeds no checksum.
-                if (damaged := zipfile.ZipFile(path).testzip()) is not None:
+                with zipfile.ZipFile(path) as archive:
+                    damaged = archive.testzip()
+                if damaged is not None:
                     raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
                 return torch.load(path, weights_only=True, map_location="cpu")
         except OSError:
