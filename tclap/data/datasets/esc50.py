@@ -65,6 +65,9 @@ def load(
     table = _read_csv(csv)
     if split_by not in ("fold", "source"):
         raise ValueError(f"split_by={split_by!r}; expected 'fold' or 'source'")
+    if split_by == "source" and (test_fold, validation_fold) != (None, None):
+        given = f"test_fold={test_fold}, validation_fold={validation_fold}"
+        raise ValueError(f"{given} with split_by='source'; expected neither: no fold is a split then")
     chosen = _chosen_folds(sorted(set(table["fold"])), folds, test_fold, validation_fold)
     table = table[table["fold"].isin(chosen)]
     table = table[table["label"].isin(_choose_classes(table, classes))]

@@ -123,6 +123,7 @@ def test_splits_by_source_of_few_clips_keep_recordings_together(tmp_path, caplog
     ("options", "words"),
     [
         ({"split_by": "clip"}, "split_by='clip'; expected 'fold' or 'source'"),
+        ({"split_by": "source", "test_fold": 1}, "test_fold=1.* with split_by='source'; expected neither"),
         ({"test_fold": 7}, "no fold 7; expected some of 1, 2, 3"),
         ({"folds": [1, 2], "test_fold": 3}, "no fold 3; expected some of 1, 2$"),
         ({"test_fold": 2, "validation_fold": 2}, "validation_fold=2; expected at least one fold"),
