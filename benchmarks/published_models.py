@@ -222,7 +222,7 @@ def in_full(model, theirs, manifest: pd.DataFrame, clip_audio: ClipAudio, schedu
         return {"loss": temporal_nce(*embeddings, clap.logit_scale.exp(), events=ids.reshape(3, -1))}
 
     short = dataclasses.replace(schedule, steps=TIMED_STEPS, validate_every=TIMED_STEPS + 1)
-    return optimise(parameters, losses, short, "in full")
+    return optimise(parameters, losses, short, "in full", module=clap)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def strings_of(values: Any, what: str) -> list[str]:
     return [str(value) for value in found]
 
 
-def at_least(least: int, **numbers: float | None) -> None:
+def at_least(least: float, **numbers: float | None) -> None:
     """Raise ValueError for a number below ``least``, by its argument's name; None passes."""
     for name, value in numbers.items():
         if value is not None and not value >= least:

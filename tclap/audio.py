@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -226,7 +227,9 @@ def _decoded(path: str | Path) -> tuple[np.ndarray, int]:
             raise EOFError from error
         # A container says how long its longest stream is, and not always how long each one is.
         alone = container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0
-        promised = float(stream.duration * stream.time_base) if stream.duration else alone
+        promised = (
+            float(stream.duration * stream.time_base) if stream.duration and stream.time_base else alone
+        )
         if not parts or sum(map(len, parts)) < (promised - _CODEC_DELAY) * stream.rate or _is_cut_short(path):
             raise EOFError
         return np.concatenate(parts)[:, None], stream.rate
@@ -242,7 +245,8 @@ def _is_cut_short(path: str | Path) -> bool:
         file.seek(0)
         magic = file.read(4)
         if magic in (b"RIFF", b"RIFX"):
-            order, position = "little" if magic == b"RIFF" else "big", 12
+            order: Literal["little", "big"] = "little" if magic == b"RIFF" else "big"
+            position = 12
             while position + 8 <= size:
                 file.seek(position)
                 header = file.read(8)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,18 @@ def _clips(data: str, root: str | None, classes: str | None, test_fold: int | No
 
 
 def _evaluate(
-    *, data, root, classes, test_fold, suite, pairs, control_pairs, seed, card, as_json, **given
+    *,
+    data: str,
+    root: str | None,
+    classes: str | None,
+    test_fold: int | None,
+    suite: list[str],
+    pairs: int,
+    control_pairs: int,
+    seed: int,
+    card: Path | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     out = given.pop("out")
     _check_outputs(out, card)
@@ -121,7 +132,7 @@ def _evaluate(
         sys.stderr.write(f"card       {card}\n")
 
 
-def _published(*, format, file, folder, out, **given) -> None:
+def _published(*, format: str, file: Path, folder: Path, out: Path | None, **given: Any) -> None:
     _check_outputs(out)
     from tclap.evaluation.formats import FORMATS
     from tclap.evaluation.items import evaluate_items, report_items
@@ -169,7 +180,15 @@ def _check_outputs(out: Path | None, *others: Path | None) -> None:
             files.check_writable(file.parent)
 
 
-def _model(*, model, weights, sample_rate, window, slots, threads) -> tuple[str, Any, str | None]:
+def _model(
+    *,
+    model: str,
+    weights: str | None,
+    sample_rate: int | None,
+    window: float | None,
+    slots: bool,
+    threads: int,
+) -> tuple[str, Any, str | None]:
     """Name, model and fingerprint, by a name that ``load_model`` takes or of what a function returns.
 
     The fingerprint is of the weights, and says of slots that they are there; None of what has none.
@@ -214,13 +233,22 @@ def _compare(*, first: Path, second: Path) -> None:
     compared = difference(*rows)
     if compared.empty:
         raise ValueError(f"{first} and {second} have no task in common.")
-    names = [
+    one, other = (
         f"{table['model'].iat[0]} ({path.stem})" for table, path in zip(rows, (first, second), strict=True)
-    ]
-    sys.stdout.write(difference_report(compared, tuple(names)))
+    )
+    sys.stdout.write(difference_report(compared, (one, other)))
 
 
-def _items(*, data, root, classes, test_fold, pairs, seed, out) -> None:
+def _items(
+    *,
+    data: str,
+    root: str | None,
+    classes: str | None,
+    test_fold: int | None,
+    pairs: int,
+    seed: int,
+    out: Path,
+) -> None:
     from tclap.evaluation import item_set
     from tclap.evaluation.benchmark import questions
 
@@ -240,7 +268,7 @@ def made_of_in(out: Path) -> dict | None:
         return None
 
 
-def _features(*, action) -> None:
+def _features(*, action: str) -> None:
     for name, pattern in (("features", "*features-*.safetensors"), (EMBEDDINGS, "*/*/*.safetensors")):
         folder = files.data_folder() / name
         paths = list(folder.glob(pattern))  # also the hidden ones of writers that were killed
@@ -252,7 +280,7 @@ def _features(*, action) -> None:
         sys.stdout.write(f"{size / 1e6:.1f} MB in {len(paths)} files {done} {folder}\n")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": _evaluate,
     "published": _published,
     "compare": _compare,

@@ -92,7 +92,7 @@ def hash_state(tensors: Mapping[str, torch.Tensor]) -> str:
         tensor = tensors[name].detach().cpu()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         # Viewed as bytes, because numpy does not know every type that torch has.
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

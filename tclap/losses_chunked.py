@@ -16,6 +16,7 @@ autograd under ``torch.utils.checkpoint`` would take more of it, and more time.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,9 @@ def chunked_nce(
 
 class _ChunkedNCE(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, audio: Tensor, text: Tensor, scale: Tensor, weights: Tensor, blocks: Blocks) -> Tensor:
+    def forward(
+        ctx: Any, audio: Tensor, text: Tensor, scale: Tensor, weights: Tensor, blocks: Blocks
+    ) -> Tensor:
         row_lse, match = torch.empty_like(weights), torch.empty_like(weights)
         peak, total = torch.full_like(weights, -math.inf), torch.zeros_like(weights)
         for rows, logits, room in blocks(audio, text, scale):
@@ -83,7 +86,7 @@ class _ChunkedNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_value: Tensor):
+    def backward(ctx: Any, grad_value: Tensor) -> tuple[Tensor | None, ...]:
         audio, text, scale, weights, row_lse, column_lse = ctx.saved_tensors
         grad_audio, grad_text = torch.zeros_like(audio), torch.empty_like(text)
         grad_scale = torch.zeros_like(scale, dtype=audio.dtype)

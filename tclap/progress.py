@@ -40,9 +40,8 @@ class progress(tqdm):
 
     def __init__(self, items: Collection[Any], what: str, *, quiet: bool = False) -> None:
         self.what = what
-        if is_batch() and not quiet:
-            items = _logged(items, what)
-        super().__init__(items, desc=what, disable=quiet or is_batch())
+        shown = _logged(items, what) if is_batch() and not quiet else items
+        super().__init__(shown, desc=what, disable=quiet or is_batch())
 
     def on_step(self, row: Mapping[str, float]) -> None:
         """Give a row of a training's history to the listeners (:func:`step_listener`)."""

@@ -105,9 +105,9 @@ def compose_power(first: Tensor, second: Tensor, view: str, boundary: np.ndarray
     if view == "overlap":
         # The sum of two independent signals has the sum of their powers; half of it has one event's RMS.
         return (first + second) / 2
-    at, boundary = torch.arange(first.shape[1]), torch.from_numpy(boundary)[:, None]
-    position = (at - boundary).clamp_min(0)[..., None].expand_as(second)
-    return torch.where((at < boundary)[..., None], first, second.gather(1, position))
+    at, split = torch.arange(first.shape[1]), torch.from_numpy(boundary)[:, None]
+    position = (at - split).clamp_min(0)[..., None].expand_as(second)
+    return torch.where((at < split)[..., None], first, second.gather(1, position))
 
 
 def draw_boundaries(size: int, frames: int, generator: np.random.Generator | None) -> np.ndarray:
@@ -217,14 +217,14 @@ def composite_batch(
     """N pairs as 3 N items: all forward, all reversed, all overlap; augmented where there is a generator."""
     rows, frames = [bank.rows(pairs[column]) for column in ("clip_i", "clip_j")], bank.frames
     boundary, whole = draw_boundaries(len(pairs), frames, generator), np.full(len(pairs), frames)
-    parts, wholes = (
+    (first, second), wholes = (
         [bank.segments(row, length, generator) for row, length in zip(rows, lengths, strict=True)]
         for lengths in ((boundary, frames - boundary), (whole, whole))
     )
     power = [
-        compose_power(*parts, "forward", boundary),
-        compose_power(*parts[::-1], "forward", frames - boundary),
-        compose_power(*wholes, "overlap", boundary),
+        compose_power(first, second, "forward", boundary),
+        compose_power(second, first, "forward", frames - boundary),
+        compose_power(wholes[0], wholes[1], "overlap", boundary),
     ]
     log_mel = log(torch.cat(power))
     if generator is not None:

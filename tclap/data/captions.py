@@ -46,9 +46,9 @@ def view_captions(pairs: pd.DataFrame, generator: np.random.Generator | None = N
     without one all are prompted.
     """
     bare = np.zeros(len(pairs), bool) if generator is None else generator.random(len(pairs)) < 0.5
-    names = (pairs.get(f"text_{end}", pairs[f"label_{end}"]) for end in ("i", "j"))
+    first, second = (pairs.get(f"text_{end}", pairs[f"label_{end}"]) for end in ("i", "j"))
     prompts = ["{}" if is_bare else PROMPT for is_bare in bare]
-    views = _views(*names, pairs["sigma"])
+    views = _views(first, second, pairs["sigma"])
     return [[p.text(prompt) for p, prompt in zip(view, prompts, strict=True)] for view in views]
 
 

@@ -30,7 +30,7 @@ window is cut (drawn from the seed here), or which are repeated when they are sh
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,7 @@ class Phrase:
         return prompt.format(f"{self.left} {self.relation} {self.right}")
 
     @property
-    def inverted(self) -> Self:
+    def inverted(self) -> "Phrase":
         """Π: the two events change places; "while" has no order to invert but is reworded."""
         return Phrase(self.right, self.relation, self.left)
 
@@ -141,7 +141,9 @@ def possible_pairs(clips: pd.DataFrame) -> int:
     return int(counts.sum() ** 2 - (counts**2).sum())
 
 
-def _different_pairs(label: np.ndarray, count: int, generator: np.random.Generator):
+def _different_pairs(
+    label: np.ndarray, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     size, available = len(label), possible_pairs(pd.DataFrame({"label": label}))
     if count > available:
         raise ValueError(
@@ -159,12 +161,15 @@ def _different_pairs(label: np.ndarray, count: int, generator: np.random.Generat
     return np.divmod(np.fromiter(chosen, dtype=np.int64), size)
 
 
-def _distinct_pairs(label: np.ndarray, count: int, group: int | None, generator: np.random.Generator):
+def _distinct_pairs(
+    label: np.ndarray, count: int, group: int | None, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     members = [np.flatnonzero(label == k) for k in range(label.max() + 1)]
     group = group or len(members) // 2
     if not 1 <= group <= len(members) // 2:
         raise ValueError(f"{len(members)} classes make no group of {group} pairs in which none occurs twice.")
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     while len(first) < count:
         classes = generator.permutation(len(members))[: 2 * group]
         drawn = [int(generator.choice(members[k])) for k in classes]
@@ -243,7 +248,7 @@ def place(
     rows = []
     for index, pair in enumerate(pairs.to_dict("records")):
         generator = np.random.default_rng([*np.atleast_1d(seed), index])
-        gap = round(int(generator.integers(*map(round, gap_ms), endpoint=True)) * rate / 1000)
+        gap = round(int(generator.integers(round(gap_ms[0]), round(gap_ms[1]), endpoint=True)) * rate / 1000)
         part = generator.uniform(*BOUNDARY)
         if policy == "fit":
             lengths = {"i": round(part * (samples - gap))}
@@ -279,14 +284,15 @@ def render(row: Mapping, view: str, clip_audio: Reader) -> np.ndarray:
         return Event(row[f"clip_{end}"], start, length, gain).cut(clip_audio)
 
     if view in ("forward", "reversed"):
-        parts = [event(end, end, row[f"length_{end}"]) for end in ("ij" if view == "forward" else "ji")]
-        waveform = audio.concatenate(*parts, row["gap"])
+        ends = "ij" if view == "forward" else "ji"
+        first, second = (event(end, end, row[f"length_{end}"]) for end in ends)
+        waveform = audio.concatenate(first, second, row["gap"])
     elif view == "periodic":
-        halves = [_loudest(clip_audio(row[f"clip_{end}"]), total // 2) for end in "ij"]
-        waveform = audio.repeat_to(sum(halves), total)
+        first, second = (_loudest(clip_audio(row[f"clip_{end}"]), total // 2) for end in "ij")
+        waveform = audio.repeat_to(first + second, total)
     else:
         ends = {"overlap": "ij", "first": "i", "second": "j"}[view]
-        waveform = sum(event(end, f"whole_{end}", total) for end in ends)
+        waveform = sum((event(end, f"whole_{end}", total) for end in ends), np.zeros(total, np.float32))
     if row["policy"] == "msclap":
         waveform = audio.crop(waveform, max(row["cut"], 0), row["window"])
     return audio.scale_to_rms(waveform, TARGET_RMS)

@@ -14,13 +14,13 @@ from scipy import signal
 from tclap.data.synthesis import Synth, arch, contour, power_law
 
 
-def dog(s, n):
+def dog(s: Synth, n: int) -> np.ndarray:
     """Barks: short, abrupt, pitch up and down, hoarse."""
     pitch, rolloff = s.log_uniform(220, 750), s.uniform(0.4, 1.0)
     formants = [s.log_uniform(550, 1100), s.log_uniform(1200, 2400)]
     length, breath = s.uniform(0.1, 0.26), s.uniform(0.1, 0.6)
 
-    def bark():
+    def bark() -> np.ndarray:
         m = int(s.rate * length * s.uniform(0.85, 1.15))
         f0 = pitch * s.uniform(0.9, 1.1) * contour([0.7, 1.1, 1.0, 0.8, 0.55], m)
         y = s.voiced(f0, rolloff, formants, bandwidth=0.4, breath=breath)
@@ -29,7 +29,7 @@ def dog(s, n):
     return s.repeated(n, s.integers(1, 5), (0.06, 0.45), bark)
 
 
-def rooster(s, n):
+def rooster(s: Synth, n: int) -> np.ndarray:
     """Cock-a-doodle-doo: two short syllables, a higher one, and a long falling one."""
     pitch, rolloff = s.log_uniform(420, 850), s.uniform(0.3, 0.9)
     formants = [s.log_uniform(1100, 1900), s.log_uniform(2300, 3400)]
@@ -42,7 +42,7 @@ def rooster(s, n):
     ]
     syllables = syllables[s.integers(0, 2) :]
 
-    def crow():
+    def crow() -> np.ndarray:
         events = []
         for length, pitches in syllables:
             f0 = pitch * s.uniform(0.95, 1.05) * contour(pitches, int(s.rate * length * tempo))
@@ -53,13 +53,13 @@ def rooster(s, n):
     return s.repeated(n, 1, (0.2, 1.0), crow)
 
 
-def crying_baby(s, n):
+def crying_baby(s: Synth, n: int) -> np.ndarray:
     """Wails of open vowels with vibrato, and breath taken between them."""
     pitch, rolloff = s.log_uniform(330, 600), s.uniform(0.2, 0.8)
     formants = [s.log_uniform(900, 1500), s.log_uniform(2600, 3800)]
     vibrato, depth = s.uniform(4, 9), s.uniform(0.01, 0.05)
 
-    def wail():
+    def wail() -> np.ndarray:
         m = int(s.rate * s.uniform(0.4, 0.95))
         f0 = pitch * s.uniform(0.9, 1.1) * contour([0.8, 1.05, 1.1, 1.0, 0.75], m)
         f0 *= 1 + depth * np.sin(2 * np.pi * vibrato * np.arange(m) / s.rate)
@@ -70,13 +70,13 @@ def crying_baby(s, n):
     return s.repeated(n, s.integers(1, 4), (0.02, 0.15), wail)
 
 
-def cat(s, n):
+def cat(s: Synth, n: int) -> np.ndarray:
     """Meows: a closed mouth opens and closes, so that the formant rises and falls."""
     pitch, rolloff = s.log_uniform(380, 800), s.uniform(0.5, 1.2)
     closed, opened = s.log_uniform(500, 900), s.log_uniform(1400, 2400)
     vibrato = s.uniform(0, 0.02)
 
-    def meow():
+    def meow() -> np.ndarray:
         m = int(s.rate * s.uniform(0.35, 1.1))
         f0 = pitch * s.uniform(0.9, 1.1) * contour([0.75, 1.0, 1.1, 1.05, 0.9, 0.7], m)
         f0 *= 1 + vibrato * np.sin(2 * np.pi * 6 * np.arange(m) / s.rate)
@@ -89,13 +89,13 @@ def cat(s, n):
     return s.repeated(n, s.integers(1, 3), (0.1, 0.5), meow)
 
 
-def crow(s, n):
+def crow(s: Synth, n: int) -> np.ndarray:
     """Caws: harsh, because the voice is modulated at a rough rate."""
     pitch, rolloff = s.log_uniform(280, 600), s.uniform(0.0, 0.5)
     formants = [s.log_uniform(1000, 1800), s.log_uniform(2000, 3200)]
     roughness, length = s.uniform(45, 110), s.uniform(0.18, 0.42)
 
-    def caw():
+    def caw() -> np.ndarray:
         m = int(s.rate * length * s.uniform(0.85, 1.15))
         f0 = pitch * contour([0.9, 1.0, 1.0, 0.8], m)
         y = s.voiced(f0, rolloff, formants, bandwidth=0.35, breath=1.0)
@@ -105,13 +105,13 @@ def crow(s, n):
     return s.repeated(n, s.integers(2, 6), (0.08, 0.35), caw)
 
 
-def sneezing(s, n):
+def sneezing(s: Synth, n: int) -> np.ndarray:
     """Air drawn in, a voiced onset, and an explosive hiss."""
     pitch, formants = s.log_uniform(150, 400), [s.log_uniform(500, 900), s.log_uniform(1200, 2000)]
     low, high = s.log_uniform(700, 2000), s.log_uniform(3500, 7000)
     levels = s.uniform(0.05, 0.3), s.uniform(0.3, 1.0), s.uniform(1.5, 3.0)
 
-    def sneeze():
+    def sneeze() -> np.ndarray:
         inhale = int(s.rate * s.uniform(0.2, 0.6))
         breath = s.band_pass(s.normal(inhale), 600, 3000) * contour([0, 0.3, 1, 0.2], inhale)
         onset = int(s.rate * s.uniform(0.04, 0.12))
@@ -129,7 +129,7 @@ def sneezing(s, n):
     return s.repeated(n, s.integers(1, 3), (0.1, 0.8), sneeze)
 
 
-def clock_tick(s, n):
+def clock_tick(s: Synth, n: int) -> np.ndarray:
     """Tick, tock: two damped clicks in turn, at a steady tempo."""
     period = s.uniform(0.2, 0.6)
     modes = s.log_uniform(1200, 6500, (2, 3))
@@ -142,13 +142,13 @@ def clock_tick(s, n):
     return s.sequence(n, [silence, *ticks], [0, *gaps])
 
 
-def mouse_click(s, n):
+def mouse_click(s: Synth, n: int) -> np.ndarray:
     """One or a few clicks, each a press and a softer release."""
     modes = s.log_uniform(1500, 6000, 3)
     decays, weights = s.log_uniform(0.001, 0.005, 3), s.uniform(0.3, 1, 3)
     hold, release = s.uniform(0.05, 0.14), s.uniform(0.3, 0.9)
 
-    def click():
+    def click() -> np.ndarray:
         down = s.struck(modes, decays, weights, attack=1.0)
         up = release * s.struck(1.2 * modes, decays, weights, attack=1.0)
         pause = np.zeros(int(s.rate * hold * s.uniform(0.9, 1.1)))
@@ -157,13 +157,13 @@ def mouse_click(s, n):
     return s.repeated(n, s.integers(1, 5), (0.05, 0.4), click)
 
 
-def door_wood_knock(s, n):
+def door_wood_knock(s: Synth, n: int) -> np.ndarray:
     """Knuckles on a panel: low modes, damped within a tenth of a second."""
     modes = s.log_uniform(90, 220) * np.array([1, *np.sort(s.uniform(1.6, 7, 4))])
     decays = s.log_uniform(0.015, 0.05) * modes[0] / modes**0.7 * modes[0] ** -0.3
     weights, attack, period = s.uniform(0.2, 1, 5), s.uniform(0.3, 1.5), s.uniform(0.13, 0.35)
 
-    def knocking():
+    def knocking() -> np.ndarray:
         knocks = [
             s.uniform(0.6, 1) * s.struck(modes, decays, weights, attack=attack)
             for _ in range(s.integers(2, 7))
@@ -173,7 +173,7 @@ def door_wood_knock(s, n):
     return s.repeated(n, 1, (0.2, 0.8), knocking)
 
 
-def church_bells(s, n):
+def church_bells(s: Synth, n: int) -> np.ndarray:
     """One bell or two: hum, prime, minor third, fifth, nominal … (Fletcher & Rossing 1998)."""
     ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.5, 2.67, 3, 4.1])
     pitches = s.log_uniform(180, 600) * np.array([1, s.uniform(1.1, 1.6)])[: s.integers(1, 3)]
@@ -192,7 +192,7 @@ def church_bells(s, n):
     return y
 
 
-def crackling_fire(s, n):
+def crackling_fire(s: Synth, n: int) -> np.ndarray:
     """Snaps of very different strength over a faint roar."""
     decay = np.exp(-1 / (s.log_uniform(0.001, 0.006) * s.rate))
     strength = signal.lfilter([1], [1, -decay], s.impulses(n, s.log_uniform(6, 35), 1.2))
@@ -201,7 +201,7 @@ def crackling_fire(s, n):
     return snaps / np.std(snaps) + s.uniform(0.1, 0.5) * roar
 
 
-def siren(s, n):
+def siren(s: Synth, n: int) -> np.ndarray:
     """A horn whose pitch wails slowly, yelps fast, or changes between two tones."""
     low = s.log_uniform(420, 800)
     high, t = low * s.uniform(1.4, 2.2), np.arange(n) / s.rate + s.uniform(0, 4)
@@ -217,13 +217,13 @@ def siren(s, n):
     return s.resonate(y, [s.log_uniform(800, 2000)], 0.8) + 0.2 * y
 
 
-def car_horn(s, n):
+def car_horn(s: Synth, n: int) -> np.ndarray:
     """Honks: two buzzing tones about a third apart, with hard starts and ends."""
     pitch, interval = s.log_uniform(300, 520), s.uniform(1.15, 1.3)
     weights = power_law(30, s.uniform(0.2, 0.8)) * s.uniform(0.3, 1, 30)
     centre = s.log_uniform(1200, 3000)
 
-    def honk():
+    def honk() -> np.ndarray:
         m = int(s.rate * s.log_uniform(0.12, 1.0))
         steady = np.full(m, pitch) * (1 + 0.01 * np.exp(-np.arange(m) / (0.03 * s.rate)))
         y = s.tone(steady, weights) + s.tone(interval * steady, weights)
@@ -232,7 +232,7 @@ def car_horn(s, n):
     return s.repeated(n, s.integers(1, 4), (0.06, 0.4), honk)
 
 
-def chainsaw(s, n):
+def chainsaw(s: Synth, n: int) -> np.ndarray:
     """A two-stroke that revs up and down: harsh bright pulses and the rasp of the chain."""
     revs = np.exp(0.25 * s.low_pass(s.wander(n, s.uniform(0.8, 2.5)), 3))
     f0 = s.log_uniform(75, 170) * revs * (1 + 0.01 * s.wander(n, 40))
@@ -243,7 +243,7 @@ def chainsaw(s, n):
     return (s.resonate(y, formants, 0.6) + 0.2 * y) * revs**2
 
 
-def engine(s, n):
+def engine(s: Synth, n: int) -> np.ndarray:
     """Idling or driving: low firing harmonics, uneven from cylinder to cylinder, with a soft rumble."""
     f0 = s.log_uniform(18, 60) * np.exp(0.06 * s.wander(n, 1.5))
     weights = power_law(40, s.uniform(0.5, 1.1)) * s.uniform(0.2, 1, 40)
@@ -254,7 +254,7 @@ def engine(s, n):
     return s.low_pass(y, s.log_uniform(350, 1500))
 
 
-def helicopter(s, n):
+def helicopter(s: Synth, n: int) -> np.ndarray:
     """Blades that slap the air ten to twenty times a second, over a turbine's faint whine."""
     phase = np.cumsum(s.log_uniform(9, 22) * (1 + 0.02 * s.wander(n, 2))) / s.rate
     slap = (0.5 + 0.5 * np.cos(2 * np.pi * phase)) ** s.uniform(3, 12)
@@ -265,7 +265,7 @@ def helicopter(s, n):
     return (y + s.uniform(0.0, 0.1) * whine) * (1 + 0.15 * s.wander(n, 1))
 
 
-def vacuum_cleaner(s, n):
+def vacuum_cleaner(s: Synth, n: int) -> np.ndarray:
     """Steady rush of air with the hum and whine of a universal motor."""
     air = s.noise(n, s.uniform(0.3, 1.1))
     air += s.resonate(air, [s.log_uniform(300, 900), s.log_uniform(1500, 3500)], 0.3)
@@ -274,7 +274,7 @@ def vacuum_cleaner(s, n):
     return air / np.std(air) + s.uniform(0.4, 1.2) * motor / np.std(motor)
 
 
-def rain(s, n):
+def rain(s: Synth, n: int) -> np.ndarray:
     """A hiss of far drops and the patter of near ones."""
     hiss = s.band_pass(s.noise(n, s.uniform(-0.3, 0.6)), s.log_uniform(300, 1200), 7500)
     drops = s.impulses(n, s.log_uniform(30, 300), 0.8)
@@ -283,7 +283,7 @@ def rain(s, n):
     return hiss + s.uniform(0.2, 1.0) * drops / np.std(drops)
 
 
-def sea_waves(s, n):
+def sea_waves(s: Synth, n: int) -> np.ndarray:
     """Surf: noise that swells over seconds, brighter as the wave breaks."""
     t = np.arange(n) / s.rate
     swell = 0.5 + 0.5 * np.sin(2 * np.pi * t / s.uniform(2.0, 4.5) + s.uniform(0, 2 * np.pi))
@@ -293,7 +293,7 @@ def sea_waves(s, n):
     return swell * body / np.std(body) + s.uniform(0.2, 0.8) * swell**2 * foam / np.std(foam)
 
 
-def wind(s, n):
+def wind(s: Synth, n: int) -> np.ndarray:
     """Gusts: low noise with a whistling band that wanders up and down with the strength."""
     strength = s.low_pass(s.wander(n, s.uniform(1, 3)), 4)
     base = s.noise(n, s.uniform(0.8, 1.6))

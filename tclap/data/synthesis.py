@@ -6,14 +6,16 @@ samples.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import signal
 
 FADE_SECONDS = 0.02
+Values = Sequence[float] | np.ndarray
 
 
-def contour(points: Sequence[float], n: int) -> np.ndarray:
+def contour(points: Values, n: int) -> np.ndarray:
     """Straight lines through evenly spaced ``points``, as ``n`` samples."""
     return np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(points)), points)
 
@@ -36,7 +38,7 @@ class Synth:
         self.rng, self.rate = rng, rate
         self.uniform, self.integers, self.normal = rng.uniform, rng.integers, rng.standard_normal
 
-    def log_uniform(self, low: float, high: float, size=None):
+    def log_uniform(self, low: float, high: float, size: tuple[int, ...] | int | None = None) -> Any:
         """Numbers between ``low`` and ``high`` whose logarithm is uniform."""
         return np.exp(self.uniform(np.log(low), np.log(high), size))
 
@@ -72,7 +74,7 @@ class Synth:
         """Butterworth filter of second order."""
         return signal.sosfilt(signal.butter(2, min(high, 0.45 * self.rate), fs=self.rate, output="sos"), x)
 
-    def resonate(self, x: np.ndarray, frequencies: Sequence[float], bandwidth: float) -> np.ndarray:
+    def resonate(self, x: np.ndarray, frequencies: Values, bandwidth: float) -> np.ndarray:
         """Parallel resonances of gain 1, each as wide as ``bandwidth`` times its frequency."""
         y = np.zeros_like(x)
         for frequency in frequencies:
@@ -80,7 +82,7 @@ class Synth:
             y += signal.lfilter(*peak, x)
         return y
 
-    def tone(self, f0: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    def tone(self, f0: np.ndarray, weights: Values) -> np.ndarray:
         """Harmonics of the pitch curve ``f0`` in Hz, fading out below Nyquist; weights from the first up."""
         fundamental = np.cos(2 * np.pi * np.cumsum(f0) / self.rate)
         # Chebyshev: cos (k+1)x = 2 cos x cos kx - cos (k-1)x, much cheaper than a cosine each.
@@ -95,14 +97,24 @@ class Synth:
             before, harmonic = harmonic, double * harmonic - before
         return y
 
-    def voiced(self, f0: np.ndarray, rolloff: float, formants: Sequence[float], *, bandwidth, breath):
+    def voiced(
+        self, f0: np.ndarray, rolloff: float, formants: Values, *, bandwidth: float, breath: float
+    ) -> np.ndarray:
         """Source and filter: jittered harmonics plus ``breath`` noise through formants."""
         n = len(f0)
         source = self.tone(f0 * (1 + 0.01 * self.wander(n, 60)), power_law(30, rolloff))
         source += breath * self.normal(n)
         return 0.15 * source + self.resonate(source, formants, bandwidth)
 
-    def struck(self, frequencies, decays, weights, *, attack=0.0, longest=np.inf) -> np.ndarray:
+    def struck(
+        self,
+        frequencies: Values,
+        decays: Values,
+        weights: Values,
+        *,
+        attack: float = 0.0,
+        longest: float = np.inf,
+    ) -> np.ndarray:
         """Damped modes (time constants ``decays`` in seconds) with a burst of ``attack`` noise of 2 ms.
 
         As long as five times the slowest decay, but no longer than ``longest`` seconds.
@@ -118,12 +130,13 @@ class Synth:
                 y += weight * signal.lfilter(numerator, [1, -2 * r * np.cos(w), r * r], impulse)
         return y + attack * np.exp(-np.arange(n) / (0.002 * self.rate)) * self.normal(n)
 
-    def sequence(self, n: int, events: Sequence[np.ndarray], gaps: Sequence[float]) -> np.ndarray:
+    def sequence(self, n: int, events: Sequence[np.ndarray], gaps: Values) -> np.ndarray:
         """Events one after another at a random place within ``n`` samples, dropping what has no room.
 
         ``gaps`` in seconds lie between the end of one and the start of the next; negative ones overlap.
         """
-        starts, position = [], 0
+        starts: list[int] = []
+        position = 0
         for event, gap in zip(events, gaps, strict=True):
             if starts and position + len(event) > n:
                 break
@@ -145,7 +158,7 @@ class Synth:
         count = max(1, round(count * n / (2 * self.rate)))
         return self.sequence(n, [make() for _ in range(count)], self.uniform(*gap, count))
 
-    def phrase(self, events: Sequence[np.ndarray], gaps: Sequence[float]) -> np.ndarray:
+    def phrase(self, events: Sequence[np.ndarray], gaps: Values) -> np.ndarray:
         """Events one after another, as :meth:`sequence`, in as many samples as they take."""
         taken = sum(
             len(event) + max(0, int(gap * self.rate)) for event, gap in zip(events, gaps, strict=True)

@@ -56,8 +56,10 @@ from tclap.evaluation.tasks import (
     two_way,
 )
 
-GROUPS = ("plain", "wording", "words", "baseline", "gap", "boundary", "level", "noise", "near", "backwards")
-GROUPS += ("periodic", "single", "same", "three", "slots")
+GROUPS = (
+    "plain", "wording", "words", "baseline", "gap", "boundary", "level", "noise", "near", "backwards",
+    "periodic", "single", "same", "three", "slots",
+)  # fmt: skip
 CONDITIONS = {
     **{f"gap: {gap:.0%}": Condition(gap=gap) for gap in (-0.25, -0.05, 0.05, 0.25)},
     **{f"boundary: {part:.0%}": Condition(boundary=part) for part in (0.1, 0.15, 0.25, 0.5, 0.75, 0.85, 0.9)},
@@ -214,7 +216,7 @@ def baseline_rows(embeddings: Embeddings, pairs: pd.DataFrame) -> pd.DataFrame:
     sounds = embeddings.sounds([f"{pair['pair_id']}/{pair['order']}" for pair in records]).double()
     others = torch.from_numpy(_of_other_clips(pairs)).double()
     means = others @ sounds / others.sum(1, keepdim=True).clamp_min(1)
-    rows = []
+    rows: list[dict] = []
     for pair, sound, mean, prior in zip(records, sounds, means, _label_prior(pairs), strict=True):
         candidates, correct = two_way(pair)
         names = embeddings.captions([PROMPT.format(name) for name in names_of(pair)]).double()

@@ -172,7 +172,8 @@ def timed_items(task: str, found: Iterable[tuple[str, str, Sequence[float]]], fi
     recordings: dict[str, dict[str, Spans]] = {}
     for sound, event, (onset, offset) in found:
         recordings.setdefault(sound, {}).setdefault(_called(event), []).append((onset, offset))
-    items, left_out = [], Counter()
+    items = []
+    left_out: Counter[str] = Counter()
     for sound, events in recordings.items():
         in_order = sorted(events, key=lambda event: min(events[event]))
         for number, (a, b) in enumerate(combinations(in_order, 2)):
@@ -242,21 +243,21 @@ def read_trea(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
 
 def _with_sounds(items: list[dict[str, Any]], file: Path, audio_folder: str | Path) -> pd.DataFrame:
     """The items whose sounds are all in the folder, by path, or anywhere by name without suffix."""
-    items, folder = pd.DataFrame(items, columns=list(ITEM_COLUMNS)), Path(audio_folder)
+    table, folder = pd.DataFrame(items, columns=list(ITEM_COLUMNS)), Path(audio_folder)
     by_stem = tables.audio_files(folder)
-    names = items["sounds"].explode().unique()
+    names = table["sounds"].explode().unique()
     paths = {name: folder / name for name in names}
     paths = {n: path if path.is_file() else by_stem.get(path.stem) for n, path in paths.items()}
     missing = [name for name, path in paths.items() if path is None]
-    there = [all(paths[name] for name in sounds) for sounds in items["sounds"]]
+    there = [all(paths[name] for name in sounds) for sounds in table["sounds"]]
     if not any(there):
         asked = f"the sounds of none of the {len(items)} items of {file}"
         raise FileNotFoundError(f"{folder} has {asked}: {listing(missing)}.")
     if missing:
         counts = (file, len(items) - sum(there), len(items), listing(missing))
         log.warning("%s: %d of %d items are left out, whose sounds are not there: %s", *counts)
-    items["sounds"] = [[str(paths[name]) for name in sounds] for sounds in items["sounds"]]
-    return items[there].reset_index(drop=True)
+    table["sounds"] = [[str(paths[name]) for name in sounds] for sounds in table["sounds"]]
+    return table[there].reset_index(drop=True)
 
 
 def _json(file: Path, lines: bool = False) -> Any:

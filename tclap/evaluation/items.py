@@ -120,7 +120,7 @@ def _answers(item: dict[str, Any], scores: np.ndarray, *, draws: bool) -> Iterab
     # The choices that are to be right: scores of the candidates, and which of them is.
     text = [(scores[:, j], belongs.index(j)) for j in range(len(sounds))]
     audio = [(scores[i], j) for i, j in enumerate(belongs) if j != NOWHERE]
-    asked = [("", text, 1 / len(belongs))]
+    asked: Iterable[tuple[str, list, float]] = [("", text, 1 / len(belongs))]
     if len(sounds) > 1:
         asked = zip(
             (": text", ": audio", ": group"), (text, audio, text + audio), CHANCE[len(sounds)], strict=True
@@ -167,7 +167,9 @@ def _forms(items: pd.DataFrame, embeddings: Embeddings) -> list[Tensor]:
         contrasts.append(found[correct].mean(0) - found[~correct].mean(0) if both else 0 * found[0])
         for sound in (None, *item.sounds):
             places[item.task, sound].add(place)
-    totals = {task: sum(contrasts[n] for n in sorted(places[task, None])) for task in items["task"].unique()}
+    totals: dict[str, Any] = {
+        task: sum(contrasts[n] for n in sorted(places[task, None])) for task in items["task"].unique()
+    }
     forms = []
     for item in items.itertuples():
         own = set().union(*(places[item.task, sound] for sound in item.sounds))

@@ -6,7 +6,7 @@ clips to a caption; the matrix of all similarities is never held.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import starmap
 from math import comb
@@ -40,8 +40,8 @@ class Found(NamedTuple):
 def search(
     queries: ArrayLike | Tensor,
     gallery: ArrayLike | Tensor,
-    query_events: ArrayLike,
-    gallery_events: ArrayLike,
+    query_events: Sequence | np.ndarray,
+    gallery_events: Sequence | np.ndarray,
 ) -> Found:
     """Search a gallery exactly: ranks are those of dot products in float64.
 
@@ -100,7 +100,7 @@ def search(
     return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: ArrayLike, columns: ArrayLike) -> Tensor:
+def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     """The best scores ``[n, k]`` of each query's relevant items, -inf where there are fewer than k."""
     place = np.concatenate([np.arange(len(i)) for i in items])
     hits = torch.full((len(own), place.max() + 1), -torch.inf, dtype=torch.float64)
@@ -162,9 +162,9 @@ def query_rows(
     Raises:
         ValueError: as :func:`search`.
     """
-    captions, sounds = (pd.DataFrame(list(items), dtype=object) for items in (captions, sounds))
-    text = captions, embeddings.captions(captions["name"].tolist())
-    audio = sounds, embeddings.sounds(sounds["name"])
+    written, played = (pd.DataFrame(list(items), dtype=object) for items in (captions, sounds))
+    text = written, embeddings.captions(written["name"].tolist())
+    audio = played, embeddings.sounds(played["name"])
     parts = []
     for direction, (asked, queries), (held, items) in (
         ("text_to_audio", text, audio),

@@ -82,7 +82,8 @@ def _resampled_means(
 
 def _disjoint_items(codes: np.ndarray) -> int:
     """How many items there are of which no two share a source, by greedy choice, rarer sources first."""
-    uses, taken, count = np.append(np.bincount(codes[codes >= 0]), 0), set(), 0
+    taken: set[int] = set()
+    uses, count = np.append(np.bincount(codes[codes >= 0]), 0), 0
     for item in codes[np.argsort(uses[codes].sum(axis=1), kind="stable")].tolist():
         own = set(item) - {-1}
         if taken.isdisjoint(own):
@@ -245,7 +246,8 @@ def summarise(rows: pd.DataFrame, **options: Any) -> pd.DataFrame:
     Raises:
         ValueError: on missing columns, values or rows, and where seeds differ in their items.
     """
-    summaries, alike = [], {}
+    summaries = []
+    alike: dict[Any, Any] = {}
     for scores in scores_by_seed(rows):
         per_seed = 100 * scores.values.mean(axis=0)
         summary = {

@@ -42,8 +42,8 @@ PROMPTS = ("i can hear {}", "this is an audio of {}", "{}", "this is {}", PROMPT
 PROMPT_PREFIX = "prompt: "
 
 ITEM_COLUMNS = ("task", "item", "audio", "candidates", "answers", "source_a", "source_b", "chance")
-ROW_COLUMNS = ("task", "item", "source_a", "source_b", "answer", "prediction", "correct", "tied")
-ROW_COLUMNS += ("margin", "chance")
+_ANSWER = ("answer", "prediction", "correct", "tied", "margin", "chance")
+ROW_COLUMNS = ("task", "item", "source_a", "source_b", *_ANSWER)
 TIE_TOLERANCE = 1e-6  # cosines closer than single precision can tell apart are ties
 GATHERED = 4000  # candidates that are scored at a time
 
@@ -147,7 +147,9 @@ def pair_items(pair: Mapping, questions: Iterable[tuple[str, str, list[str], lis
     ]
 
 
-def _task_4(a, b, labels, generator: np.random.Generator) -> tuple[list[str], list[int]]:
+def _task_4(
+    a: str, b: str, labels: Sequence[str], generator: np.random.Generator
+) -> tuple[list[str], list[int]]:
     """50 of the 84 captions over a, b and 5 other labels, task 3's candidates always among them."""
     present = [Phrase(a, "before", b), Phrase(b, "before", a), Phrase(a, "while", b)]
     others = generator.choice([x for x in labels if x not in (a, b)], TASK_4_LABELS - 2, replace=False)
@@ -160,7 +162,15 @@ def _task_4(a, b, labels, generator: np.random.Generator) -> tuple[list[str], li
     return [candidates[k].text() for k in order], [int(np.flatnonzero(order == 0)[0])]
 
 
-def item_of(task, item, audio, candidates, answers, source_a, source_b) -> dict:
+def item_of(
+    task: str,
+    item: str,
+    audio: str,
+    candidates: Sequence[str],
+    answers: Sequence[int],
+    source_a: str,
+    source_b: str | None,
+) -> dict:
     """One item: the audio's name, the candidates and which of them are correct."""
     chance = 1 / comb(len(candidates), len(answers))
     values = (task, item, audio, candidates, answers, source_a, source_b, chance)
@@ -180,7 +190,8 @@ def score_items(items: pd.DataFrame, embeddings: Embeddings) -> pd.DataFrame:
         score, which is an error.
     """
     embeddings.add_captions(caption for candidates in items["candidates"] for caption in candidates)
-    records, scores = items.to_dict("records"), {}
+    records = items.to_dict("records")
+    scores: dict[int, np.ndarray] = {}
     # Items with equally many candidates are scored together, in blocks that bound the memory.
     sizes = pd.Series([len(item["candidates"]) for item in records], dtype=int)
     for size, alike in sizes.groupby(sizes).indices.items():

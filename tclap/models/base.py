@@ -43,10 +43,11 @@ class AudioTextModel(Encoder, nn.Module):
     pretrained: tuple[str, ...] = ("text_trunk.",)
     is_published = False  # whether the heads have published weights too: a CLAP without any training here
     origin: dict[str, Any] | None = None  # of those weights: path (None: hub or package), sha256, revision
-    audio_trunk: nn.Module
-    audio_head: nn.Module
-    text_trunk: nn.Module
-    text_head: nn.Module
+    # Modules; what they have beside forward() differs from model to model.
+    audio_trunk: Any
+    audio_head: Any
+    text_trunk: Any
+    text_head: Any
 
     def __init__(self) -> None:
         super().__init__()

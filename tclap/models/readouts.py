@@ -7,7 +7,7 @@ ends apart is not. Every readout maps ``values [N, T, D]`` to ``[N, width]``.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from tclap.arguments import one_of
 from tclap.models import PUBLISHED_READOUTS, READOUTS
@@ -48,10 +48,11 @@ class Ends(nn.Module):
         self.gru = nn.GRU(dim, hidden, batch_first=True, bidirectional=True)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        packed: Tensor | PackedSequence = values
         if lengths is not None:
             # Packed, so that neither direction's state passes over padding.
-            values = pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, states = self.gru(values)
+            packed = pack_padded_sequence(values, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, states = self.gru(packed)
         return states.transpose(0, 1).flatten(1)
 
 
@@ -79,7 +80,7 @@ class ResidualSegments(nn.Module):
 class PublishedHead(nn.Module):
     """An audio head as published, with or without an order head beside it: ``[N, T, D] -> [N, d]``.
 
-    A subclass defines ``pooled(features)``, the published input of its ``projection``.
+    A subclass defines :meth:`pooled`.
     """
 
     def __init__(self, projection: nn.Module, width: int, dim: int) -> None:
@@ -93,12 +94,16 @@ class PublishedHead(nn.Module):
         residual = readout == "residual-segments"
         self.order = ResidualSegments(self.width, self.dim) if residual else None
 
+    def pooled(self, features: Tensor) -> Tensor:
+        """The published input ``[N, width]`` of the projection."""
+        raise NotImplementedError
+
     def forward(self, features: Tensor) -> Tensor:
         published = self.projection(self.pooled(features))
         return published if self.order is None else published + self.order(features)
 
 
-def make_readout(name: str, dim: int, hidden: int) -> nn.Module:
+def make_readout(name: str, dim: int, hidden: int) -> Segments | Ends:
     """A readout of trunk outputs ``dim`` wide, by name; ``hidden`` is the width of a recurrent state."""
     one_of(READOUTS, readout=name)
     if name == "ends":

@@ -78,9 +78,7 @@ def _folder_or_id(name: str) -> str:
     )
 
 
-def _rebuilt(
-    model_class: type[AudioTextModel], config: dict[str, Any], folder_or_id: str | None
-) -> AudioTextModel:
+def _rebuilt(model_class: Any, config: dict[str, Any], folder_or_id: str | None) -> AudioTextModel:
     """The model of a checkpoint's config on its published weights, if any; its own are not yet loaded."""
     origin = config.pop("origin", None)
     if origin is None:

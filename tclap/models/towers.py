@@ -1,8 +1,9 @@
 """Parts of the two towers that several models share: spectra, text trunks and their heads."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,10 @@ class TextTrunk(Trunk):
     suffix = ""  # appended to every caption
     longest: int | None = None  # the tokenizer's own
     _warned = False
+    encoder: Any  # of transformers, as the tokenizer
+    tokenizer: Any
 
-    def __init__(self, encoder: nn.Module, tokenizer, longest: int) -> None:
+    def __init__(self, encoder: Any, tokenizer: Any, longest: int) -> None:
         super().__init__()
         if len(tokenizer) != encoder.config.vocab_size:
             raise ValueError(
@@ -72,7 +75,7 @@ class TextTrunk(Trunk):
         encoded = encoded.to(next(encoder.parameters()).device)
         return Tokens(encoder(**encoded).last_hidden_state.float(), self.lengths(encoded))
 
-    def lengths(self, encoded) -> Tensor:
+    def lengths(self, encoded: Mapping[str, Tensor]) -> Tensor:
         """Number of tokens of each caption ``[N]``."""
         return encoded["attention_mask"].sum(1)
 

@@ -13,7 +13,7 @@ scaled by ``logit_scale_t``, which is τ here.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,9 @@ class AudioTrunk(Trunk):
     of its grid is a frequency of one block. Here the T steps are in time order (32 of 0.3 s in LAION's
     models), each with its F frequency positions (2) of C channels (768 or 1024) side by side.
     """
+
+    filters: Tensor
+    hann: Tensor
 
     def __init__(self, encoder: ClapAudioEncoder, settings: ClapFeatureExtractor) -> None:
         super().__init__()
@@ -83,7 +86,7 @@ class TransformersClap(AudioTextModel):
     batch_size = 16
 
     def __init__(
-        self, network: ClapModel, tokenizer, settings: ClapFeatureExtractor, readout: str = "published"
+        self, network: ClapModel, tokenizer: Any, settings: ClapFeatureExtractor, readout: str = "published"
     ) -> None:
         super().__init__()
         with torch.no_grad():

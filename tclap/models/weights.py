@@ -73,7 +73,7 @@ def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Te
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-    if HEADER not in (metadata or {}):
+    if not metadata or HEADER not in metadata:
         raise ValueError(f"{path} has no configuration in its header, expected a file that save() wrote.")
     digest, _, text = metadata[HEADER].partition(" ")
     if digest != files.hash_json([text, files.hash_state(state)]):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -281,7 +281,7 @@ class Captions:
         return f"{clause} {_one_of(events['places'], generator)}" if generator.random() < 0.4 else clause
 
 
-def _one_of(known: Sequence, generator: np.random.Generator):
+def _one_of(known: Sequence, generator: np.random.Generator) -> Any:
     return known[generator.integers(len(known))]
 
 

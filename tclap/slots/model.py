@@ -100,7 +100,8 @@ class SlotModel(Encoder):
             raise ValueError(f"whole is {whole}, expected at least 0 and below 1.")
         if source not in SOURCES or (source == "trunk" and not isinstance(base, AudioTextModel)):
             raise ValueError(f"source is {source!r}, expected waveform, or trunk of a model that has one.")
-        self.base, self.reader, self.parts, self.slots = base, reader, parts, slots
+        self.base: Any = base  # an Encoder; with the source trunk, an AudioTextModel
+        self.reader, self.parts, self.slots = reader, parts, slots
         self.whole, self.source, self.hop = whole, source, hop
         self.name, self.sample_rate, self.window = base.name, base.sample_rate, base.window
         self.padding, self.batch_size = base.padding, base.batch_size
@@ -119,7 +120,7 @@ class SlotModel(Encoder):
         return [(0.0, 1.0), *(((1 - part) * at, (1 - part) * at + part) for at, part in starts)]
 
     @torch.no_grad()
-    def encode_audio(
+    def encode_audio(  # type: ignore[override]  # no policy: nothing of a recording is left out
         self,
         waveforms_or_paths: Tensor | np.ndarray | Sequence,
         sample_rate: int | None = None,

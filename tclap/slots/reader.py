@@ -170,7 +170,7 @@ def load_reader(path: str | Path | None = None) -> Reader:
     return reader.merge()
 
 
-def _replace(module: nn.Module, kind: type, made_of: Callable[[nn.Module], nn.Module]) -> None:
+def _replace(module: nn.Module, kind: type, made_of: Callable[[Any], nn.Module]) -> None:
     for parent in list(module.modules()):
         for name, part in parent.named_children():
             if type(part) is kind:

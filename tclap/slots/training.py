@@ -120,7 +120,8 @@ def token_labels(caption: LabelledCaption, offsets: Sequence[tuple[int, int]]) -
             tag, role = OUTSIDE, IGNORED
         else:
             tag, role = BEGIN if start == within[0].start else INSIDE, within[0].role
-        tags.append(tag), roles.append(role)
+        tags.append(tag)
+        roles.append(role)
     return tags, roles
 
 

@@ -48,7 +48,7 @@ def warm_up_text(
         if processes is not None and not processes.is_main:
             return {"loss": torch.zeros(())}
         terms = text_loss.losses(step, batch)
-        return {"loss": sum(terms.values())} | terms
+        return {"loss": sum(terms.values(), torch.zeros(()))} | terms
 
     def validate() -> dict[str, float]:
         return {"validation_accuracy": text_loss.accuracy()}

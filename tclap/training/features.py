@@ -112,12 +112,13 @@ class AudioFeatures:
         Of a :class:`Whole` clip one window is taken; fewer items than a batch are not stored. ``what`` is
         shown beside the progress. ValueError when waveforms of one batch differ in length.
         """
-        if self.store is None or len(items) < self.model.batch_size:
+        store = self.store
+        if store is None or len(items) < self.model.batch_size:
             return self._outputs(items, what, torch.float32)
         played = (self.model.window, self.model.sample_rate)
-        made_of = ["audio", self._code, self.model.audio_trunk.fingerprint, played]
+        made_of: list[Any] = ["audio", self._code, self.model.audio_trunk.fingerprint, played]
         made_of += map(self._described, items)
-        found = self.store.fetch(made_of, lambda: {"rows": self._outputs(items, what, self.store.dtype)})
+        found = store.fetch(made_of, lambda: {"rows": self._outputs(items, what, store.dtype)})
         return found["rows"]
 
     def _outputs(self, items: Sequence[Sound | Whole | Part], what: str, dtype: torch.dtype) -> Tensor:

@@ -35,7 +35,7 @@ def optimise(
     schedule: Schedule,
     what: str,
     *,
-    module: nn.Module | None = None,
+    module: nn.Module,
     validate: Callable[[], dict[str, float]] | None = None,
     after_step: Callable[[], None] | None = None,
     checkpoint: Path | None = None,
@@ -47,7 +47,7 @@ def optimise(
         losses: the loss and its terms at a step. Of several processes each takes the gradient of its
             part; what is summed over them is the gradient of the whole.
         what: shown beside the progress.
-        module: holds all that is trained; needed with a ``validation_loss`` or a ``checkpoint``.
+        module: holds all that is trained.
         validate: metrics on validation data, every ``validate_every`` steps and after the last. With a
             ``validation_loss`` among them the module ends with the weights of the lowest.
         after_step: called after every update.

@@ -121,7 +121,8 @@ def post_pretrain(
         return torch.from_numpy(event_ids(events)).to(device).reshape(-1, len(rows))
 
     def total(found: dict[str, Tensor]) -> Tensor:
-        return sum((terms[name].weight if name in terms else 1.0) * term for name, term in found.items())
+        weighted = ((terms[name].weight if name in terms else 1.0) * term for name, term in found.items())
+        return sum(weighted, torch.zeros(()))
 
     def losses(step: int) -> dict[str, Tensor]:
         model.train()
@@ -134,9 +135,9 @@ def post_pretrain(
             audio, words = embedding.embed_local(embed(items, variant.views), rows, device, seeds)
             ids = ids_of(items, rows, variant.views)[:, processes.local_slice(term.size)]
             found[name] = loss(*processes.global_batch(audio, words, model.logit_scale, ids, term.size))
-        if text_loss_batch and variant.text_loss and processes.is_main:
+        if text_loss is not None and text_loss_batch and variant.text_loss and processes.is_main:
             with ItemDropout((seed, TEXT_LOSS_DROPOUT, step)):
-                found["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values())
+                found["loss_text"] = sum(text_loss.losses(step, text_loss_batch).values(), torch.zeros(()))
         return {"loss": total(found)} | found | {"logit_scale": model.logit_scale}
 
     def validate() -> dict[str, float]:

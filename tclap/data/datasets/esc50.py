@@ -129,7 +129,8 @@ def _chosen_folds(
     chosen = present if folds is None else sorted(set(folds))
     if not chosen:
         raise ValueError(f"folds is empty; expected at least one fold of {listing(present)}")
-    for wanted, known in ((chosen, present), ({test_fold, validation_fold} - {None}, chosen)):
+    held_out = [fold for fold in (test_fold, validation_fold) if fold is not None]
+    for wanted, known in ((chosen, present), (held_out, chosen)):
         if unknown := sorted(set(wanted) - set(known)):
             raise ValueError(f"there is no fold {listing(unknown)}; expected some of {listing(known)}")
     return chosen
@@ -139,6 +140,7 @@ def _split_of_folds(chosen: list[int], test_fold: int | None, validation_fold: i
     if test_fold is None:
         test_fold = max((fold for fold in chosen if fold != validation_fold), default=None)
     if validation_fold is None:
+        assert test_fold is not None  # some fold is chosen
         # Cyclic, so that over a cross-validation each fold serves once as either.
         others = [fold for fold in chosen if fold != test_fold]
         validation_fold = max([fold for fold in others if fold < test_fold] or others, default=None)

@@ -37,13 +37,13 @@ def load(root: str | Path, *, csv: str = "clips.csv", seed: int = 0) -> pd.DataF
     """
     if root is None:
         raise ValueError("the data set 'folder' has no default root; expected the folder of your recordings")
-    root, csv = Path(root), Path(root, csv)
-    if not csv.is_file():
-        raise FileNotFoundError(f"{csv} does not exist; expected a csv with file and caption or label")
-    clips = _by_clip(_read_csv(csv), csv)
+    root, file = Path(root), Path(root, csv)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; expected a csv with file and caption or label")
+    clips = _by_clip(_read_csv(file), file)
     clips["path"] = [str(root / name) for name in clips["clip_id"]]
     if "split" not in clips:
-        clips["split"] = _draw_splits(clips, seed, csv)
+        clips["split"] = _draw_splits(clips, seed, file)
     if "label" not in clips:
         # Clips that are captioned alike cannot be told apart by a caption: they are one event.
         said = clips["captions"].map(lambda given: tuple(sorted(c.lower().strip(" .") for c in given)))
@@ -80,7 +80,8 @@ def _draw_splits(clips: pd.DataFrame, seed: int, csv: Path) -> pd.Series:
     # Clips without labels need two sources in a split, or they make no pair.
     least = 1 if "label" in clips else 2
     rng = np.random.default_rng(seed)
-    drawn, scarce = {}, []
+    drawn: dict[str, str] = {}
+    scarce = []
     for label, sources in labels.groupby(labels):
         order = rng.permutation(sources.index)
         if len(order) < 3 * least:
