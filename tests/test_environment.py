@@ -4,7 +4,9 @@ import re
 import tomllib
 from importlib import metadata
 
+import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from artifact import paths
 
@@ -50,3 +52,9 @@ def test_conda_versions_are_the_locked_ones():
 def test_the_installed_versions_are_the_locked_ones():
     names = wanted()
     assert {n: metadata.version(n).split("+")[0] for n in names} == {n: locked()[n] for n in names}
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0"])
+def test_the_locked_versions_run_on_each_python_that_make_takes(python):
+    asked = {name: metadata.metadata(name).get("Requires-Python") or "" for name in locked()}
+    assert {name: spec for name, spec in asked.items() if not SpecifierSet(spec).contains(python)} == {}
