@@ -15,6 +15,7 @@ import made_up
 import pytest
 
 from artifact import paths
+from figures import maps
 
 RUN = "runs/smoke/compact"
 STAMP_ALL = """
@@ -117,6 +118,12 @@ def test_the_default_run_has_its_steps_for_each_seed(untouched):
     once = ("data_construction", "other_base_models", "slot_ablation", "summary", "your_recordings",
             "tables_and_numbers", "figures_and_tables")  # fmt: skip
     assert found == each | dict.fromkeys(once, 1) | {"figure": 13}
+
+
+def test_the_picture_of_the_graph_is_up_to_date(untouched):
+    rules = maps.rules(untouched.snakemake("--rulegraph", target="all", PROFILE="synthetic"))
+    titles = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", maps.GRAPH.read_text(encoding="utf-8"))
+    assert {f"{a} -> {b}" for a, b in titles} == {rule for rule in rules if "->" in rule}
 
 
 def test_a_step_that_fails_says_why_and_where_its_log_is(graph):
