@@ -89,7 +89,7 @@ paper: tex .venv/ready ## build paper/main.pdf, and what of the run it needs (ne
 	cd paper && latexmk -pdf -interaction=nonstopmode -halt-on-error main.tex
 
 bench: .venv/ready ## run the benchmarks
-	@for script in $(filter-out benchmarks/__init__.py benchmarks/random_weights.py,$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out $(addprefix benchmarks/,__init__.py gpu_sections.py random_weights.py),$(wildcard benchmarks/*.py)); do \
 		echo; echo "$$script"; TCLAP_BATCH=1 $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what runs made (results, figures, kept features, synthetic sounds); downloads, .venv and files of yours stay

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel
 
 from tclap import files
-from tclap.models.msclap import Msclap2022, Msclap2023
+from tclap.models.msclap import Msclap, Msclap2022, Msclap2023
 from tclap.models.transformers import TransformersClap
 
 CLASSES = {model.name: model for model in (Msclap2022, Msclap2023)}
 BURSTS = 12
 
 
-def write(name: str, path: str | Path, seed: int = 0) -> Path:
-    """Write random weights of ``name``, a key of :data:`CLASSES`, to ``path`` and return it."""
+def make(name: str, seed: int = 0) -> Msclap:
+    """A model of random weights; ``name`` is a key of :data:`CLASSES`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLASSES[name]()
@@ -37,8 +37,14 @@ def write(name: str, path: str | Path, seed: int = 0) -> Path:
             if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         settle_norms(model.audio_trunk, bursts(round(model.window * model.sample_rate), model.sample_rate))
+    model.origin = {"random_weights": True}
+    return model
+
+
+def write(name: str, path: str | Path, seed: int = 0) -> Path:
+    """Write the weights of :func:`make` to ``path`` in the official format, and return it."""
     with files.replacing(path) as temporary:
-        torch.save({"model": model.official_state(), "random_weights": True}, temporary)
+        torch.save({"model": make(name, seed).official_state(), "random_weights": True}, temporary)
     return Path(path)
 
 

@@ -90,7 +90,7 @@ class Reader(nn.Module):
         super().__init__()
         encoder, self.tokenizer = minilm.load()
         self.config = {"rank": rank, "temperature": temperature, "threshold": threshold}
-        self.encoder = copy.deepcopy(encoder)
+        self.encoder = copy.deepcopy(encoder).cpu()  # a model on a GPU may have moved the one that is shared
         _replace(self.encoder.encoder.layer, nn.Linear, lambda linear: Adapted(linear, rank))
         self.to_tag, self.to_role = nn.Linear(minilm.WIDTH, 3), nn.Linear(minilm.WIDTH, len(ROLES))
 

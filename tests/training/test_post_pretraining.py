@@ -170,7 +170,7 @@ def test_the_scale_is_clamped_after_every_step(setting):
     assert setting.model.logit_scale.item() <= 100 * (1 + 1e-6)
 
 
-# Dropout in the heads, and devices
+# Dropout in the heads
 
 
 class Dropping(nn.Module):
@@ -215,17 +215,3 @@ def test_validation_is_without_dropout(dropping):
     assert row["validation_loss"] == pytest.approx(expected, abs=1e-5)
     plain = dropping.loss(dropping.start, pool.composites, batch_rows(len(pool.composites), 7, 0, 5))
     assert abs(row["loss_temporal"] - plain) > 1e-3  # the training loss is with it
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("name", ["t-clap", "clap-continued"])
-def test_a_model_on_another_device_trains_on_features_from_the_cpu(setting, name):
-    expected = setting.run(variant(name), steps=3, text_loss_batch=0)
-    for model in (setting.model, setting.start):
-        model.to("cuda")
-    setting.text = TextFeatures(setting.model.text_trunk, device="cuda")
-    before = torch.cuda.get_rng_state()
-    found = setting.run(variant(name), steps=3, text_loss_batch=0)
-    assert torch.equal(torch.cuda.get_rng_state(), before)
-    assert setting.model.log_scale.is_cuda and not setting.pools[False][0].base.features.is_cuda
-    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-3)
