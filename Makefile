@@ -71,11 +71,12 @@ test-latest: .venv-latest/ready ## run the library's tests on the newest numpy, 
 	$(LATEST)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder \
 		tests/training tests/slots tests/models tests/evaluation tests/data $(addprefix tests/test_,audio.py cli.py files.py losses.py package.py)
 
-lint: .venv/ready ## check format, style, types and the direction of imports
+lint: .venv/ready ## check format, style, types, the direction of imports and the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 lab: .venv/ready ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
