@@ -15,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import parse_args as torchrun_parser
 
@@ -59,6 +60,8 @@ INLINE = [
     for code in re.findall(r"`([^`]+)`", TEXT)
     if code.split()[0] in PROGRAMS and (" " in code or code == "make")
 ]
+WORKFLOW = yaml.safe_load((paths.CHECKOUT / ".github" / "workflows" / "ci.yml").read_text())
+INLINE += [f"make {job['target']}" for job in WORKFLOW["jobs"]["make"]["strategy"]["matrix"]["include"]]
 COMMANDS = [words(line)[1] for line in [*LINES, *INLINE]]
 
 
@@ -73,6 +76,14 @@ def test_every_line_is_known():
     assert unknown == [], "say in this file how this is tested"
     assert len(PRINTED) == len(CITED) == 1 and len(PYTHON) == 7
     assert {len(of(program)) > 0 for program in PROGRAMS} == {True}
+
+
+def test_what_contributing_names_is_there():
+    text = (paths.CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", text)
+    own = ("mine", "runs/", ".venv/")
+    assert [n for n in named if not any(o in n for o in own) and not (paths.CHECKOUT / n).exists()] == []
+    assert len(named) > 20
 
 
 def make(*arguments: str) -> str:
