@@ -33,6 +33,7 @@ from tclap.data.captions import vocabulary
 from tclap.data.clips import for_stage
 from tclap.data.composites import ClipAudio
 from tclap.models.base import AudioTextModel
+from tclap.models.compact import Compact
 from tclap.models.registry import load_model
 from tclap.models.weights import read_checkpoint
 from tclap.slots.model import SlotModel
@@ -146,11 +147,17 @@ class Experiment:
     @cached_property
     def reference(self) -> AudioTextModel:
         """The base model before anything is trained; all models share its trunks if these are pretrained."""
-        weights = self.config.weights
-        if weights is not None and self.base == "compact":
-            raise ValueError(f"weights={weights}: compact is trained from scratch, expected no weights.")
-        model = load_model(self.base, weights, **self.config.model_options(self.base))
+        model = self.untrained()
         return model.to(self.processes.device) if model.has_pretrained_trunk else model
+
+    def untrained(self, **changes: str) -> AudioTextModel:
+        """A base model on its published weights, if any, and else on random ones; ``changes`` of options."""
+        weights, options = self.config.weights, self.config.model_options(self.base) | changes
+        if self.base != "compact":
+            return load_model(self.base, weights, **options)
+        if weights is not None:
+            raise ValueError(f"weights={weights}: compact is trained from scratch, expected no weights.")
+        return Compact(**options).eval()
 
     @cached_property
     def audio(self) -> ClipAudio:

@@ -25,7 +25,6 @@ from tclap.data.captions import ORDERED, SIMULTANEOUS
 from tclap.data.clips import STAGES, for_stage
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
-from tclap.models.registry import load_model
 from tclap.slots.captions import is_held_out, wordings
 from tclap.training.base import train_base, warm_up_text
 from tclap.training.batch_embedding import BatchEmbedder
@@ -133,7 +132,7 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | 
 
 def _fresh(experiment: Experiment, seed: int, options: dict[str, str]) -> AudioTextModel:
     torch.manual_seed(seed)
-    return load_model(experiment.base, **(experiment.config.model_options(experiment.base) | options))
+    return experiment.untrained(**options)
 
 
 def _learn_words(

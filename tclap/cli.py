@@ -196,7 +196,7 @@ def _model(
     import torch
 
     from tclap.models.encoder import Encoder
-    from tclap.models.registry import load_model
+    from tclap.models.registry import SHIPPED, load_model
     from tclap.models.wrapped import wrap
     from tclap.slots.model import add_slots
 
@@ -212,7 +212,8 @@ def _model(
         loaded = made if isinstance(made, Encoder) else wrap(made, sample_rate, window)
     else:
         loaded = load_model(model, weights)
-        if not getattr(loaded, "is_published", True) and Path(weights or "").suffix != ".safetensors":
+        ours = Path(weights or SHIPPED.get(model) or "").suffix == ".safetensors"
+        if not (ours or getattr(loaded, "is_published", True)):
             raise ValueError(f"{model} is not trained, expected --weights of a trained model.")
     fingerprint = getattr(loaded, "fingerprint", None)
     if not slots:

@@ -49,11 +49,11 @@ def tiny_model(text_trunk):
     """A compact model of a few thousand weights on half a second of audio, with the fake text trunk."""
     import torch
 
-    from tclap.models.registry import load_model
+    from tclap.models.compact import Compact
 
     torch.manual_seed(0)
     sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
-    model = load_model("compact", **sizes, width=8, hidden=8, dim=12)
+    model = Compact(**sizes, width=8, hidden=8, dim=12).eval()
     model.text_trunk = text_trunk
     return model
 

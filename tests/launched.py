@@ -15,8 +15,7 @@ import torch
 from tiny import WordVectors
 from torch import Tensor
 
-from tclap.models.base import AudioTextModel
-from tclap.models.registry import load_model
+from tclap.models.compact import Compact
 from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.distributed import Processes, current
 from tclap.training.pool import Items, Pool
@@ -78,7 +77,7 @@ def train(case: Case, processes: Processes, checkpoint: Path | None = None) -> d
     dtype = torch.float32 if case.text_loss_batch else torch.float64
     torch.manual_seed(0)
     sizes = {"window": 0.5, "sample_rate": 8000, "n_fft": 256, "hop": 80, "mels": 16}
-    model: AudioTextModel = load_model("compact", **sizes, width=WIDTH, hidden=8, dim=12).to(dtype)
+    model = Compact(**sizes, width=WIDTH, hidden=8, dim=12).eval().to(dtype)
     model.audio_head.readout = torch.nn.Sequential(torch.nn.Dropout(case.dropout), model.audio_head.readout)
     with torch.no_grad():  # the main process's weights are what counts
         for parameter in model.head_parameters():

@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+import tclap
 from artifact import compare, paths
 from figures import read
 from paper import numbers
@@ -50,7 +53,22 @@ def test_the_data_card_has_the_recordings_ranges():
     assert f"{len(synthetic.LABELS) * sum(made.values())} clips" in card
 
 
-def test_the_readers_card_is_of_the_shipped_file():
-    folder = paths.CHECKOUT / "tclap" / "slots"
-    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert files.sha256_file(folder / "reader.safetensors") in card
+@pytest.mark.parametrize("file", ["slots/reader.safetensors", "models/compact.safetensors"])
+def test_a_model_card_is_of_the_shipped_file(file):
+    path = paths.CHECKOUT / "tclap" / file
+    card = (path.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert files.sha256_file(path) in card
+
+
+def test_the_shipped_model_has_the_measures_of_its_card(tmp_path):
+    """Those of the reference run's first seed, and on a small set those that it gives here."""
+    card = (paths.CHECKOUT / "tclap" / "models" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    said = re.findall(r"^\| (\w+) \| (\S+) \[[^]]+\] \| (\S+) \[.+ \| (\S+) \|$", card, re.M)
+    models = read.summary(compare.reference_path("synthetic", "compact"))["models"]
+    clips = tclap.load_clips("synthetic", tmp_path, labels=synthetic.LABELS[:8], clips_per_class={"test": 5})
+    small = tclap.evaluate(tclap.load_model("compact"), clips, pairs=40)
+    assert {task for task, *_ in said} == models["t-clap"]["zste"].keys()
+    for task, test, slots, here in said:
+        run = [models[name]["zste"][task]["per_seed"][0] for name in ("t-clap", "t-clap-slots")]
+        assert [test, slots] == [f"{accuracy:.1f}" for accuracy in run], task
+        assert f"{100 * small.loc[small['task'] == task, 'correct'].mean():.1f}" == here, task

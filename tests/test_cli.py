@@ -104,7 +104,7 @@ def test_rows_of_others_are_not_replaced(published, data, project_root, told, ca
         (["--out", "hum 0.wav"], "hum 0.wav, expected the name of a .parquet file"),
         (["--out", "hum 0.wav/rows.parquet"], "error: hum 0.wav cannot be written: "),
         (["--model", "tones:None_"], "the module tones has no None_"),
-        (["--model", "compact"], "error: compact is not trained, expected --weights"),
+        (["--model", "sfx"], "error: sfx is not trained, expected --weights"),
     ],
 )
 def test_what_cannot_be_done_is_refused(data, project_root, monkeypatch, words, message, capsys):

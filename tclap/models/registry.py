@@ -19,6 +19,7 @@ MODELS = {
     "msclap-2022": "tclap.models.msclap:Msclap2022",
     "msclap-2023": "tclap.models.msclap:Msclap2023",
 }
+SHIPPED = {"compact": Path(__file__).with_name("compact.safetensors")}  # see MODEL_CARD.md
 CLAP_MODEL = "tclap.models.transformers:TransformersClap"  # of an id on the hub, or a folder
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -32,12 +33,14 @@ def load_model(
     """Load a model by name.
 
     Args:
-        name: ``compact``, the embedded default; ``sfx``, a pretrained encoder of sound effects with heads
-            that are trained here; ``msclap-2022`` or ``msclap-2023``, Microsoft's CLAP; of a ``ClapModel``
-            of transformers its id on the hub, such as ``laion/clap-htsat-fused``, or the path of its folder.
+        name: ``compact``, the embedded default, a scale model that was trained on synthesised sounds (an
+            untrained one is :class:`tclap.models.compact.Compact`); ``sfx``, a pretrained encoder of sound
+            effects with heads that are trained here; ``msclap-2022`` or ``msclap-2023``, Microsoft's CLAP; of
+            a ``ClapModel`` of transformers its id on the hub, such as ``laion/clap-htsat-fused``, or the path
+            of its folder.
         weights: a ``.safetensors`` file written by :meth:`AudioTextModel.save`, or of an msclap and ``sfx``
-            the published file. None: the published weights; what has none (all of ``compact``, the heads of
-            ``sfx``) is freshly initialised.
+            the published file. None: the published weights, of ``compact`` the package's own; the heads of
+            ``sfx``, which have none, are freshly initialised.
         device: where to put it; None: the CPU.
         options: configuration of the model (see its module); of an msclap and ``sfx``, with a checkpoint of
             ours, also ``pretrained``, the published file that it was made on.
@@ -55,6 +58,7 @@ def load_model(
     folder_or_id = None if name in MODELS else _folder_or_id(name)
     module, _, class_name = MODELS.get(name, CLAP_MODEL).partition(":")
     model_class = getattr(importlib.import_module(module), class_name)
+    weights = SHIPPED.get(name) if weights is None else weights
     on_published = "audio_trunk." in model_class.pretrained
     theirs = on_published and not folder_or_id and Path(weights or "").suffix != ".safetensors"
     if weights is not None and not theirs:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from tclap import audio, load_clips, load_model
+from tclap import audio, load_clips
 from tclap.data import batches
 from tclap.data.batches import (
     BASE_MIX,
@@ -23,6 +23,7 @@ from tclap.data.batches import (
 )
 from tclap.data.captions import CONJUNCTION, SINGLE, view_captions, view_events
 from tclap.data.composites import TARGET_RMS, VIEWS, ClipAudio, draw_pairs, place, render, render_single
+from tclap.models.compact import Compact
 
 CROP_ENERGY = 0.5
 WINDOW, RATE = 4.0, 16000
@@ -32,7 +33,7 @@ WINDOW, RATE = 4.0, 16000
 def made(tmp_path_factory):
     """A small data set's bank, manifest and reader, and a randomly initialised model."""
     torch.manual_seed(0)
-    model = load_model("compact", window=WINDOW)
+    model = Compact(window=WINDOW).eval()
     options = {"labels": ["dog", "rooster", "rain", "siren"], "clips_per_class": {"test": 2}}
     clips = load_clips("synthetic", tmp_path_factory.mktemp("data"), **options)
     reader = ClipAudio(clips, RATE)

@@ -18,7 +18,7 @@ CAPTIONS = ["a dog", "this is a sound of rain before church bells", "x", "siren 
 @pytest.fixture(scope="module")
 def model() -> AudioTextModel:
     torch.manual_seed(0)
-    return load_model("compact")
+    return compact.Compact().eval()
 
 
 def test_an_input_has_one_embedding_alone_in_any_batch_and_twice(model):
@@ -52,7 +52,7 @@ def test_with_readout_draws_an_audio_head_and_keeps_the_rest(tiny_model):
     other = tiny_model.with_readout("ends")
     assert other.config == tiny_model.config | {"readout": "ends"}
     torch.manual_seed(3)  # the draws of a whole model
-    fresh = load_model("compact", **other.config).own_state()
+    fresh = compact.Compact(**other.config).own_state()
     for name, tensor in other.own_state().items():
         assert torch.equal(tensor, (fresh if name.startswith("audio_head.") else before)[name])
     with torch.no_grad():
@@ -82,9 +82,7 @@ def test_mel_power_by_hand(model):
 def test_with_attention_a_frame_depends_on_all_others_and_on_where_it_is():
     torch.manual_seed(0)
     sizes = {"n_fft": 256, "hop": 80, "mels": 16, "width": 8, "hidden": 8, "dim": 12}
-    local, attention = (
-        load_model("compact", **sizes, context=c).audio_trunk.context for c in compact.CONTEXTS
-    )
+    local, attention = (compact.Compact(**sizes, context=c).audio_trunk.context for c in compact.CONTEXTS)
     frames = torch.randn(1, 5, 8)
     other = torch.cat([frames[:, :4], torch.randn(1, 1, 8)], dim=1)
     with torch.no_grad():
@@ -141,6 +139,6 @@ def test_other_minilm_weights_are_refused(model, monkeypatch):
 
 def test_a_model_without_captions_never_loads_minilm(monkeypatch):
     monkeypatch.setattr(minilm, "load", lambda: pytest.fail("MiniLM was loaded"))
-    small = load_model("compact", width=8, hidden=4, dim=6)
+    small = compact.Compact(width=8, hidden=4, dim=6).eval()
     small.encode_audio(noise(1, 4000))
     assert small.text_trunk.fingerprint == minilm.SHA256
