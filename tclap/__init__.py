@@ -7,7 +7,7 @@ to wait for torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "add_slots": "tclap.slots.model",

@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock and environment.yml say the same."""
+"""pyproject.toml, requirements.lock, environment.yml and what names the version say the same."""
 
 import re
 import tomllib
@@ -8,6 +8,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+import tclap
 from artifact import paths
 
 LOCK = paths.CHECKOUT / "requirements.lock"
@@ -58,3 +59,17 @@ def test_the_installed_versions_are_the_locked_ones():
 def test_the_locked_versions_run_on_each_python_that_make_takes(python):
     asked = {name: metadata.metadata(name).get("Requires-Python") or "" for name in locked()}
     assert {name: spec for name, spec in asked.items() if not SpecifierSet(spec).contains(python)} == {}
+
+
+def test_the_version_is_the_same_everywhere():
+    citation, readme, changes, project = (
+        (paths.CHECKOUT / name).read_text(encoding="utf-8")
+        for name in ("CITATION.cff", "README.md", "CHANGELOG.md", "pyproject.toml")
+    )
+    named = [
+        yaml.safe_load(citation)["version"],
+        re.search(r"version = \{(.+?)\}", readme)[1],
+        re.search(r"^## \[(.+?)\]", changes, re.M)[1],
+        tomllib.loads(project)["project"]["version"],
+    ]
+    assert named == [tclap.__version__] * 4
