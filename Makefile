@@ -1,5 +1,5 @@
 # `make` explains the targets. Settings: PROFILE, BASE, WEIGHTS, DOWNLOAD, ESC50_ROOT, TEST_FOLD, VAL_FOLD,
-# CLASSES, CORES, PYTHON, LATEST_PYTHON; of `make evaluate` also DATA, ROOT, SUITE, PAIRS.
+# CLASSES, CORES, CLUSTER, PYTHON, LATEST_PYTHON; of `make evaluate` also DATA, ROOT, SUITE, PAIRS.
 
 $(if $(filter-out Makefile,$(firstword $(MAKEFILE_LIST))),$(error run make in the folder of its Makefile: make -C FOLDER))
 
@@ -24,7 +24,7 @@ AISFX := aisfx==0.1.2
 QUIETLY := --quiet --quiet --disable-pip-version-check
 # One run at a time in a folder; the lock is gone when its holder is, however it ended.
 SNAKEMAKE := PYTHONPATH=workflow flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
-	$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) \
+	$(BIN)/snakemake --snakefile workflow/Snakefile $(if $(CLUSTER),--workflow-profile $(CLUSTER),--cores $(CORES)) \
 	--rerun-triggers input --rerun-incomplete --nolock --logger steps
 LOCKED := || { [ $$? -ne 9 ] || echo "another run is going on in this folder: wait for it, or end it." >&2; exit 1; }
 RUN := --profile "$$PROFILE" --base "$$BASE"

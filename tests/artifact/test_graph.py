@@ -3,6 +3,7 @@
 The run is made up and its stamps are written by hand, so that no notebook has to run.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import made_up
 import pytest
+import yaml
 
 from artifact import paths
 from figures import maps
 
 RUN = "runs/smoke/compact"
+SNAKEFILE = paths.CHECKOUT / "workflow" / "Snakefile"
 STAMP_ALL = """
 import pandas as pd
 from artifact import made, paths, steps
@@ -152,6 +155,64 @@ def test_a_run_that_was_killed_is_taken_up_by_the_same_command(graph):
     assert not stamp.exists()
     assert subprocess.run(command, **options, capture_output=True).returncode == 0
     assert stamp.exists() and (graph.root / "figures" / "architecture.png").exists()
+
+
+@pytest.mark.parametrize("base", ["compact", "msclap-2022"])
+def test_on_a_cluster_every_step_has_its_resources(graph, base, tmp_path):
+    """As a dry run says without Slurm; a published model needs more, and a GPU where it computes."""
+    (tmp_path / "which").symlink_to(shutil.which("which"))
+    graph.replace("configs/smoke.yaml", "bases:\n", "bases:\n  msclap-2022: {}\n")
+    settings = {"BASE": base, "PATH": str(tmp_path)}
+    said = graph.snakemake("--dry-run", "--workflow-profile", "slurm", target="all", **settings)
+    planned = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)", said, re.M)
+    found = {rule: dict(re.findall(r"(\w+)=([^,]+)", resources)) for rule, resources in planned}
+    text = (graph.checkout / "workflow" / "profiles" / "slurm" / "config.yaml").read_text()
+    models = yaml.safe_load(text)["set-resources"]
+    assert models.keys() <= set(re.findall(r"^rule (\w+):", SNAKEFILE.read_text(), re.M))
+    assert {"data_construction", "evaluation", "summary", "figure"} <= found.keys()
+    for rule, resources in found.items():
+        large = base != "compact" and rule in models
+        wanted = {"cpus_per_task": "1", "mem_mb": "16000" if large else "4000"}
+        wanted |= {"runtime": "240", "gpu": str(int(large))} if rule in models else {"runtime": "60"}
+        assert wanted.items() <= resources.items(), rule
+
+
+def test_a_clusters_job_stamps_what_the_run_that_submitted_it_was_a_function_of(graph):
+    """The run may have been of other code than lies there by the time that the job begins."""
+    stamp = graph.root / RUN / "steps" / "figure-curves.json"
+    stamp.unlink()
+    options = (
+        "--mode",
+        "remote",
+        "--target-jobs",
+        "figure:name=curves",
+        "--allowed-rules",
+        "figure",
+        "--force",
+    )
+    told = json.dumps({stamp.stem: "as submitted"})
+    graph.snakemake(*options, target=str(stamp.relative_to(graph.root)), TCLAP_FINGERPRINTS=told)
+    assert json.loads(stamp.read_text())["fingerprint"] == "as submitted"
+
+
+def test_jobs_that_a_killed_run_left_in_the_queue_are_cancelled_before_others_start(graph, tmp_path):
+    queue, tools = tmp_path / "queue", tmp_path / "tools"
+    tools.mkdir()
+    queue.write_text(f"7 tclap_a {graph.root}\n8 mine {graph.root}\n9 tclap_b {tmp_path}\n")
+    scripts = {
+        "squeue": f"cat {queue}",
+        "scancel": f'echo "$@" > {tmp_path / "cancelled"}; sed -i "/^$1 /d" {queue}',
+    }
+    for name, script in scripts.items():
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    found = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    graph.snakemake("--dry-run", target="paper_inputs", PATH=found)
+    assert len(queue.read_text().splitlines()) == 3
+    stamp = graph.root / RUN / "steps" / "figure-architecture.json"
+    stamp.unlink()
+    graph.snakemake(target=str(stamp.relative_to(graph.root)), PATH=found)
+    assert (tmp_path / "cancelled").read_text() == "7\n" and stamp.exists()
 
 
 @pytest.mark.parametrize(

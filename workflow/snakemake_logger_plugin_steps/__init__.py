@@ -5,6 +5,7 @@ prints is in its log file.
 """
 
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,8 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        self._jobs: dict[int, tuple[str, list[str], float]] = {}  # name, logs, start
+        self._jobs: dict[int, tuple[str, list[str]]] = {}  # name and logs
+        self._began: dict[int, float] = {}
         self._bar: tqdm | None = None
         self._total = self._finished = 0  # a disabled bar does not count
 
@@ -44,15 +46,15 @@ class LogHandler(LogHandlerBase):
             wildcards = dict((said["wildcards"] or {}).items())
             named = [f"seed {value}" if key == "seed" else str(value) for key, value in wildcards.items()]
             name = ", ".join([said["rule_name"].replace("_", " "), *named])
-            self._jobs[said["jobid"]] = (name, list(said["log"] or ()), time.monotonic())
+            self._jobs[said["jobid"]] = (name, list(said["log"] or ()))
+        elif event == LogEvent.JOB_STARTED:
+            self._began |= dict.fromkeys(said["jobs"], time.monotonic())
         elif event == LogEvent.JOB_FINISHED and said["job_id"] in self._jobs:
-            self._finish(*self._jobs.pop(said["job_id"]))
+            self._finish(*self._jobs[said["job_id"]], self._began[said["job_id"]])
         elif event == LogEvent.JOB_ERROR:
-            name, logs, _ = self._jobs.pop(said["jobid"], ("a step", [], 0.0))
-            lines = [line for line in _lines(logs) if line.strip()]
-            why = [line for line in lines if line.lower().startswith("error")] or lines
-            self._print(f"{name} failed: {why[-1].removeprefix('error: ') if why else 'it printed nothing'}")
-            self._print("\n".join(f"log: {log}" for log in logs))
+            name, logs = self._jobs.get(said["jobid"], ("a step", []))
+            self._print(f"{name} failed: {_reason(logs, said['rule_msg'] or '')}")
+            self._print("\n".join(f"log: {log}" for log in said["log"] or ()))
         elif event == LogEvent.ERROR or (event is None and record.levelno >= logging.WARNING):
             self._print(record.getMessage() or said.get("exception", ""))
         elif event is None and record.getMessage().startswith("Nothing to be done"):
@@ -76,6 +78,16 @@ class LogHandler(LogHandlerBase):
 
     def _print(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
+
+
+def _reason(logs: list[str], said: str) -> str:
+    """Why a job failed: a limit or an operator of the cluster ended it, or what its log says."""
+    status = re.search("SLURM status is: '(?!FAILED)(.*?)'", said)
+    if status is not None:
+        return f"Slurm ended it ({status[1]})"
+    lines = [line for line in _lines(logs) if line.strip()]
+    why = [line for line in lines if line.lower().startswith("error")] or lines
+    return why[-1].removeprefix("error: ") if why else "it printed nothing"
 
 
 def _lines(logs: list[str]) -> list[str]:
