@@ -174,14 +174,15 @@ class Experiment:
     @cached_property
     def text(self) -> TextFeatures:
         """The text trunk's outputs for the captions of the run."""
-        trunk, device = self.reference.text_trunk, self.reference.log_scale.device
+        trunk = self.reference.text_trunk
+        where = {"device": self.reference.log_scale.device, "processes": self.processes}
         if self.store is None:
             store = FeatureStore(self.folder / "data", torch.float32)
-            return TextFeatures(trunk, vocabulary(self.labels), store, device=device)
+            return TextFeatures(trunk, vocabulary(self.labels), store, **where)
         asked = {c for candidates in self.table("data/items.parquet")["candidates"] for c in candidates}
         if self.config.warm_up is not None:
             asked |= set(vocabulary(self.labels))
-        return TextFeatures(trunk, asked, self.store, device=device)
+        return TextFeatures(trunk, asked, self.store, **where)
 
     def learn_control_captions(self) -> None:
         """Have the text trunk's outputs for all captions of the controls, from the store once it has them."""
@@ -190,7 +191,7 @@ class Experiment:
 
     def audio_features(self, model: AudioTextModel) -> AudioFeatures:
         """The outputs of a model's audio trunk for the run's sounds."""
-        return AudioFeatures(model, self.audio, self.store)
+        return AudioFeatures(model, self.audio, self.store, self.processes)
 
     def outputs(self, model: AudioTextModel, sounds: Mapping[str, Any], what: str) -> Tensor:
         """Their values for named sounds, see :meth:`tclap.training.features.AudioFeatures.outputs`."""

@@ -78,20 +78,26 @@ class ModelFolder(made.Stamp):
         )
         self._processes = experiment.processes
 
+    def is_current(self) -> bool:
+        """As the main process sees it."""
+        return self._processes.on_main(super().is_current)
+
     def checkpoint(self, phase: str) -> Path:
         """Where a phase of the training keeps its state until the model is complete."""
         return self.folder / f"checkpoint-{phase}-{self.fingerprint[:8]}.pt"
 
     def save(self, model: AudioTextModel, history: pd.DataFrame) -> None:
         """Write the model and its history, and remove the training's checkpoints."""
-        with self._processes.main_first():  # the others go on when all is there
-            if self._processes.is_main:
-                weights = self.folder / "weights.safetensors"
-                model.save(weights)
-                self.write({"history": history.assign(seed=self.inputs["seed"])}, weights)
-                for checkpoint in self.folder.glob("*checkpoint-*.pt"):
-                    # A second run of the same training may be removing them too.
-                    checkpoint.unlink(missing_ok=True)
+
+        def write() -> None:
+            weights = self.folder / "weights.safetensors"
+            model.save(weights)
+            self.write({"history": history.assign(seed=self.inputs["seed"])}, weights)
+            for checkpoint in self.folder.glob("*checkpoint-*.pt"):
+                # A second run of the same training may be removing them too.
+                checkpoint.unlink(missing_ok=True)
+
+        self._processes.on_main(write)
 
 
 def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -286,13 +292,12 @@ def make_pools(
         "validation": (experiment.config.validation_pairs, 3 * post.batch + post.replay_batch, DATA_SEED),
     }
     composites, pools = {"distinct": distinct, "largest": post.batch, "labels": labels}, []
-    with experiment.processes.main_first():  # the others find in the store what it has made
-        for stage, (pairs, base_items, drawn) in sizes.items():
-            if pretrained:
-                source = WaveformSource(experiment.audio_features(model), experiment.clips)
-            else:
-                source = MelSource(model, experiment.bank(stage), augment=stage == "post")
-            known = {"base": others[len(pools)].base if others else None, "stage": stage, "seed": drawn}
-            pools.append(make_pool(source, pairs=pairs, base_items=base_items, **known, **composites))
-        experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))
+    for stage, (pairs, base_items, drawn) in sizes.items():
+        if pretrained:
+            source = WaveformSource(experiment.audio_features(model), experiment.clips)
+        else:
+            source = MelSource(model, experiment.bank(stage), augment=stage == "post")
+        known = {"base": others[len(pools)].base if others else None, "stage": stage, "seed": drawn}
+        pools.append(make_pool(source, pairs=pairs, base_items=base_items, **known, **composites))
+    experiment.text.add(set.union(*(pool.vocabulary for pool in pools)))
     return tuple(pools)

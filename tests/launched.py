@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny import WordVectors
-from torch import Tensor
+from tiny import TinyPublished, WordVectors, write_clips
+from torch import Tensor, nn
 
+from tclap.data.composites import ClipAudio
+from tclap.models.base import Tokens
 from tclap.models.compact import Compact
 from tclap.training.batch_embedding import BatchEmbedder
 from tclap.training.distributed import Processes, current
+from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures
 from tclap.training.pool import Items, Pool
-from tclap.training.post_pretraining import post_pretrain
+from tclap.training.post_pretraining import fine_tune, post_pretrain
 from tclap.training.schedule import Schedule
 from tclap.training.text_loss import TextOnlyLoss
 from tclap.training.variants import variant
@@ -105,14 +108,83 @@ def train(case: Case, processes: Processes, checkpoint: Path | None = None) -> d
     return found | model.own_state()
 
 
-def goes_first(here: Processes, folder: Path) -> bool:
-    """Whether the main process left the block before the others entered it."""
-    with here.main_first():
-        if here.is_main:
-            sum(range(2_000_000))  # enough for the others to come in, if they could
-            (folder / "first").write_text(str(not list(folder.glob("entered*"))))
-        (folder / f"entered{here.rank}").touch()
-        return (folder / "first").read_text() == "True"
+class Mingling(nn.Module):
+    """A trunk of which each output depends on all that shares its batch."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    @property
+    def fingerprint(self) -> str:
+        return self.trunk.fingerprint
+
+    @property
+    def seen(self) -> int:
+        return self.trunk.seen
+
+    def forward(self, batch: Tensor | list[str]) -> Tensor | Tokens:
+        found = self.trunk(batch)
+        if isinstance(found, Tensor):
+            return found + found.mean()
+        return found._replace(values=found.values + found.values.mean())
+
+
+class FewAtOnce(TextFeatures):
+    BATCH = 3
+
+
+def share_features(here: Processes, folder: Path) -> dict[str, Any]:
+    """Trunk outputs without and with a store, and how many items this process computed for them."""
+    clips = here.on_main(lambda: write_clips(folder / "clips"))
+    items, captions = list(clips["clip_id"][:26]), [f"{a} {b}" for a in LABELS for b in LABELS]
+    stores = {"memory": None, "store": FeatureStore(folder / "store")}
+    stores["kept"] = stores["store"]
+    # One that the others have and the main process has not.
+    stores["of others"] = FeatureStore(folder / f"store-of-{here.rank}")
+    found: dict[str, Any] = {}
+    for name, store in stores.items():
+        model = TinyPublished()
+        model.audio_trunk, model.text_trunk = Mingling(model.audio_trunk), Mingling(model.text_trunk)
+        audio = ClipAudio(clips, model.sample_rate)
+        if name == "of others" and not here.is_main:
+            AudioFeatures(model, audio, store).outputs(items, name)
+            FewAtOnce(model.text_trunk, captions, store)
+        before = model.audio_trunk.seen, model.text_trunk.seen
+        outputs = AudioFeatures(model, audio, store, here).outputs(items, name)
+        text = FewAtOnce(model.text_trunk, captions, store, processes=here)
+        computed = model.audio_trunk.seen - before[0], model.text_trunk.seen - before[1]
+        found[name] = outputs, text(captions), computed
+    model = TinyPublished()
+    history = fine_tune(model, clips, epochs=2, batch=8, pairs=20)
+    found["fine-tuned"] = torch.from_numpy(history["loss"].to_numpy(copy=True)), model.audio_trunk.seen
+    return found
+
+
+def fail(here: Processes, folder: Path) -> list[str]:
+    """What is said of errors of the last process, of the main one and of a store that is not shared."""
+    last = here.world_size - 1
+
+    def work(number: int) -> int:
+        if number == last:
+            raise FileNotFoundError("dog.wav is not there")
+        return number
+
+    def write() -> None:
+        raise OSError("no space left")
+
+    said = []
+    attempts = (
+        lambda: list(here.share(2 * here.world_size, work)),
+        lambda: here.on_main(write),
+        lambda: FeatureStore(folder / f"own-{here.rank}").fetch([], lambda: {"rows": torch.ones(1)}, here),
+    )
+    for attempt in attempts:
+        try:
+            attempt()
+        except OSError as error:
+            said.append(f"{type(error).__name__}: {error}")
+    return [*said, here.on_main(lambda: "goes on")]
 
 
 def main() -> None:
@@ -125,7 +197,7 @@ def main() -> None:
     )
     here = current()
     found: dict[str, Any] = {"who": (here.world_size, here.rank, here.is_main, str(here.device))}
-    found["first"] = goes_first(here, folder)
+    found["features"], found["failed"] = share_features(here, folder), fail(here, folder)
     for name, case in CASES.items():
         found[name] = train(case, here, folder / "state.pt" if name == "steps" else None)
     torch.save(found, folder / f"{here.rank}.pt")

@@ -9,9 +9,9 @@ order. With one process all of them are identities, and Accelerate is not import
 
 import atexit
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,11 @@ from torch.nn.functional import pad
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+T = TypeVar("T")
+# How long a process waits for the others. They work in step, so that the longest wait is for the main one to
+# write a file; one that has died is waited for as long where no launcher ends the others.
+PATIENCE = timedelta(minutes=30)
 
 
 class Processes:
@@ -28,7 +33,6 @@ class Processes:
     """
 
     def __init__(self, state: "PartialState | None" = None) -> None:
-        self._state = state
         self.world_size, self.rank = 1, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if state is not None:
@@ -93,9 +97,53 @@ class Processes:
             for tensor in tensors:
                 tensor.copy_(self.sum(tensor if self.is_main else torch.zeros_like(tensor)))
 
-    def main_first(self) -> AbstractContextManager[None]:
-        """In this context the main process runs the block before the others enter it."""
-        return nullcontext() if self._state is None else self._state.main_process_first()
+    def on_main(self, work: Callable[[], T]) -> T:
+        """What ``work()`` returns on the main process, which alone calls it, on all.
+
+        Raises what ``work`` raises, on the other processes ChildProcessError.
+        """
+        if self.world_size == 1:
+            return work()
+        value, error = _attempt(work) if self.is_main else (None, None)
+        told = [(value, _said(error))]
+        torch.distributed.broadcast_object_list(told)
+        return self._values(told, error)[0]
+
+    def share(self, count: int, work: Callable[[int], T]) -> Iterator[T]:
+        """``work(n)`` of every n below ``count``, in order, each computed by one process and given to all.
+
+        The processes exchange what they have after one n each, so that none waits for long. Raises what
+        ``work`` raises, on the other processes ChildProcessError.
+        """
+        if self.world_size == 1:
+            yield from map(work, range(count))
+            return
+        for first in range(0, count, self.world_size):
+            own = first + self.rank
+            value, error = _attempt(work, own) if own < count else (None, None)
+            told: list[Any] = [None] * self.world_size
+            torch.distributed.all_gather_object(told, (value, _said(error)))
+            yield from self._values(told, error)[: count - first]
+
+    def _values(self, told: list[tuple[Any, str | None]], error: Exception | None) -> list[Any]:
+        """The values that processes have told, by rank; raises their errors, first this one's own."""
+        if error is not None:
+            raise error
+        for rank, (_, said) in enumerate(told):
+            if said is not None:
+                raise ChildProcessError(f"process {rank} of {self.world_size} failed: {said}")
+        return [value for value, _ in told]
+
+
+def _attempt(work: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
+    try:
+        return work(*arguments), None
+    except Exception as error:  # of any kind, because the others wait for this process
+        return None, error
+
+
+def _said(error: Exception | None) -> str | None:
+    return None if error is None else f"{type(error).__name__}: {error}"
 
 
 def current() -> Processes:
@@ -108,7 +156,8 @@ def current() -> Processes:
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
     # Python's end does not join the backend's threads, which now and then abort the main process then.
     atexit.register(state.destroy_process_group)
     return Processes(state)

@@ -24,6 +24,7 @@ from tclap.data.conditions import Arrangement, Sound, waveform_of
 from tclap.models.base import AudioTextModel, Tokens
 from tclap.models.windows import Windows
 from tclap.progress import progress
+from tclap.training.distributed import Processes
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +44,41 @@ class FeatureStore:
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         self.folder, self.dtype = Path(folder), dtype
 
-    def fetch(self, made_of: Sequence[Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def fetch(
+        self, made_of: Sequence[Any], make: Callable[[], dict[str, Tensor]], processes: Processes
+    ) -> dict[str, Tensor]:
         """Tensors mapped from the file of ``made_of`` (plain values).
 
-        It is made first unless it is there and whole; OSError when it cannot be written.
+        It is made first unless the main process finds it whole: ``make`` is called by all ``processes``, and
+        the main one writes. OSError when the file cannot be written, or a process does not see it.
         """
         path = self.folder / f"features-{files.hash_json([*made_of, str(self.dtype)])[:32]}.safetensors"
-        if path.is_file():
-            try:
-                return load_file(path)
-            except SafetensorError as error:
-                log.warning("%s is damaged (%s) and made again", path, error)
-        made = make()
-        try:
-            with files.replacing(path) as temporary:
-                save_file(made, temporary)
-        except (OSError, SafetensorError) as error:
-            raise OSError(f"{path} could not be written: {error}") from error
-        return load_file(path)
+        if not processes.on_main(lambda: _is_whole(path)):
+            made = make()
+            processes.on_main(lambda: _write(path, made))
+        found: dict[str, Tensor] = {}
+        # Each reads the file, and an error of one is one of all.
+        list(processes.share(processes.world_size, lambda _: found.update(load_file(path))))
+        return found
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_file(path)
+    except FileNotFoundError:
+        return False
+    except SafetensorError as error:
+        log.warning("%s is damaged (%s) and made again", path, error)
+        return False
+    return True
+
+
+def _write(path: Path, made: dict[str, Tensor]) -> None:
+    try:
+        with files.replacing(path) as temporary:
+            save_file(made, temporary)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def rounded(outputs: Tensor, dtype: torch.dtype) -> Tensor:
@@ -93,13 +111,18 @@ class AudioFeatures:
     What a store keeps in bfloat16 is computed in it, which is the faster the larger the trunk is.
 
     ``clip_audio`` reads the clips at the model's sample rate. Without a ``store`` the outputs are held in
-    memory.
+    memory. Of several ``processes`` each computes its part of the batches that one would.
     """
 
     def __init__(
-        self, model: AudioTextModel, clip_audio: ClipAudio, store: FeatureStore | None = None
+        self,
+        model: AudioTextModel,
+        clip_audio: ClipAudio,
+        store: FeatureStore | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.model, self.clip_audio, self.store = model, clip_audio, store
+        self._processes = processes or Processes()
         self._code = files.hash_code("audio.py", *(f"data/{m}.py" for m in MODULES), "models")
         self._last: tuple[Sound, np.ndarray] | None = None  # the sound that was cut last, and its waveform
         self._file_hash = lru_cache(maxsize=None)(
@@ -118,22 +141,30 @@ class AudioFeatures:
         played = (self.model.window, self.model.sample_rate)
         made_of: list[Any] = ["audio", self._code, self.model.audio_trunk.fingerprint, played]
         made_of += map(self._described, items)
-        found = store.fetch(made_of, lambda: {"rows": self._outputs(items, what, store.dtype)})
-        return found["rows"]
+
+        def make() -> dict[str, Tensor]:
+            return {"rows": self._outputs(items, what, store.dtype)}
+
+        return store.fetch(made_of, make, self._processes)["rows"]
 
     def _outputs(self, items: Sequence[Sound | Whole | Part], what: str, dtype: torch.dtype) -> Tensor:
         self.model.eval()
         batch, rows = self.model.batch_size, torch.empty(0)
-        for n in progress(range(0, len(items), batch), what, quiet=len(items) < 512):
-            waveforms = torch.from_numpy(np.stack([self._waveform(item) for item in items[n : n + batch]]))
-            device = self.model.log_scale.device
-            faster = torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+        starts, device = range(0, len(items), batch), self.model.log_scale.device
+        faster = torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+        def outputs(number: int) -> Tensor:
+            part = items[starts[number] : starts[number] + batch]
+            waveforms = torch.from_numpy(np.stack([self._waveform(item) for item in part]))
             with torch.inference_mode(), faster:
-                block = self.model.audio_trunk(waveforms.to(device))
+                return rounded(self.model.audio_trunk(waveforms.to(device)), dtype)
+
+        blocks = self._processes.share(len(starts), outputs)
+        for n, block in zip(progress(starts, what, quiet=len(items) < 512), blocks, strict=True):
             if n == 0:
                 # Filled in place: joining blocks at the end would take the memory twice.
                 rows = torch.empty(len(items), *block.shape[1:], dtype=dtype)
-            rows[n : n + batch] = rounded(block, dtype)
+            rows[n : n + batch] = block
         return rows
 
     def _waveform(self, item: Sound | Whole | Part) -> np.ndarray:
@@ -169,7 +200,7 @@ class TextFeatures:
 
     A list of captions is encoded in one fixed way, so that the same list gives the same bits whichever
     process does it: a trunk's last bits depend on what shares the batch. Without a ``store`` the outputs
-    are held in memory.
+    are held in memory. Of several ``processes`` each encodes its part of the batches of a list that is added.
     """
 
     BATCH = 128
@@ -181,47 +212,55 @@ class TextFeatures:
         store: FeatureStore | None = None,
         *,
         device: torch.device | str = "cpu",
+        processes: Processes | None = None,
     ) -> None:
         self._trunk, self._store, self._device = text_trunk, store, device
+        self._processes = processes or Processes()
         self._rows: dict[str, Tensor] = {}
         self._lengths: dict[str, int] = {}
         self.add(captions)
 
     def add(self, captions: Iterable[str]) -> None:
         """Encode, or read from the store, the captions of a list that are not there yet."""
-        self._learn(captions, self._store)
+        self._learn(captions, self._store, self._processes)
 
     def __call__(self, captions: Sequence[str]) -> Tokens:
         """Right-padded trunk outputs of captions, float32; those not added are encoded and held in memory."""
-        self._learn(captions, None)
+        self._learn(captions, None, Processes())
         rows = [self._rows[caption] for caption in captions]
         lengths = torch.tensor([self._lengths[caption] for caption in captions])
         return Tokens(pad_sequence(rows, True).to(self._device).float(), lengths.to(self._device))
 
-    def _learn(self, captions: Iterable[str], store: FeatureStore | None) -> None:
+    def _learn(self, captions: Iterable[str], store: FeatureStore | None, processes: Processes) -> None:
         new = sorted(set(captions) - self._rows.keys())
         if not new:
             return
         if store is None:
-            found = self._encoded(new)
+            found = self._encoded(new, processes)
         else:
             made_of = [files.hash_code("models"), self._trunk.fingerprint, *new]
-            found = store.fetch(made_of, lambda: self._encoded(new))
+            found = store.fetch(made_of, lambda: self._encoded(new, processes), processes)
         lengths = found["lengths"].tolist()
         self._lengths |= zip(new, lengths, strict=True)
         self._rows |= zip(new, found["values"].split(lengths), strict=True)
 
     @torch.no_grad()
-    def _encoded(self, captions: Sequence[str]) -> dict[str, Tensor]:
+    def _encoded(self, captions: Sequence[str], processes: Processes) -> dict[str, Tensor]:
         """``values [T, D]`` of captions one after the other, and ``lengths``, how many rows each has."""
-        rows, dtype = {}, torch.float32 if self._store is None else self._store.dtype
+        rows: dict[str, Tensor] = {}
+        dtype = torch.float32 if self._store is None else self._store.dtype
         # Neighbours in length share a batch: little padding.
         ordered = sorted(captions, key=lambda caption: (len(caption.split()), caption))
-        starts = range(0, len(ordered), self.BATCH)
-        for start in progress(starts, "captions through the text trunk", quiet=len(starts) < 8):
-            batch = ordered[start : start + self.BATCH]
-            values, lengths = self._trunk(batch)
-            for caption, row, length in zip(batch, values, lengths.tolist(), strict=True):
-                rows[caption] = rounded(row[:length], dtype)
+        batches = [ordered[start : start + self.BATCH] for start in range(0, len(ordered), self.BATCH)]
+
+        def outputs(number: int) -> list[Tensor]:
+            values, lengths = self._trunk(batches[number])
+            return [
+                rounded(row[:length], dtype) for row, length in zip(values, lengths.tolist(), strict=True)
+            ]
+
+        shown = progress(batches, "captions through the text trunk", quiet=len(batches) < 8)
+        for batch, found in zip(shown, processes.share(len(batches), outputs), strict=True):
+            rows |= zip(batch, found, strict=True)
         parts = [rows[caption] for caption in captions]
         return {"values": torch.cat(parts), "lengths": torch.tensor([len(part) for part in parts])}

@@ -72,7 +72,7 @@ def optimise(
     lowest, best, start = math.inf, None, 0
     if checkpoint is not None:
         files.check_writable(checkpoint.parent)
-        if (state := load(checkpoint)) is not None:
+        if (state := processes.on_main(lambda: load(checkpoint))) is not None:
             start, rows, lowest, best = (state[name] for name in ("step", "history", "lowest", "best"))
             module.load_state_dict(state["module"])
             optimiser.load_state_dict(state["optimiser"])

@@ -264,22 +264,23 @@ def fine_tune(
         folder = checkpoint.parent
         if any(folder.iterdir()) and not any(folder.glob(f"{checkpoint.stem}*")):
             log.warning("%s: no training of these settings, weights and clips yet, starts anew", checkpoints)
-    features = AudioFeatures(model, ClipAudio(clips, model.sample_rate, keep=200), store)
-    with processes.main_first():  # the others find in the store what it has made
-        pools = {
-            stage: make_pool(
-                WaveformSource(features, clips),
-                pairs=count,
-                base_items=count if stage == "post" else 4 * batch,
-                seed=seed,
-                distinct=settings.distinct,
-                largest=batch,
-                stage=stage,
-            )
-            for stage, count in counts.items()
-        }
-        captions = pools["post"].vocabulary | pools["validation"].vocabulary
-        text = TextFeatures(model.text_trunk, captions, store, device=model.log_scale.device)
+    audio = ClipAudio(clips, model.sample_rate, keep=200)
+    source = WaveformSource(AudioFeatures(model, audio, store, processes), clips)
+    pools = {
+        stage: make_pool(
+            source,
+            pairs=count,
+            base_items=count if stage == "post" else 4 * batch,
+            seed=seed,
+            distinct=settings.distinct,
+            largest=batch,
+            stage=stage,
+        )
+        for stage, count in counts.items()
+    }
+    captions = pools["post"].vocabulary | pools["validation"].vocabulary
+    device = model.log_scale.device
+    text = TextFeatures(model.text_trunk, captions, store, device=device, processes=processes)
     epoch = pools["post"].steps_per_epoch(batch)
     return post_pretrain(
         model,

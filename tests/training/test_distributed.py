@@ -1,5 +1,6 @@
 """Real processes on this machine, launched as a user launches them, against one process."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import launched
 import pytest
 import torch
-from launched import CASES, train
+from launched import CASES, share_features, train
 
 from tclap.training.distributed import Processes, current
 
@@ -35,9 +36,52 @@ def found(folder) -> list[dict]:
     return [torch.load(path, weights_only=False) for path in sorted(folder.glob("[0-9].pt"))]
 
 
-def test_each_knows_who_it_is_and_the_main_process_goes_first(found):
+def test_each_knows_who_it_is(found):
     for rank, seen in enumerate(found):
-        assert seen["who"] == (len(found), rank, rank == 0, "cpu") and seen["first"]
+        assert seen["who"] == (len(found), rank, rank == 0, "cpu")
+
+
+@pytest.mark.parametrize("name", ["memory", "store", "kept", "of others"])
+def test_trunk_outputs_are_shared_and_have_the_bits_of_one_process(found, alone, name):
+    """Each process computes its part of the batches, of which one would compute all; all have the whole."""
+    audio, text, counts = alone[name]
+    for seen in found:
+        assert torch.equal(seen["features"][name][0], audio)
+        assert all(map(torch.equal, seen["features"][name][1], text))
+    computed = [seen["features"][name][2] for seen in found]
+    assert tuple(map(sum, zip(*computed, strict=True))) == counts
+    # Batches of 4 waveforms and 3 captions, of which the last ones hold 2 and 1.
+    bounds = [(math.ceil(7 / len(found)) * 4, math.ceil(6 / len(found)) * 3)] * len(found)
+    assert all(a <= b and c <= d for (a, c), (b, d) in zip(computed, bounds, strict=True))
+
+
+def test_fine_tuning_shares_them_too(found, alone):
+    loss, computed = alone["fine-tuned"]
+    for seen in found:
+        torch.testing.assert_close(seen["features"]["fine-tuned"][0], loss, rtol=1e-4, atol=1e-4)
+    parts = [seen["features"]["fine-tuned"][1] for seen in found]
+    assert sum(parts) == computed and max(parts) < 1.2 * computed / len(found)
+
+
+def test_an_error_of_one_process_ends_all_of_them_in_a_sentence(found):
+    last = len(found) - 1
+    for rank, seen in enumerate(found):
+        *said, unshared, after = seen["failed"]
+        expected = ["FileNotFoundError: dog.wav is not there", "OSError: no space left"]
+        for n, guilty in enumerate((last, 0)):
+            if rank != guilty:
+                expected[n] = f"ChildProcessError: process {guilty} of {len(found)} failed: {expected[n]}"
+        assert (said, after) == (expected, "goes on")
+        # What the main process has written the others must see.
+        other = f"ChildProcessError: process 1 of {len(found)} failed: " if rank == 0 else ""
+        own = f"own-{rank or 1}"
+        assert unshared.startswith(f"{other}FileNotFoundError: No such file") and own in unshared
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict:
+    """What one process makes of the same sounds and captions."""
+    return share_features(Processes(), tmp_path_factory.mktemp("alone"))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -76,7 +120,6 @@ def test_one_process_needs_no_accelerate(monkeypatch):
     assert alone.global_batch(*batch, 2) == batch and torch.equal(alone.sum(tensor), tensor)
     alone.sum_gradients([tensor, torch.zeros(1)])
     alone.broadcast([tensor])
-    with alone.main_first():
-        pass
+    assert alone.on_main(lambda: 1) == 1 and list(alone.share(3, str)) == ["0", "1", "2"]
     assert tensor.tolist() == tensor.grad.tolist() == [1.0, 1.0]
     assert not torch.distributed.is_initialized()

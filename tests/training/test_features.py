@@ -16,6 +16,7 @@ from tclap import audio, files
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
 from tclap.data.conditions import Condition, arrange
 from tclap.training import features as module
+from tclap.training.distributed import Processes
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures, Whole
 
 HALF = (torch.float16, torch.bfloat16)
@@ -30,7 +31,7 @@ def make() -> dict[str, Tensor]:
 
 def stored(folder: Path) -> Path:
     """The one file of a store."""
-    FeatureStore(folder, torch.float32).fetch(["a"], make)
+    FeatureStore(folder, torch.float32).fetch(["a"], make, Processes())
     (path,) = folder.iterdir()
     return path
 
@@ -44,7 +45,10 @@ def test_a_damaged_file_is_made_again(tmp_path, caplog, length):
     path = stored(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[:length])
-    assert is_whole(FeatureStore(tmp_path, torch.float32).fetch(["a"], make)) and path.read_bytes() == whole
+    assert (
+        is_whole(FeatureStore(tmp_path, torch.float32).fetch(["a"], make, Processes()))
+        and path.read_bytes() == whole
+    )
     assert f"{path} is damaged" in caplog.text
 
 
@@ -54,7 +58,7 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path, monkey
 
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(OSError, match="features-.* could not be written: .*No space left"):
-        FeatureStore(tmp_path, torch.float32).fetch(["a"], make)
+        FeatureStore(tmp_path, torch.float32).fetch(["a"], make, Processes())
     assert list(tmp_path.iterdir()) == []
 
 
