@@ -5,7 +5,7 @@ processor seconds of all processes together: the audio trunk, what surrounds it 
 each process, rendered and exchanged), the text trunk, and the training steps with one validation. The model
 is sfx, on synthesised sounds, without a store. docs/library.md makes a law of cost of it.
 
-    python benchmarks/processes.py [--processes 1 2 4] [--pairs 24]
+    python benchmarks/processes.py [--processes 1 2 4] [--pairs 48]
 """
 
 import argparse
@@ -98,7 +98,7 @@ def measure(count: int, pairs: int) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         command = [sys.executable, *launcher, __file__, "--pairs", str(pairs), "--folder", folder]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TCLAP_BATCH": "1"})
         files = sorted(Path(folder).glob("*.json"))
         return pd.DataFrame([json.loads(file.read_text()) for file in files])
 
@@ -107,7 +107,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--pairs", type=int, default=24, help="composites, and as many base-type items")
+    parser.add_argument("--pairs", type=int, default=48, help="composites, and as many base-type items")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:

@@ -190,9 +190,9 @@ def test_a_clusters_job_stamps_what_the_run_that_submitted_it_was_a_function_of(
         "figure",
         "--force",
     )
-    told = json.dumps({stamp.stem: "as submitted"})
+    told = json.dumps({stamp.stem: "as-submitted"})
     graph.snakemake(*options, target=str(stamp.relative_to(graph.root)), TCLAP_FINGERPRINTS=told)
-    assert json.loads(stamp.read_text())["fingerprint"] == "as submitted"
+    assert json.loads(stamp.read_text())["fingerprint"] == "as-submitted"
 
 
 def test_jobs_that_a_killed_run_left_in_the_queue_are_cancelled_before_others_start(graph, tmp_path):

@@ -87,7 +87,9 @@ def _reason(logs: list[str], said: str) -> str:
         return f"Slurm ended it ({status[1]})"
     lines = [line for line in _lines(logs) if line.strip()]
     why = [line for line in lines if line.lower().startswith("error")] or lines
-    return why[-1].removeprefix("error: ") if why else "it printed nothing"
+    return (
+        why[-1].removeprefix("error: ") if why else "it printed nothing (was it killed for want of memory?)"
+    )
 
 
 def _lines(logs: list[str]) -> list[str]:
