@@ -35,6 +35,8 @@ POLICY_MODELS = (BASE, "t-clap")
 CONTROL_MODELS = (BASE, "clap-continued", "clap-ordered", "t-clap", "t-clap-more-wordings")
 SWAPPED = {"2way_before": "slots: swapped, before", "2way_after": "slots: swapped, after"}
 SIMILARITY_PAIRS = 6
+# From none to half of the window is silent between the two events.
+DISTANCES = ("boundary: 50%", "gap: 5%", "gap: 25%", "near: neither")
 
 
 def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
@@ -67,6 +69,8 @@ def evaluate_seed(experiment: Experiment, seed: int, names: Sequence[str] | None
             policies = policy_features(test, items) if start == BASE else {}
         embeddings = test.embeddings(model)
         results.append(score_items(items, embeddings).assign(model=name))
+        if name in readouts and len(test.control_pairs):
+            results.append(distance_rows(embeddings, test).assign(model=name))
         if name in readouts or start != BASE:
             continue
         queries.append(retrieval_rows(embeddings, test.clips, test.pairs).assign(model=name))
@@ -174,6 +178,20 @@ def control_rows_of(embeddings: RunEmbeddings, test: TestAudio) -> list[pd.DataF
         controls.order_blind_rows(embeddings, items, experiment.labels),
     ]
     return [part for part in rows if len(part)]  # without task 4 the second has no rows, and no types
+
+
+def distance_rows(embeddings: RunEmbeddings, test: TestAudio) -> pd.DataFrame:
+    """Rows of the controls :data:`DISTANCES`."""
+    experiment = test.experiment
+    items = experiment.table("data/controls.parquet")
+    items = items[items["task"].isin(DISTANCES)]
+    experiment.learn_control_captions()
+    sounds, features = test.controls
+    places = {name: n for n, name in enumerate(sounds)}
+    names = list(items["audio"].unique())
+    chosen = {name: sounds[name] for name in names}
+    embeddings.add_sounds(names, embeddings.embed_sounds(chosen, features[[places[name] for name in names]]))
+    return score_items(items, embeddings)
 
 
 def swapped_rows(embeddings: RunEmbeddings, items: pd.DataFrame) -> pd.DataFrame:

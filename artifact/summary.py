@@ -181,7 +181,7 @@ def build_summary(results: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any
         if policy:
             summary["windows"].setdefault(policy, {})[name] = tasks
         elif name.startswith(READOUT_PREFIX):
-            known = {task: score for task, score in tasks.items() if task in TASKS}
+            known = {task: score for task, score in tasks.items() if not task.startswith(PROMPT_PREFIX)}
             summary["readouts"][name.removeprefix(READOUT_PREFIX)] = known
         else:
             prompts = {task: score for task, score in tasks.items() if task.startswith(PROMPT_PREFIX)}

@@ -50,7 +50,6 @@ class BaseTraining(NamedTuple):
 BASES = {
     BASE: BaseTraining(),
     NO_TEXT: BaseTraining(warm_up=False),
-    "clap-no-sequences": BaseTraining({"single": 0.5, "overlap": 0.5}),
     "clap-single-sounds": BaseTraining({"single": 1.0}),
     "clap-attention": BaseTraining(options={"context": "attention"}),
 }

@@ -39,10 +39,17 @@ def tasks(summary: dict) -> tuple[Figure, pd.DataFrame]:
 
 
 def readouts(summary: dict) -> tuple[Figure, pd.DataFrame]:
-    """What each readout of the audio trunk's time axis can learn; a mean over time is all but order-blind."""
-    rows = tidy(("readout", "task"), product(READOUTS, READOUT_TASKS), partial(measured, summary, "readouts"))
-    panels = {"": {task: LABELS["panels"][task] for task in READOUT_TASKS}}
-    return dot_plot(rows, (None, "task", "readout"), panels, (COLUMN, 1.75), looks=READOUTS), rows
+    """What each readout of the audio trunk's time axis can learn, on the tasks and by the events' distance.
+
+    A mean over time tells the order by what is near the boundary alone.
+    """
+    panels = {
+        "tasks": {task: LABELS["panels"][task] for task in READOUT_TASKS},
+        "silence between (%)": LABELS["distances"],
+    }
+    places = ((panel, name, task) for panel in panels for name in READOUTS for task in panels[panel])
+    rows = tidy(("panel", "readout", "task"), places, lambda _, *where: measured(summary, "readouts", *where))
+    return dot_plot(rows, ("panel", "task", "readout"), panels, (COLUMN, 1.9), looks=READOUTS), rows
 
 
 def windows(summary: dict) -> tuple[Figure, pd.DataFrame]:

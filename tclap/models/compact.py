@@ -18,7 +18,7 @@ from tclap import files
 from tclap.arguments import at_least, one_of
 from tclap.models import minilm, towers
 from tclap.models.base import AudioTextModel, Tokens
-from tclap.models.readouts import make_readout
+from tclap.models.readouts import Attention, make_readout
 from tclap.models.towers import power_spectrum
 
 # Typical mean and spread of a log-mel value at TARGET_RMS; fixed, so that a clip's level still counts.
@@ -52,22 +52,6 @@ class LogMel(nn.Module):
     def log(power: Tensor) -> Tensor:
         """Normalised log-mel."""
         return (power + LOG_FLOOR).log().sub_(LOG_MEL_MEAN).div_(LOG_MEL_SCALE)
-
-
-class Attention(nn.Module):
-    """One transformer layer over all frames ``[N, T, width]``, with their positions (sinusoidal)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layer = nn.TransformerEncoderLayer(
-            width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        frames, width = features.shape[1:]
-        at = torch.arange(frames, device=features.device)[:, None]
-        angles = at * torch.exp(torch.arange(0, width, 2, device=features.device) * (-math.log(1e4) / width))
-        return self.layer(features + torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
 
 
 CONTEXTS = ("local", "attention")

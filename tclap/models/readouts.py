@@ -5,6 +5,8 @@ use, is the same for [a ; b] and [b ; a] up to the frames near the boundary; a r
 ends apart is not. Every readout maps ``values [N, T, D]`` to ``[N, width]``.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -34,6 +36,30 @@ class Segments(nn.Module):
             if self.peaks:
                 found[-1] = found[-1] + values.masked_fill(~inside, -torch.inf).amax(1)
         return torch.cat(found, dim=1)
+
+
+class Attention(nn.Module):
+    """One transformer layer over all frames ``[N, T, width]``, with their positions (sinusoidal)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        frames, width = features.shape[1:]
+        at = torch.arange(frames, device=features.device)[:, None]
+        angles = at * torch.exp(torch.arange(0, width, 2, device=features.device) * (-math.log(1e4) / width))
+        return self.layer(features + torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
+
+
+class AttendedMean(nn.Sequential):
+    """Mean of the outputs of a transformer layer with positions, which may hold the order."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(Attention(dim), Segments(dim, count=1))
+        self.width = dim
 
 
 class Ends(nn.Module):
@@ -108,4 +134,7 @@ def make_readout(name: str, dim: int, hidden: int) -> Segments | Ends:
     one_of(READOUTS, readout=name)
     if name == "ends":
         return Ends(dim, hidden)
-    return Segments(dim, count=1 if name == "mean" else 4, peaks=name == "segment-peaks")
+    if name == "attention":
+        return AttendedMean(dim)
+    count = 1 if name in ("mean", "mean-max") else 4
+    return Segments(dim, count, peaks=name in ("mean-max", "segment-peaks"))

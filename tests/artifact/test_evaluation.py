@@ -10,6 +10,7 @@ from artifact import evaluation
 from artifact.evaluation import SIMILARITY_PAIRS, evaluate_seed, quick_evaluate, similarity_rows
 from artifact.training import train_base_models, train_variants
 from tclap.data.composites import render
+from tclap.data.conditions import Condition, arrange
 
 
 def rows_of(labels) -> pd.DataFrame:
@@ -34,14 +35,34 @@ def test_similarities_of_a_few_pairs_in_both_orders_side_by_side():
     assert len(found) == (2 * SIMILARITY_PAIRS) ** 2
 
 
+def assert_readouts_are_asked_by_distance(experiment, rows):
+    model, pair = experiment.load(0, "readout-attention"), experiment.table("data/pairs-test.parquet").iloc[0]
+    of_pair = rows[rows["item"] == pair["pair_id"]].set_index("task")["margin"]
+    assert set(rows["task"]) > {*evaluation.DISTANCES, "2way_before"} and "plain: before" not in set(
+        rows["task"]
+    )
+    ends = ["i", "j"] if pair["order"] == "forward" else ["j", "i"]
+    clips, labels = ([pair[f"{what}_{end}"] for end in ends] for what in ("clip", "label"))
+    captions = [f"this is a sound of {a} before {b}" for a, b in (labels, labels[::-1])]
+    for task, condition in {
+        "gap: 25%": Condition(gap=0.25),
+        "near: neither": Condition(near=(False, False)),
+    }.items():
+        sound = arrange(*clips, condition, experiment.audio, model.window).render(experiment.audio)
+        first, second = (model.encode_audio([sound]) @ model.encode_text(captions).T)[0].tolist()
+        assert of_pair[task] == pytest.approx(first - second, abs=1e-5)
+
+
 def test_every_model_is_asked_through_its_own_trunk(experiment):
     names = ["t-clap", "t-clap-text-none"]
-    changes = {"variants": names, "readouts": [], "window_policies": []}
+    changes = {"variants": names, "readouts": ["attention"], "window_policies": []}
     experiment.config = experiment.config.model_copy(update=changes)
     train_base_models(experiment, 0)
     train_variants(experiment, 0)
     evaluate_seed(experiment, 0)
     rows = experiment.table("seed0/results.parquet")
+    assert_readouts_are_asked_by_distance(experiment, rows[rows["model"] == "readout-attention"])
+    rows = rows[rows["model"] != "readout-attention"]
     models = ["clap", "clap-no-text-loss", *names]
     assert set(rows["model"]) == set(models) and rows["correct"].dtype == float
     pair = experiment.table("data/pairs-test.parquet").iloc[0]

@@ -32,7 +32,7 @@ def labels(axis) -> list[str]:
 # Of each figure: the columns that name panel and place, and the panels.
 DRAWN = {
     "tasks": (None, "task", [None]),
-    "readouts": (None, "task", [None]),
+    "readouts": ("panel", "task", ["tasks", "silence between (%)"]),
     "windows": ("task", "policy", accuracies.WINDOW_TASKS),
     "conditions": ("panel", "control", [title.replace("\n", " ") for title in accuracies.CONDITIONS]),
     "wordings": (None, "wording", [None]),

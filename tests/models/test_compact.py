@@ -97,7 +97,7 @@ def test_with_attention_a_frame_depends_on_all_others_and_on_where_it_is():
     ("name", "options", "message"),
     [
         ("compact", {"context": "global"}, "context must be one of local, attention, got 'global'"),
-        ("compact", {"readout": "last"}, "readout must be one of mean, segments, .*, got 'last'"),
+        ("compact", {"readout": "last"}, "readout must be one of mean, mean-max, .*, got 'last'"),
         ("compact", {"window": 0.0}, "window is 0.0, expected at least"),
         ("compact", {"hop": 0}, "hop is 0, expected at least 1"),
         ("sfx", {"dim": 0}, "dim is 0, expected at least 1"),
