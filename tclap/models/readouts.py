@@ -129,7 +129,7 @@ class PublishedHead(nn.Module):
         return published if self.order is None else published + self.order(features)
 
 
-def make_readout(name: str, dim: int, hidden: int) -> Segments | Ends:
+def make_readout(name: str, dim: int, hidden: int) -> Segments | AttendedMean | Ends:
     """A readout of trunk outputs ``dim`` wide, by name; ``hidden`` is the width of a recurrent state."""
     one_of(READOUTS, readout=name)
     if name == "ends":
