@@ -45,7 +45,7 @@ def readouts(summary: dict) -> tuple[Figure, pd.DataFrame]:
     """
     panels = {
         "tasks": {task: LABELS["panels"][task] for task in READOUT_TASKS},
-        "silence between (%)": LABELS["distances"],
+        "silence (% of window)": LABELS["distances"],
     }
     places = ((panel, name, task) for panel in panels for name in READOUTS for task in panels[panel])
     rows = tidy(("panel", "readout", "task"), places, lambda _, *where: measured(summary, "readouts", *where))

@@ -32,7 +32,7 @@ def labels(axis) -> list[str]:
 # Of each figure: the columns that name panel and place, and the panels.
 DRAWN = {
     "tasks": (None, "task", [None]),
-    "readouts": ("panel", "task", ["tasks", "silence between (%)"]),
+    "readouts": ("panel", "task", ["tasks", "silence (% of window)"]),
     "windows": ("task", "policy", accuracies.WINDOW_TASKS),
     "conditions": ("panel", "control", [title.replace("\n", " ") for title in accuracies.CONDITIONS]),
     "wordings": (None, "wording", [None]),
@@ -44,11 +44,10 @@ DRAWN = {
 def test_every_row_is_a_point_with_its_interval_at_its_place(name, summary):
     (of_panel, of_place, panels), (figure, rows) = DRAWN[name], figures.make(name, summary)
     rows = rows.query("fraction != 'all'") if name == "hold_out" else rows  # without the band
-    for n, (axes, panel) in enumerate(zip(figure.axes, panels, strict=True)):
+    for axes, panel in zip(figure.axes, panels, strict=True):
         part = rows if of_panel is None else rows[rows[of_panel] == panel]
-        places = [*accuracies.CONDITIONS.values()][n] if name == "conditions" else rows[of_place].unique()
         ends = part["accuracy"], part["low"], part["high"]
-        expected = zip(part[of_place].map([*places].index), *ends, strict=True)
+        expected = zip(part[of_place].map([*part[of_place].unique()].index), *ends, strict=True)
         assert len(part)
         assert points(axes) == [pytest.approx(row) for row in sorted(expected)]
 
@@ -60,12 +59,13 @@ def test_places_are_labelled_and_groups_set_apart(summary):
     assert (set(shown[: len(seen)]), set(shown[len(seen) :])) == (seen, unseen)
     assert len(SEEN_WORDINGS) - 0.5 in {line.get_xdata()[0] for line in axes.lines}
     legend = [text.get_text() for text in figures.draw("readouts", summary).legends[0].get_texts()]
-    assert legend == ["mean over time", "segment means", "end states", "chance"]
+    named = ["mean over time", "mean and maximum", "segment means", "attention", "end states"]
+    assert legend == [*named, "chance"]
 
 
 def test_seeds_stand_beside_their_mean(summary):
     summary["readouts"] = {"mean": {"3": made_up.entry(66.0, 33.3) | {"per_seed": [0.0, 99.0, 98.0]}}}
-    (axes,) = figures.draw("readouts", summary).axes
+    axes, _ = figures.draw("readouts", summary).axes
     assert [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "_"] == [[0.0, 99.0, 98.0]]
 
 
