@@ -123,7 +123,7 @@ def test_tables_4_and_5_have_a_row_per_control_and_change(summary):
     assert cells(text, r"parts: 35 \% alone")[1:] == [r"\score{92.0}{[90.5, 93.5]}"] * len(
         LABELS["slot_columns"]
     )
-    assert text.count("base model: ") == 4 and cells(text, "$n$")[1] == "400"
+    assert text.count("base model: ") == 3 and cells(text, "$n$")[1] == "400"
 
 
 def test_the_factorial_has_a_group_for_each_use_of_the_text_only_loss(summary):
