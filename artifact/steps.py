@@ -20,7 +20,7 @@ from tclap import files
 from tclap.data.clips import load_clips
 from tclap.data.datasets import esc50
 
-NOTEBOOKS = {path.stem[3:]: path.stem for path in (paths.CHECKOUT / "notebooks").glob("*.ipynb")}
+NOTEBOOKS = {path.stem[3:]: path.stem for path in (paths.CHECKOUT / "notebooks").glob("[0-9]*.ipynb")}
 COMMON = tuple(f"artifact/{name}.py" for name in ("clips", "config", "experiment", "made"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from artifact import paths
 
-NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((paths.CHECKOUT / "notebooks").glob("[0-9]*.ipynb"))
 RUNNER = paths.CHECKOUT / "workflow" / "run_notebook.py"
 TABLE_FILES = ("tables/table_1.tex", "tables/table_2.tex", "tables/table_3.tex", "numbers.tex")
 
