@@ -126,6 +126,13 @@ def test_a_saved_model_comes_back_bit_by_bit(tiny_model, tmp_path):
     assert {name.split(".")[0] for name in state} == {"audio_trunk", "audio_head", "text_head", "logit_scale"}
 
 
+def test_a_model_that_is_saved_in_half_precision_comes_back_rounded(tiny_model, tmp_path):
+    expected = {name: tensor.half().float() for name, tensor in tiny_model.own_state().items()}
+    tiny_model.half().save(tmp_path / "m.safetensors")
+    found = load_model("compact", tmp_path / "m.safetensors").own_state()
+    assert files.hash_state(found) == files.hash_state(expected)
+
+
 def test_a_checkpoint_that_is_not_whole_or_was_edited(tiny_model, tmp_path):
     path = tmp_path / "m.safetensors"
     tiny_model.save(path)
