@@ -22,9 +22,11 @@ LATEST_PYTHON ?= $(shell for python in python3.13 "$$(pyenv prefix 3.13 2>/dev/n
 # The weights of sfx: not in the lock, as its pins of numpy and librosa, which nobody needs, exclude the others.
 AISFX := aisfx==0.1.2
 QUIETLY := --quiet --quiet --disable-pip-version-check
+CLUSTERS := $(notdir $(wildcard workflow/profiles/*))
+$(if $(filter-out $(CLUSTERS),$(CLUSTER)),$(error CLUSTER=$(CLUSTER): expected one of: $(CLUSTERS)))
 # One run at a time in a folder; the lock is gone when its holder is, however it ended.
 SNAKEMAKE := PYTHONPATH=workflow flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
-	$(BIN)/snakemake --snakefile workflow/Snakefile $(if $(CLUSTER),--workflow-profile $(CLUSTER),--cores $(CORES)) \
+	$(BIN)/snakemake --snakefile workflow/Snakefile $(if $(CLUSTER),--workflow-profile workflow/profiles/$(CLUSTER),--cores $(CORES)) \
 	--rerun-triggers input --rerun-incomplete --nolock --logger steps
 LOCKED := || { [ $$? -ne 9 ] || echo "another run is going on in this folder: wait for it, or end it." >&2; exit 1; }
 RUN := --profile "$$PROFILE" --base "$$BASE"
