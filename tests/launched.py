@@ -200,6 +200,8 @@ def main() -> None:
     found["features"], found["failed"] = share_features(here, folder), fail(here, folder)
     for name, case in CASES.items():
         found[name] = train(case, here, folder / "state.pt" if name == "steps" else None)
+    for _ in range(2):  # the second goes on from the state, which the main process alone has
+        found["continued"] = train(CASES["steps"], here, folder / f"state-of-{here.rank}.pt")
     torch.save(found, folder / f"{here.rank}.pt")
 
 

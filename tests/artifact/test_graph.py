@@ -198,6 +198,7 @@ def test_a_clusters_job_stamps_what_the_run_that_submitted_it_was_a_function_of(
 def test_jobs_that_a_killed_run_left_in_the_queue_are_cancelled_before_others_start(graph, tmp_path):
     queue, tools = tmp_path / "queue", tmp_path / "tools"
     tools.mkdir()
+    (graph.root / ".snakemake" / "slurm_logs").mkdir(parents=True)
     queue.write_text(f"7 tclap_a {graph.root}\n8 mine {graph.root}\n9 tclap_b {tmp_path}\n")
     scripts = {
         "squeue": f"cat {queue}",

@@ -108,6 +108,13 @@ def test_one_process_continues_what_several_have_kept(folder, found):
     assert names and all(torch.equal(kept[name], continued[name]) for name in names)
 
 
+def test_all_continue_what_the_main_process_has_kept(found):
+    kept = {name: value for name, value in found[0]["steps"].items() if not name.startswith("gradient")}
+    for seen in found:
+        options = {"rtol": 0, "atol": 0, "equal_nan": True}
+        torch.testing.assert_close({name: seen["continued"][name] for name in kept}, kept, **options)
+
+
 def test_one_process_needs_no_accelerate(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setitem(sys.modules, "accelerate", None)
