@@ -96,13 +96,13 @@ def run(setting: Setting, models: Sequence[str]) -> Iterator[dict]:
             yield {"section": section.__name__, "model": ""} | row
     for name in models:
         try:
-            model = made(name, setting.tiny)
+            model, here = made(name, setting.tiny), made(name, setting.tiny).to(setting.device)
         except Exception as error:
             is_missing = isinstance(error, OSError | ModuleNotFoundError)
             yield {"section": "all", "model": name} | (left_out(str(error)) if is_missing else failed(error))
             continue
         for section in OF_A_MODEL:
-            for row in rows_of(section, setting, model, until=until):
+            for row in rows_of(section, setting, model, here, until=until):
                 yield {"section": section.__name__, "model": name} | row
         if setting.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,6 +1,5 @@
 """What :mod:`benchmarks.gpu` checks and measures: each section yields rows of its table."""
 
-import copy
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
@@ -67,10 +66,6 @@ class Setting:
         """Of one run, by torch's timer, which warms up and waits for the device."""
         timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
         return timer.blocked_autorange(min_run_time=0.01 if self.tiny else 1.0).median
-
-    def copied(self, model: AudioTextModel, device: str | torch.device | None = None) -> AudioTextModel:
-        """A copy of a model on a device; None: the one that is examined."""
-        return copy.deepcopy(model).to(device or self.device)
 
     def bfloat16(self) -> AbstractContextManager:
         """In the block products are in bfloat16."""
@@ -153,12 +148,12 @@ def large_batch(setting: Setting) -> Iterator[dict]:
         yield measured(f"{form}, N = {n:,}, value and gradient", seconds, "s")
 
 
-# Sections of a model
+# Sections of a model: ``model`` is on the CPU, ``here`` is the same on the device
 
 
-def embeddings(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
+def embeddings(setting: Setting, model: AudioTextModel, here: AudioTextModel) -> Iterator[dict]:
     """Sounds of several lengths and captions: CPU against GPU, alone against in a batch, bfloat16."""
-    here, samples = setting.copied(model), round(model.window * model.sample_rate)
+    samples = round(model.window * model.sample_rate)
     torch.manual_seed(0)
     noise = random_weights.bursts(samples, model.sample_rate).numpy()[: setting.size(4, 12)]
     sounds = [sound[: samples // (1 + n % 3)] for n, sound in enumerate(noise)]
@@ -178,7 +173,7 @@ def embeddings(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
         yield check(f"{what}, bfloat16, 1 - smallest cosine", 1 - cosine, 0.05)
 
 
-def tasks(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
+def tasks(setting: Setting, model: AudioTextModel, here: AudioTextModel) -> Iterator[dict]:
     """Answers and margins, without and with slots."""
     for way, around in (("", lambda model: model), ("slots, ", add_slots)):
         if way and not has_minilm():
@@ -186,7 +181,7 @@ def tasks(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
             return
         expected = evaluate(around(model), setting.clips, pairs=setting.size(4, 20))
         with exact_products():
-            found = evaluate(around(setting.copied(model)), setting.clips, pairs=setting.size(4, 20))
+            found = evaluate(around(here), setting.clips, pairs=setting.size(4, 20))
         gap = (found["margin"] - expected["margin"]).abs().max()
         yield check(f"{way}margins, largest difference", gap, 1e-3)
         share = (found["correct"] != expected["correct"]).mean()
@@ -194,10 +189,10 @@ def tasks(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
 
 
 def post_pretrained(
-    setting: Setting, model: AudioTextModel, device: str | torch.device | None = None, **options
+    setting: Setting, model: AudioTextModel, **options
 ) -> tuple[dict[str, Tensor], np.ndarray]:
-    """Weights after, and losses of, a short post-pretraining of a copy on a device."""
-    tuned = setting.copied(model, device)
+    """Weights after, and losses of, a short post-pretraining of a model with heads of its own."""
+    tuned = model.with_own_heads()
     history = fine_tune(tuned, setting.clips, **{"epochs": EPOCHS, "batch": 4, "pairs": 8} | options)
     return tuned.own_state(), history["loss"].to_numpy()
 
@@ -207,27 +202,26 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found / expected - 1).max())
 
 
-def training(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
+def training(setting: Setting, model: AudioTextModel, here: AudioTextModel) -> Iterator[dict]:
     """The losses of a post-pretraining, with features on the CPU and heads on the GPU, in all its forms."""
     generators = torch.cuda if setting.device.type == "cuda" else torch
     with exact_products():
-        _, expected = post_pretrained(setting, model, "cpu")
+        _, expected = post_pretrained(setting, model)
         before = generators.get_rng_state()
-        _, found = post_pretrained(setting, model)
+        _, found = post_pretrained(setting, here)
         drew = not torch.equal(generators.get_rng_state(), before)
         yield check("draws from torch's generator", drew, 0)
         yield check("losses, CPU against GPU", relative(found, expected), 1e-3)
-        _, pieces = post_pretrained(setting, model, micro_batch=3, chunk_size=5)
+        _, pieces = post_pretrained(setting, here, micro_batch=3, chunk_size=5)
         yield check("losses in micro-batches and chunks", relative(pieces, found), 1e-3)
-        _, half = post_pretrained(setting, model, precision="bf16")
+        _, half = post_pretrained(setting, here, precision="bf16")
         yield check("losses in bfloat16", relative(half, found), 0.1)
-        _, expected = post_pretrained(setting, model, "cpu", variant="clap-continued")
-        _, found = post_pretrained(setting, model, variant="clap-continued")
+        _, expected = post_pretrained(setting, model, variant="clap-continued")
+        _, found = post_pretrained(setting, here, variant="clap-continued")
         yield check("losses of the control, CPU against GPU", relative(found, expected), 1e-3)
         terms = []
-        for device in ("cpu", setting.device):
-            there = setting.copied(model, device)
-            text = TextFeatures(there.text_trunk, device=device)
+        for there in (model, here):
+            text = TextFeatures(there.text_trunk, device=there.log_scale.device)
             terms.append(torch.stack([*TextOnlyLoss(there, text, [*LABELS], seed=0).losses(0, 4).values()]))
         yield check("text-only loss, CPU against GPU", apart(terms[1], terms[0]), 1e-4)
 
@@ -236,7 +230,7 @@ class Killed(Exception):
     """Stands for the end of a process once a checkpoint is written."""
 
 
-def resumption(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
+def resumption(setting: Setting, model: AudioTextModel, here: AudioTextModel) -> Iterator[dict]:
     """A post-pretraining that ends after its first checkpoint, and goes on from it."""
     save = loop.save
 
@@ -244,12 +238,12 @@ def resumption(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
         save(*arguments)
         raise Killed
 
-    def in_two(name: str, last: str | None = None) -> tuple[dict[str, Tensor], np.ndarray]:
+    def in_two(name: str, last: AudioTextModel = here) -> tuple[dict[str, Tensor], np.ndarray]:
         folder = setting.folder / f"{model.name}-{name}"
         with mock.patch.object(loop, "save", save_and_end), suppress(Killed):
-            post_pretrained(setting, model, checkpoints=folder)
+            post_pretrained(setting, here, checkpoints=folder)
         with mock.patch.object(loop, "save", wraps=save) as saved:
-            found = post_pretrained(setting, model, last, checkpoints=folder)
+            found = post_pretrained(setting, last, checkpoints=folder)
         if saved.call_count != EPOCHS - 1:
             raise RuntimeError("the second part did not go on from the first one's checkpoint.")
         return found
@@ -260,21 +254,21 @@ def resumption(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
     with exact_products():
         torch.use_deterministic_algorithms(True)
         try:
-            whole, losses = post_pretrained(setting, model)
+            whole, losses = post_pretrained(setting, here)
             found, _ = in_two("deterministic")
         finally:
             torch.use_deterministic_algorithms(False)
         yield check("weights that differ, deterministic algorithms", differing(found, whole), 0)
-        whole, _ = post_pretrained(setting, model)
+        whole, _ = post_pretrained(setting, here)
         found, _ = in_two("default")
         yield measured("weights that differ, torch's defaults", differing(found, whole), "tensors")
-        _, moved = in_two("moved", "cpu")
+        _, moved = in_two("moved", model)
         yield check("losses, begun on the GPU and ended on the CPU", relative(moved, losses), 1e-3)
 
 
-def speed(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
+def speed(setting: Setting, model: AudioTextModel, here: AudioTextModel) -> Iterator[dict]:
     """The audio trunk on windows that lie on the device, and the whole on waveforms of the CPU."""
-    here, batch = setting.copied(model), setting.size(2, 64)
+    batch = setting.size(2, 64)
     waveforms = 0.1 * torch.randn(batch, round(model.window * model.sample_rate), device=setting.device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         here.audio_trunk(waveforms)
@@ -296,9 +290,9 @@ def speed(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
         yield measured("largest memory of the model so far", torch.cuda.max_memory_allocated() / 1e9, "GB")
 
 
-def post_pretraining(setting: Setting, model: AudioTextModel) -> Iterator[dict]:
+def post_pretraining(setting: Setting, model: AudioTextModel, here: AudioTextModel) -> Iterator[dict]:
     """One with the published preset: rendering, trunk and heads together."""
-    tuned = setting.copied(model)
+    tuned = here.with_own_heads()
     pairs, batch, epochs = setting.size(8, 128), setting.size(4, 32), setting.size(2, 10)
     started = time.perf_counter()
     history = fine_tune(tuned, setting.clips, pairs=pairs, batch=batch, epochs=epochs)

@@ -39,7 +39,7 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(run, monkeypatch):
         yield check("no number", math.nan, 0.5)
         raise RuntimeError("the device is lost\nwith a long story")
 
-    def goes_on(setting, model):
+    def goes_on(setting, model, here):
         yield measured("speed", 3.0, "windows/s")
 
     def made(name: str, tiny: bool):
@@ -47,6 +47,7 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(run, monkeypatch):
             raise ModuleNotFoundError("sfx needs a wheel")
         if name == "clap-model":
             raise RuntimeError("not made")
+        return torch.nn.Module()
 
     monkeypatch.setattr(gpu, "ALONE", (broken,))
     monkeypatch.setattr(gpu, "OF_A_MODEL", (goes_on,))
@@ -73,7 +74,7 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(run, monkeypatch):
 
 def test_nothing_is_begun_after_the_time(run, monkeypatch):
     monkeypatch.setattr(gpu, "SECONDS", -1)
-    monkeypatch.setattr(gpu, "made", lambda name, tiny: None)
+    monkeypatch.setattr(gpu, "made", lambda name, tiny: torch.nn.Module())
     code, rows, _ = run("--tiny")
     assert code == 0 and {row["note"] for row in rows} == {"-1 s are over"}
 
