@@ -74,10 +74,13 @@ class RememberingReader:
         """As :meth:`tclap.slots.Reader.read`."""
         if new := sorted(set(captions) - self._found.keys()):
             path = self._folder / f"readings-{files.hash_json([*self._made_of, *new])[:32]}.json"
-            if not path.is_file():
-                files.write_json(path, self._reader.read(new))
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            readings = (Reading(*(tuple(x) if isinstance(x, list) else x for x in row)) for row in kept)
+            try:
+                kept = files.read_hashed(path)
+            except (FileNotFoundError, ValueError):
+                files.write_hashed(path, {"readings": self._reader.read(new)})
+                kept = files.read_hashed(path)
+            rows = kept["readings"]
+            readings = (Reading(*(tuple(x) if isinstance(x, list) else x for x in row)) for row in rows)
             self._found |= zip(new, readings, strict=True)
         return [self._found[caption] for caption in captions]
 

@@ -78,8 +78,11 @@ class ModelFolder(made.Stamp):
         self._processes = experiment.processes
 
     def is_current(self) -> bool:
-        """As the main process sees it."""
-        return self._processes.on_main(super().is_current)
+        """As the main process sees it, which then removes checkpoints that a killed one has left."""
+        current = self._processes.on_main(super().is_current)
+        if current and self._processes.is_main:
+            self._remove_checkpoints()
+        return current
 
     def checkpoint(self, phase: str) -> Path:
         """Where a phase of the training keeps its state until the model is complete."""
@@ -92,11 +95,14 @@ class ModelFolder(made.Stamp):
             weights = self.folder / "weights.safetensors"
             model.save(weights)
             self.write({"history": history.assign(seed=self.inputs["seed"])}, weights)
-            for checkpoint in self.folder.glob("*checkpoint-*.pt"):
-                # A second run of the same training may be removing them too.
-                checkpoint.unlink(missing_ok=True)
+            self._remove_checkpoints()
 
         self._processes.on_main(write)
+
+    def _remove_checkpoints(self) -> None:
+        for checkpoint in self.folder.glob("checkpoint-*.pt"):
+            # A second run of the same training may be removing them too.
+            checkpoint.unlink(missing_ok=True)
 
 
 def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:

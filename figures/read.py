@@ -1,5 +1,6 @@
 """Readers of a run folder, ``runs/<profile>/<base>``; each error is one sentence that says what to run."""
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+STAMP = "summarised.json"
 REAL = ("esc50", "esc50-fold4")  # profiles on real recordings, whose numbers the paper shows beside a run's
 
 
@@ -28,7 +30,8 @@ def _json(path: Path) -> dict:
 def summary(run: str | Path) -> dict:
     """``summary.json`` of a run folder, or of a file given directly.
 
-    Raises FileNotFoundError where it is missing and ValueError where it is not a summary.
+    Raises FileNotFoundError where it is missing and ValueError where it is not a summary, or not as it was
+    written: the run's ``summarised.json`` has its hash.
     """
     path = Path(run)
     path = path if path.suffix == ".json" else path / "summary.json"
@@ -36,6 +39,11 @@ def summary(run: str | Path) -> dict:
     missing = [key for key in ("profile", "base", "seeds", "models") if key not in content]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}; `make reproduce` makes a complete one.")
+    beside = path.with_name(STAMP)
+    stamps = [beside] if beside.is_file() else [*path.parent.glob(f"*/{STAMP}")]  # a profile's is a copy
+    hashes = [_json(stamp).get("products", {}).get("summary.json") for stamp in stamps]
+    if hashes and hashlib.sha256(path.read_bytes()).hexdigest() not in hashes:
+        raise ValueError(f"{path} is damaged or edited; `make reproduce` makes it again.")
     return content
 
 

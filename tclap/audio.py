@@ -84,14 +84,18 @@ def resample(x: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
 def write_wav(path: str | Path, x: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write ``x`` ``[samples]`` as a WAV file, atomically.
 
-    Raises ValueError when a sample is NaN or infinite, or beyond ±1 where the subtype is integer PCM.
+    Raises ValueError when a sample is NaN or infinite, or beyond ±1 where the subtype is integer PCM, and
+    OSError when the file cannot be written.
     """
     x = _waveform(x)
     peak = float(np.abs(x).max())
     if not np.isfinite(peak) or (subtype.startswith("PCM") and peak > 1):
         raise ValueError(f"the waveform for {path} peaks at {peak:.6g}, which {subtype} cannot hold.")
     with files.replacing(path) as temporary:
-        soundfile.write(temporary, x, sample_rate, subtype=subtype, format="WAV")
+        try:
+            soundfile.write(temporary, x, sample_rate, subtype=subtype, format="WAV")
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"{path} could not be written ({error}): is the disk full?") from error
 
 
 def rms(x: np.ndarray) -> float:

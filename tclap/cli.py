@@ -167,8 +167,26 @@ def _print(text: str, warning: str | None) -> None:
 
 def _write_rows(out: Path | None, rows: Any) -> None:
     if out is not None:
+        rows.attrs["rows"] = _hash_of(rows)
         files.write_table(out, rows)
         sys.stderr.write(f"rows       {out}\n")
+
+
+def _read_rows(out: Path) -> Any:
+    """Rows that :func:`_write_rows` wrote; ValueError where the file is damaged."""
+    import pandas as pd
+
+    try:
+        rows = pd.read_parquet(out)
+        if rows.attrs.get("rows") == _hash_of(rows):
+            return rows
+    except Exception as error:  # pandas raises many kinds on damaged bytes
+        raise ValueError(f"{out} cannot be read: it is damaged.") from error
+    raise ValueError(f"{out} does not match its hash: it is damaged, or of an earlier version.")
+
+
+def _hash_of(rows: Any) -> str:
+    return files.hash_json(rows.to_json(double_precision=15))
 
 
 def _check_outputs(out: Path | None, *others: Path | None) -> None:
@@ -222,15 +240,13 @@ def _model(
 
 
 def _compare(*, first: Path, second: Path) -> None:
-    import pandas as pd
-
     from tclap.evaluation.report import difference, difference_report
 
     rows = []
     for path in (first, second):
         if made_of_in(path) is None:
             raise ValueError(f"{path} holds no rows, expected a file of tclap evaluate --out.")
-        rows.append(pd.read_parquet(path))
+        rows.append(_read_rows(path))
     compared = difference(*rows)
     if compared.empty:
         raise ValueError(f"{first} and {second} have no task in common.")
@@ -265,14 +281,18 @@ def made_of_in(out: Path) -> dict | None:
 
     try:
         return pd.read_parquet(out, columns=[]).attrs or None
-    except (OSError, ValueError):
+    except Exception:  # pandas raises many kinds on what is no parquet file, or a damaged one
         return None
 
 
 def _features(*, action: str) -> None:
-    for name, pattern in (("features", "*features-*.safetensors"), (EMBEDDINGS, "*/*/*.safetensors")):
+    # Also what writers that were killed have left aside.
+    for name, patterns in (
+        ("features", ("features-*.safetensors", ".aside-*/*")),
+        (EMBEDDINGS, ("*/*/*.safetensors", "*/*/.aside-*/*")),
+    ):
         folder = files.data_folder() / name
-        paths = list(folder.glob(pattern))  # also the hidden ones of writers that were killed
+        paths = [path for pattern in patterns for path in folder.glob(pattern)]
         size = sum(path.stat().st_size for path in paths)
         if action == "clear":
             for path in paths:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,24 +38,39 @@ def check_writable(folder: str | Path) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path, of the same suffix, that replaces ``path`` when the block ends well.
+    """Yield a temporary path, of the same name, that replaces ``path`` when the block ends well.
 
-    A crash in the block leaves what was at ``path`` before, and no half-written file.
+    A crash in the block leaves what was at ``path`` before, and no half-written file. What a killed process
+    leaves beside it is removed by the next one of this machine that writes into the folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    umask = os.umask(0)
-    os.umask(umask)
-    try:
+    remove_abandoned(path.parent)
+    # A folder, because some writers have temporary files of their own beside the file.
+    with tempfile.TemporaryDirectory(prefix=f"{_aside()}{os.getpid()}-", dir=path.parent) as aside:
+        temporary = Path(aside, path.name)
         yield temporary
-        # mkstemp, and some writers, make files that only their owner can read.
-        temporary.chmod(0o666 & ~umask)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # some writers make files that only their owner can read
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@cache
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes of this machine have left aside in a folder; once per process."""
+    for aside in folder.glob(f"{_aside()}*") if os.name == "posix" else ():
+        try:
+            os.kill(int(aside.name.removeprefix(_aside()).partition("-")[0]), 0)  # asks whether it runs
+        except ProcessLookupError:
+            shutil.rmtree(aside, ignore_errors=True)
+        except PermissionError:  # another user's, which runs
+            continue
+
+
+def _aside() -> str:
+    """Beginning of the names of folders in which this machine's processes write; the process id follows."""
+    return f".aside-{platform.node()}-"
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -94,6 +112,22 @@ def hash_state(tensors: Mapping[str, torch.Tensor]) -> str:
         # Viewed as bytes, because numpy does not know every type that torch has.
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def write_hashed(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as :func:`write_json` does, with its hash, for :func:`read_hashed`."""
+    write_json(path, {**content, "sha256": hash_json(content)})
+
+
+def read_hashed(path: str | Path) -> dict[str, Any]:
+    """What :func:`write_hashed` wrote; ValueError where the file is damaged, edited or another."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.pop("sha256") == hash_json(content):
+            return content
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{path} is damaged, edited or another kind of file: it does not match its hash.")
 
 
 def write_json(path: str | Path, obj: Any) -> None:

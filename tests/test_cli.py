@@ -127,6 +127,10 @@ def test_two_objects_are_compared(data, project_root, told, capsys):
     stopped_with("the questions are tclap-zste-1:", "compare", *paths[1:], capsys=capsys)
     csv = project_root / "clips.csv"
     stopped_with("clips.csv holds no rows", "compare", paths[0], csv, capsys=capsys)
+    rows = pd.read_parquet(paths[0])
+    rows.loc[0, "correct"] = 1 - rows.loc[0, "correct"]  # as a flipped bit can do
+    rows.to_parquet(paths[0])
+    stopped_with(f"{paths[0]} does not match its hash", "compare", *paths[:2], capsys=capsys)
 
 
 def test_published_items(data, compa, project_root, told, capsys):
@@ -159,7 +163,7 @@ def test_random_weights_are_said_of_every_table(published, data, compa, project_
 def test_kept_features_are_told_and_deleted_and_nothing_else(project_root, told):
     trunk, embedded = (project_root / "data" / name for name in ("features", "embeddings/model/audio"))
     own = [trunk / "features-1.safetensors", embedded / "1.safetensors"]
-    killed, note = trunk / ".features-2.ab12cd.safetensors", trunk / "note.safetensors"
+    killed, note = trunk / ".aside-here-1-ab12cd" / "features-2.safetensors", trunk / "note.safetensors"
     for path in (*own, killed, note):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(200_000))

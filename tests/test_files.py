@@ -3,22 +3,30 @@
 import hashlib
 import json
 import os
+import signal
 import stat
 
 import numpy as np
 import pytest
 import torch
 
-from tclap.files import hash_json, hash_state, replacing, sha256_file, write_json
+from tclap.files import (
+    hash_json,
+    hash_state,
+    read_hashed,
+    replacing,
+    sha256_file,
+    write_hashed,
+    write_json,
+)
 
 
 def test_replacing_writes_the_file_and_its_folders_and_keeps_the_old_until_the_end(tmp_path):
     path = tmp_path / "a" / "table.parquet"
     for text, before in (("new", None), ("newer", "new")):
         with replacing(str(path)) as temporary:
-            assert temporary.parent == path.parent  # one file system: the replacement is atomic
-            assert temporary.suffix == ".parquet"
-            temporary.unlink()  # as some writers do
+            assert temporary.parent.parent == path.parent  # one file system: the replacement is atomic
+            assert temporary.name == "table.parquet"
             temporary.write_text(text)
             assert (path.read_text() if path.exists() else None) == before
         assert path.read_text() == text and os.listdir(path.parent) == ["table.parquet"]
@@ -32,6 +40,41 @@ def test_a_crash_leaves_the_old_file_and_nothing_else(tmp_path, error):
             temporary.write_text("half of it")
             raise error
     assert (tmp_path / "x.json").read_text() == "old" and os.listdir(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize("written", ["x.json", ".tmpab12cd"])
+def test_what_a_killed_process_leaves_is_removed_by_the_next_that_writes_there(tmp_path, written):
+    """Under the file's own name, or under one that the writer itself gave it."""
+    (tmp_path / ".aside-elsewhere-1-ab").mkdir()  # of another machine
+
+    def write(last: int) -> None:
+        child = os.fork()
+        if child == 0:
+            with replacing(tmp_path / "x.json") as temporary:
+                temporary.write_text("{}")
+                temporary.with_name(written).write_text("{}")
+                os.kill(os.getpid(), last)
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    for _ in range(3):
+        write(signal.SIGKILL)
+        assert len(os.listdir(tmp_path)) == 2
+    write(0)
+    assert sorted(os.listdir(tmp_path)) == [".aside-elsewhere-1-ab", "x.json"]
+
+
+def test_hashed_json_reads_back_or_is_refused(tmp_path):
+    path, content = tmp_path / "a.json", {"b": [1.5, "τ"], "a": {"c": None}}
+    write_hashed(path, content)
+    assert read_hashed(path) == content
+    whole = path.read_bytes()
+    for n in range(len(whole)):
+        path.write_bytes(whole[:n] + bytes([whole[n] ^ 1]) + whole[n + 1 :])
+        try:
+            assert read_hashed(path) == content  # white space that JSON reads as another
+        except ValueError as error:
+            assert str(path) in str(error)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

@@ -1,20 +1,19 @@
 """One model's embeddings of sounds and captions by name, each computed once."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tclap import files
+from tclap.models.weights import read_checkpoint, write_checkpoint
 from tclap.models.wrapped import checked
 from tclap.progress import progress
 
+KEPT = "embeddings"  # in the header of a file that is kept
 BLOCK = 16  # sounds that a model is given at a time
 FILE = 1024  # embeddings of sounds in one file, of those that are kept
 
@@ -60,18 +59,17 @@ def read_kept(folder: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(path, framework="pt") as opened:
-                names = json.loads(opened.metadata()["names"])
-                found |= zip(names, opened.get_tensor("embeddings"), strict=True)
-        except (SafetensorError, ValueError, KeyError, TypeError):
+            config, state = read_checkpoint(path, KEPT)
+            found |= zip(config["names"], state["embeddings"], strict=True)
+        except ValueError:
             path.unlink(missing_ok=True)
     return found
 
 
 def keep(folder: Path, names: Sequence[str], embeddings: Tensor) -> None:
     """Add a file of embeddings to a folder."""
-    with files.replacing(folder / f"{files.hash_json(list(names))[:32]}.safetensors") as aside:
-        save_file({"embeddings": embeddings}, aside, metadata={"names": json.dumps(list(names))})
+    path = folder / f"{files.hash_json(list(names))[:32]}.safetensors"
+    write_checkpoint(path, KEPT, {"names": list(names)}, {"embeddings": embeddings})
 
 
 class ModelEmbeddings(Embeddings):

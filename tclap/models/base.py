@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tclap import files
 from tclap.models.encoder import Encoder
-from tclap.models.weights import load_exactly, make_header
+from tclap.models.weights import load_exactly, write_checkpoint
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on log τ
 
@@ -150,9 +149,7 @@ class AudioTextModel(Encoder, nn.Module):
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"a checkpoint is named *.safetensors, got {path}.")
-        state = self.own_state()
-        with files.replacing(path) as temporary:
-            save_file(state, temporary, make_header(self.name, self.config, state))
+        write_checkpoint(path, self.name, self.config, self.own_state())
 
 
 def _normalised(outputs: Tensor) -> Tensor:

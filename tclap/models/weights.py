@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tclap import files
@@ -41,8 +41,10 @@ def read_weights(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # An older format than zip cannot be mapped into memory.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        is_zip = zipfile.is_zipfile(path)  # an older format cannot be mapped into memory
+        if is_zip:
+            check_zip(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except OSError:
         raise
     except Exception as error:  # the readers raise errors of ten kinds on bytes that are no weights
@@ -55,6 +57,14 @@ def read_weights(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_zip(path: Path) -> None:
+    """Compare a file of ``torch.save`` with its checksums, which ``torch.load`` heeds not; BadZipFile."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+
+
 def make_header(model: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, str]:
     """A checkpoint's header: a hash over all, then the model's name and configuration as JSON."""
     text = json.dumps({"model": model, "config": config}, sort_keys=True)
@@ -62,8 +72,19 @@ def make_header(model: str, config: Mapping[str, Any], state: Mapping[str, Tenso
     return {HEADER: f"{files.hash_json([text, files.hash_state(state)])} {text}"}
 
 
+def write_checkpoint(
+    path: str | Path, model: str, config: Mapping[str, Any], state: dict[str, Tensor]
+) -> None:
+    """Write tensors and a configuration as a file of safetensors; OSError where it cannot be written."""
+    try:
+        with files.replacing(path) as temporary:
+            save_file(state, temporary, make_header(model, config, state))
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written: {error}") from error
+
+
 def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and weights of a checkpoint that :meth:`AudioTextModel.save` wrote for the model ``name``.
+    """Config and weights of a file that :func:`write_checkpoint` wrote for the model ``name``.
 
     Raises:
         FileNotFoundError: when there is no such file.

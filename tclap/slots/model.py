@@ -15,7 +15,6 @@ product of unit vectors, and for a caption that says nothing of time it is the m
 events; √3 is then √(slots + 1). What a caption says is read by the :mod:`~tclap.slots.reader`.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -242,7 +241,7 @@ class SlotModel(Encoder):
         settings = {setting: getattr(self, setting) for setting in SETTINGS}
         weights = None if weights is None else Path(weights).resolve()
         base = {"name": name, "weights": weights, "fingerprint": self.base.fingerprint}
-        files.write_json(path, {"base": base, "slots": settings})
+        files.write_hashed(path, {"base": base, "slots": settings})
 
 
 def add_slots(model: Any, reader: Reader | None = None, **options: Any) -> SlotModel:
@@ -267,11 +266,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> SlotMode
         ValueError: when the file is no such, or the base model's weights are not those of then.
         OSError: when a file is missing.
     """
+    content = files.read_hashed(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         wanted, settings = content["base"], {name: content["slots"][name] for name in SETTINGS}
         name, weights, fingerprint = wanted["name"], wanted["weights"], wanted["fingerprint"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no model with slots, expected what its save() wrote.") from error
     base = load_model(name, weights, device)
     if base.fingerprint != fingerprint:

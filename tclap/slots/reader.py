@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from tclap import files
 from tclap.arguments import strings_of
 from tclap.models import minilm
-from tclap.models.weights import load_exactly, make_header, read_checkpoint
+from tclap.models.weights import load_exactly, read_checkpoint, write_checkpoint
 
 BEGIN, INSIDE, OUTSIDE = range(3)
 ROLES = ("plain", "first", "middle", "last", "together")
@@ -151,8 +149,7 @@ class Reader(nn.Module):
     def save(self, path: str | Path, **card: Any) -> None:
         """Write adapters and heads in half precision, with ``card`` (plain values) in the header."""
         state = {name: value.detach().half().cpu().contiguous() for name, value in self.trained().items()}
-        with files.replacing(path) as temporary:
-            save_file(state, temporary, make_header(NAME, self.config | {"card": card}, state))
+        write_checkpoint(path, NAME, self.config | {"card": card}, state)
 
 
 def load_reader(path: str | Path | None = None) -> Reader:

@@ -2,7 +2,8 @@
 
 Trunks are frozen in post-pretraining, so their outputs change neither from step to step nor from variant
 to variant. On disk a list of items is one file, named by the hash of all that its outputs are made of: the
-trunk's weights, the code, the items. It is written aside and renamed, and mapped into memory when read.
+trunk's weights, the code, the items. It is written aside and renamed, mapped into memory when read, and
+compared with the hash in its header.
 """
 
 import logging
@@ -13,8 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -22,12 +22,14 @@ from tclap import files
 from tclap.data.composites import ClipAudio
 from tclap.data.conditions import Arrangement, Sound, waveform_of
 from tclap.models.base import AudioTextModel, Tokens
+from tclap.models.weights import read_checkpoint, write_checkpoint
 from tclap.models.windows import Windows
 from tclap.progress import progress
 from tclap.training.distributed import Processes
 
 log = logging.getLogger(__name__)
 
+KEPT = "features"  # in the header of a file of a store
 MODULES = ("composites", "conditions", "synthesis")  # of data, by which waveforms are rendered
 PLACEMENT = ("policy", "window", "sample_rate", "gap", "cut")
 ENDS = tuple(
@@ -55,7 +57,7 @@ class FeatureStore:
         path = self.folder / f"features-{files.hash_json([*made_of, str(self.dtype)])[:32]}.safetensors"
         if not processes.on_main(lambda: _is_whole(path)):
             made = make()
-            processes.on_main(lambda: _write(path, made))
+            processes.on_main(lambda: write_checkpoint(path, KEPT, {}, made))
         found: dict[str, Tensor] = {}
         # Each reads the file, and an error of one is one of all.
         list(processes.share(processes.world_size, lambda _: found.update(load_file(path))))
@@ -64,21 +66,13 @@ class FeatureStore:
 
 def _is_whole(path: Path) -> bool:
     try:
-        load_file(path)
+        read_checkpoint(path, KEPT)
     except FileNotFoundError:
         return False
-    except SafetensorError as error:
-        log.warning("%s is damaged (%s) and made again", path, error)
+    except ValueError as error:
+        log.warning("%s It is made again.", error)
         return False
     return True
-
-
-def _write(path: Path, made: dict[str, Tensor]) -> None:
-    try:
-        with files.replacing(path) as temporary:
-            save_file(made, temporary)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def rounded(outputs: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,6 @@ import io
 import logging
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tclap import files
-from tclap.models.weights import in_one_sentence
+from tclap.models.weights import check_zip, in_one_sentence
 from tclap.progress import progress
 from tclap.training.distributed import Processes
 from tclap.training.schedule import Schedule
@@ -141,11 +140,7 @@ def load(checkpoint: Path) -> dict[str, Any] | None:
     for path in kept:
         try:
             with in_one_sentence(str(path), "remove it, and the training starts anew"):
-                # torch.load heeds no checksum.
-                with zipfile.ZipFile(path) as archive:
-                    damaged = archive.testzip()
-                if damaged is not None:
-                    raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+                check_zip(path)
                 return torch.load(path, weights_only=True, map_location="cpu")
         except OSError:
             if path == kept[-1]:

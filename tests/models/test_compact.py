@@ -1,6 +1,7 @@
 """The compact model: its spectrogram, trunk, readouts and text trunk."""
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -129,10 +130,11 @@ def test_text_tokens_are_minilms_own(model):
     assert lengths.tolist()[:3] == [4, 11, 3]  # [CLS] a dog [SEP]; the words are one token each
 
 
-def test_other_minilm_weights_are_refused(model, monkeypatch):
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_another_minilm_is_refused(model, monkeypatch, name):
     minilm.load.cache_clear()
-    monkeypatch.setattr(minilm, "SHA256", "0" * 64)
-    with pytest.raises(ValueError, match=r"model\.safetensors has sha256 53aa51172d\w+, expected 0{64}"):
+    monkeypatch.setitem(minilm.OFFICIAL, name, "0" * 64)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} has sha256 \w+, expected 0{{64}}"):
         model.encode_text(["a dog"])
     minilm.load.cache_clear()
 

@@ -38,6 +38,17 @@ def test_tensors_are_read_but_not_from_a_truncated_file(tmp_path, kind):
         read_weights(path)
 
 
+def test_a_flipped_bit_of_a_tensor_is_refused(tmp_path):
+    """``torch.load`` reads it."""
+    path = write(tmp_path / "m", STATE, "zip")
+    content = bytearray(path.read_bytes())
+    content[content.index(STATE["layer.weight"].numpy().tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path)["layer.weight"].flatten()[1] != STATE["layer.weight"].flatten()[1]
+    with pytest.raises(ValueError, match=r"m\.pth cannot be loaded: it is truncated or damaged"):
+        read_weights(path)
+
+
 class Trap:
     """Unpickled, it makes a file."""
 

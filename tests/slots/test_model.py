@@ -230,5 +230,5 @@ def test_what_no_file_can_say_is_not_saved(tiny_model, tmp_path):
     with pytest.raises(ValueError, match="sums is no model of tclap.load_model"):
         tclap.add_slots(Sums()).save(tmp_path / "slots.json", "compact")
     (tmp_path / "slots.json").write_text("{}")
-    with pytest.raises(ValueError, match="slots.json is no model with slots"):
+    with pytest.raises(ValueError, match="slots.json is damaged, edited or another kind of file"):
         tclap.slots.load(tmp_path / "slots.json")

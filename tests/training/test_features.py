@@ -1,6 +1,7 @@
 """Trunk outputs of waveforms and captions: what is computed, what is kept, what is made again."""
 
 import errno
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from tclap import audio, files
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, render, render_single
 from tclap.data.conditions import Condition, arrange
+from tclap.models import weights
 from tclap.training import features as module
 from tclap.training.distributed import Processes
 from tclap.training.features import AudioFeatures, FeatureStore, TextFeatures, Whole
@@ -40,23 +42,26 @@ def is_whole(found: dict[str, Tensor]) -> bool:
     return found.keys() == make().keys() and all(torch.equal(found[name], make()[name]) for name in found)
 
 
-@pytest.mark.parametrize("length", [0, 5, 60, -1])
-def test_a_damaged_file_is_made_again(tmp_path, caplog, length):
+@pytest.mark.parametrize("damage", [0, 5, 60, -1, "a value", "the hash"])
+def test_a_damaged_file_is_made_again(tmp_path, caplog, damage):
+    """Cut to a length, or one byte of it is another."""
     path = stored(tmp_path)
     whole = path.read_bytes()
-    path.write_bytes(whole[:length])
-    assert (
-        is_whole(FeatureStore(tmp_path, torch.float32).fetch(["a"], make, Processes()))
-        and path.read_bytes() == whole
-    )
-    assert f"{path} is damaged" in caplog.text
+    if isinstance(damage, int):
+        path.write_bytes(whole[:damage])
+    else:
+        at = len(whole) - 6 if damage == "a value" else whole.index(b'"tclap":"') + 12
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert is_whole(FeatureStore(tmp_path, torch.float32).fetch(["a"], make, Processes()))
+    assert path.read_bytes() == whole
+    assert re.search(f"{path} (cannot be loaded|does not match its hash).* made again", caplog.text)
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(tensors, path):
+    def full(tensors, path, header):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(weights, "save_file", full)
     with pytest.raises(OSError, match="features-.* could not be written: .*No space left"):
         FeatureStore(tmp_path, torch.float32).fetch(["a"], make, Processes())
     assert list(tmp_path.iterdir()) == []

@@ -43,6 +43,7 @@ TILT_DB_PER_OCTAVE = (-2.0, 2.0)
 PEAK_DB = (-9.0, 9.0)
 LEVEL_DBFS = (-36.0, -12.0)
 PEAK_LIMIT = 0.95
+HASH = ".sha256"  # the suffix of the file beside a clip
 
 
 def synthesise(label: str, generator: np.random.Generator) -> np.ndarray:
@@ -57,7 +58,8 @@ def load(
     labels: Sequence[str] = LABELS,
     clips_per_class: Mapping[str, int] = CLIPS_PER_CLASS,
 ) -> pd.DataFrame:
-    """Clips for :func:`tclap.load_clips`; writes the WAV files that do not exist yet.
+    """Clips for :func:`tclap.load_clips`; writes the WAV files that do not exist yet, or
+    are damaged: no more what the hash beside each says.
 
     The files are in ``<root>/synthetic-<hash>`` (``root``: by default :func:`tclap.files.data_folder`); the
     hash stands for all that determines the samples, so that settings never share files. A clip depends on the
@@ -81,13 +83,22 @@ def load(
             path = folder / f"{clip_id}.wav"
             row = {"clip_id": clip_id, "path": str(path), "label": label, "captions": [label], "split": split}
             rows.append(row)
-            if not path.exists():
+            if not _is_whole(path):
                 missing.append((path, label, (seed, LABELS.index(label), STAGES.index(split), index)))
     for path, label, key in progress(missing, "synthetic clips", quiet=not missing):
         audio.write_wav(path, synthesise(label, np.random.default_rng(key)), RATE)
+        with files.replacing(path.with_suffix(HASH)) as temporary:
+            temporary.write_text(files.sha256_file(path), encoding="ascii")
     if not missing:
         log_reused(f"{len(rows)} synthetic clips")
     return pd.DataFrame(rows)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return files.sha256_file(path) == path.with_suffix(HASH).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return False
 
 
 def _fingerprint(seed: int) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tclap import audio, load_clips
+from tclap import audio, files, load_clips
 from tclap.data.datasets import synthetic
 from tclap.data.sounds import SOUNDS
 from tclap.data.synthesis import Synth
@@ -73,7 +73,7 @@ def test_table_and_files(tmp_path):
 
 
 def test_default_table_is_complete_and_lies_under_the_data_folder(project_root, monkeypatch):
-    monkeypatch.setattr(audio, "write_wav", lambda *_: None)
+    monkeypatch.setattr(audio, "write_wav", lambda path, *_: files.write_json(path, None))
     monkeypatch.setattr(synthetic, "synthesise", lambda *_: None)
     clips = synthetic.load()
     assert len(clips) == 20 * 130 and clips.clip_id.is_unique
@@ -86,6 +86,22 @@ def test_default_table_is_complete_and_lies_under_the_data_folder(project_root, 
 
 def contents(clips):
     return {Path(path).name: Path(path).read_bytes() for path in clips.path}
+
+
+def test_a_damaged_clip_is_made_again(tmp_path):
+    """One byte of the sound or of its hash is another, or a file is missing; the others are left alone."""
+    options = {"labels": ["dog", "cat"], "clips_per_class": {"test": 2}}
+    clips = synthetic.load(tmp_path, **options)
+    whole = contents(clips)
+    first, second, third, fourth = map(Path, clips.path)
+    for path, at in ((first, 5000), (second.with_suffix(".sha256"), 3)):
+        damaged = bytearray(path.read_bytes())
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+    third.unlink()
+    left = fourth.stat().st_mtime_ns
+    assert contents(synthetic.load(tmp_path, **options)) == whole
+    assert fourth.stat().st_mtime_ns == left
 
 
 def test_a_clip_depends_on_its_key_alone(tmp_path):
