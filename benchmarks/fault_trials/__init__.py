@@ -1,0 +1,1 @@
+"""What :mod:`benchmarks.faults` tries: kills, disks and folders, flipped bytes, stale results."""
