@@ -32,7 +32,7 @@ LOCKED := || { [ $$? -ne 9 ] || echo "another run is going on in this folder: wa
 RUN := --profile "$$PROFILE" --base "$$BASE"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce verify evaluate test test-latest lint lab tex paper bench clean clean-features
+.PHONY: help reproduce verify evaluate test test-latest lint lab tex site paper bench clean clean-features
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -86,6 +86,11 @@ lab: .venv/ready ## open the notebooks in JupyterLab
 # A file of each package that the paper needs: a part of TeX may be there.
 tex:
 	@command -v latexmk >/dev/null && kpsewhich extarticle.cls booktabs.sty ptmr8t.tfm >/dev/null || { echo "latexmk or a part of TeX is missing: apt-get install latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-science" >&2; exit 1; }
+
+site: .venv/ready ## build the website of a run in docs/_build/html
+	@$(BIN)/python -m docs $(RUN)
+	@$(BIN)/sphinx-build -q -W --keep-going --jobs $(CORES) --conf-dir docs "$$TCLAP_ROOT/docs/_build/source" "$$TCLAP_ROOT/docs/_build/html"
+	@echo "$$TCLAP_ROOT/docs/_build/html/index.html"
 
 paper: tex .venv/ready ## build paper/main.pdf, and what of the run it needs (needs TeX)
 	@$(SNAKEMAKE) -- paper_inputs $(LOCKED)

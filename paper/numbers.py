@@ -11,7 +11,7 @@ comparison, true of any outcome. What a run did not measure is a dash, so that t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -130,6 +130,18 @@ def compared(summary: dict, model: str, over: str, *path: str) -> str:
     )
 
 
+def without_percent(name: str) -> str:
+    """A name as keys have it."""
+    return name.replace(" %", "").replace("%", "")
+
+
+def at(node: Any, path: Sequence[str]) -> Any:
+    """What stands at a path of :func:`tree`; None where a part of it is missing."""
+    for part in path:
+        node = {without_percent(name): value for name, value in (node or {}).items()}.get(part)
+    return node
+
+
 def lookup(summary: dict, key: str, real: Mapping[str, dict] = MappingProxyType({})) -> str:
     """What a key prints for a run; ``real`` are the summaries on real recordings, by profile."""
     profile, separator, theirs = key.partition(": ")
@@ -138,10 +150,7 @@ def lookup(summary: dict, key: str, real: Mapping[str, dict] = MappingProxyType(
     head, *rest = path = key.split("/")
     if " over " in head:
         return compared(summary, *head.split(" over "), *rest)
-    node: Any = tree(summary)
-    for part in path:
-        node = {name.replace(" %", "").replace("%", ""): value for name, value in (node or {}).items()}
-        node = node.get(part)
+    node = at(tree(summary), path)
     if isinstance(node, str):
         return node
     if isinstance(node, list):
@@ -171,6 +180,13 @@ def switches(summary: dict, real: Mapping[str, dict] = MappingProxyType({})) -> 
     }
 
 
+def keys(paper: str | Path = PAPER) -> list[str]:
+    """The keys that ``main.tex`` and ``sections/`` of a folder use, each once."""
+    files = [Path(paper) / "main.tex", *sorted(Path(paper).glob("sections/*.tex"))]
+    text = "\n".join(re.sub(r"(?<!\\)%.*", "", file.read_text(encoding="utf-8")) for file in files)
+    return list(dict.fromkeys(" ".join(key.split()) for key in re.findall(r"\\res\{([^{}#]+)\}", text)))
+
+
 def numbers_tex(
     summary: dict, paper: str | Path = PAPER, real: Mapping[str, dict] = MappingProxyType({})
 ) -> str:
@@ -181,8 +197,5 @@ def numbers_tex(
     lines = ["% Generated from summary.json; changes here are lost."]
     for name, holds in switches(summary, real).items():
         lines.append(rf"\newif\if{name}\{name}{'true' if holds else 'false'}")
-    files = [Path(paper) / "main.tex", *sorted(Path(paper).glob("sections/*.tex"))]
-    text = "\n".join(re.sub(r"(?<!\\)%.*", "", file.read_text(encoding="utf-8")) for file in files)
-    keys = dict.fromkeys(" ".join(key.split()) for key in re.findall(r"\\res\{([^{}#]+)\}", text))
-    lines += [rf"\setres{{{key}}}{{{lookup(summary, key, real)}}}" for key in keys]
+    lines += [rf"\setres{{{key}}}{{{lookup(summary, key, real)}}}" for key in keys(paper)]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 
-FOLDERS = ("runs", ".snakemake", "data/features", "data/embeddings", "data/synthetic-" + "[0-9a-f]" * 12)
+FOLDERS = (
+    "runs",
+    "docs/_build",
+    ".snakemake",
+    "data/features",
+    "data/embeddings",
+    "data/synthetic-" + "[0-9a-f]" * 12,
+)
 LATEX = ("aux", "bbl", "blg", "fdb_latexmk", "fls", "log", "out", "pdf")
 
 

@@ -4,12 +4,14 @@ Keeps the executed copy as ``OUTPUT`` and, beside it, as HTML; a failed run keep
 ``OUTPUT`` with ``.failed`` before the suffix, and says in one sentence what went wrong.
 """
 
+import copy
 import json
 import logging
 import os
 import sys
 from pathlib import Path
 
+import formulas
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
@@ -24,6 +26,12 @@ QUIET_KERNEL = [
     "--log-level=CRITICAL",
     "--IPKernelApp.exec_lines=import logging; logging.getLogger('tornado').setLevel('CRITICAL')",
 ]
+# JupyterLab's look without the scripts that it asks other hosts for: no output here needs them.
+PAGE = """{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js_requirejs -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+"""
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:
@@ -41,11 +49,20 @@ def run(notebook: Path, output: Path, parameters: dict) -> None:
         extra_arguments=QUIET_KERNEL,
     )
     executed = nbformat.read(failed, as_version=4)
-    title = {"metadata": {"name": output.stem}}
-    body, _ = HTMLExporter(embed_images=True).from_notebook_node(executed, resources=title)
     with files.replacing(output.with_suffix(".html")) as temporary:
-        temporary.write_text(body, encoding="utf-8")
+        temporary.write_text(page(executed, output.stem), encoding="utf-8")
     os.replace(failed, output)
+
+
+def page(executed: nbformat.NotebookNode, title: str) -> str:
+    """An executed notebook as HTML that asks no other host for anything."""
+    shown = copy.deepcopy(executed)
+    for cell in shown.cells:
+        if cell.cell_type == "markdown":
+            cell.source = formulas.in_text(cell.source)
+    exporter = HTMLExporter(embed_images=True, raw_template=PAGE)
+    body, _ = exporter.from_notebook_node(shown, resources={"metadata": {"name": title}})
+    return body
 
 
 def main(arguments: list[str]) -> int:

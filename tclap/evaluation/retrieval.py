@@ -229,7 +229,7 @@ def caption_rows(embeddings: Embeddings, clips: pd.DataFrame, gallery: str = "ca
 
 
 def measures(queries: pd.DataFrame) -> dict[str, tuple[pd.Series, pd.Series]]:
-    """Scores and their chance, both in [0, 1], by measure: R@1, R@5, R@10 and mAP@10.
+    """Scores and their chance, both in [0, 1], by measure: ``R@1``, ``R@5``, ``R@10``, ``mAP@10``.
 
     ``queries``: from :func:`query_rows`; the scores have its index.
     """

@@ -58,7 +58,7 @@ def classification_items(clips: pd.DataFrame, labels: Sequence[str], prompt: str
 
 
 def prompt_items(clips: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Task 1's items in every prompt; the task's name is ``prompt: `` and the wording."""
+    """Task 1's items in every prompt; the task's name is ``prompt:`` and the wording."""
     asked = [classification_items(clips, labels, prompt, PROMPT_PREFIX + prompt) for prompt in PROMPTS]
     return pd.DataFrame(sum(asked, []), columns=list(ITEM_COLUMNS))
 

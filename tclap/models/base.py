@@ -1,6 +1,6 @@
 """The interface of models that are cut into trunks and heads, for post-pretraining.
 
-An encoder is a **trunk**, frozen in post-pretraining, and a **head**, trained in it:
+An encoder is a **trunk**, frozen in post-pretraining, and a **head**, trained in it::
 
     waveforms --audio_trunk--> [N, T, D] ----audio_head--> [N, d]  \\
                                                                     τ · E_t E_aᵀ

@@ -1,0 +1,1 @@
+"""The website: what is generated of a run, and Sphinx's configuration (``make site``)."""
