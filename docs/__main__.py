@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from artifact import paths
 from docs import pages
 
-SOURCES = "docs/_build/source"
+BUILD = "docs/_build"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", default="compact", help="base model of the run (default: compact)")
     options = parser.parse_args(arguments)
     try:
-        pages.write(options.profile, options.base, paths.root() / SOURCES)
+        pages.write(options.profile, options.base, paths.root() / BUILD)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
@@ -12,6 +13,7 @@ from sphinx.ext.autodoc.mock import mock
 import tclap
 
 ABSENT = ["datasets", "mteb"]  # what a module imports and the lock does not have
+INNER = re.compile(r"^TypeVar\(|logging\.getLogger")  # values of names that are nobody's business
 LONG = 70  # characters of a constant's value above which it is left to the source
 INDEX = """API
 ===
@@ -35,28 +37,28 @@ def exported(module: ModuleType) -> dict[tuple[str, str], str]:
     return {(each.__module__, each.__qualname__): f"{module.__name__}.{name}" for each, name in found}
 
 
-def defined(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """The public names that a module defines, each with what documents it: a directive and its options.
+def defined(module: ModuleType) -> Iterator[tuple[str, str, list[str]]]:
+    """The public names that a module defines, each with the directive that documents it and its options.
 
     A constant without a docstring would be given its type's.
     """
     body = ast.parse(inspect.getsource(module)).body
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.FunctionDef):
-            yield node.name, ".. autofunction:: {}"
+            yield node.name, "autofunction", []
         elif isinstance(node, ast.ClassDef):
-            yield node.name, ".. autoclass:: {}\n   :members:\n   :undoc-members:"
+            yield node.name, "autoclass", ["   :members:", "   :undoc-members:"]
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             value = ast.unparse(node.value)
-            if value.startswith("logging."):
+            if INNER.search(value):
                 continue
-            said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            if said:
-                text = ".. autodata:: {}" + ("\n   :no-value:" if len(value) > LONG else "")
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                directive, options = "autodata", ["   :no-value:"] if len(value) > LONG else []
             else:
-                text = ".. py:data:: {}" + (f"\n   :value: {value}" if len(value) <= LONG else "")
+                directive, options = "py:data", [f"   :value: {value}"] if len(value) <= LONG else []
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                yield from ((name.id, text) for name in ast.walk(target) if isinstance(name, ast.Name))
+                names = (each.id for each in ast.walk(target) if isinstance(each, ast.Name))
+                yield from ((name, directive, options) for name in names)
 
 
 def entries() -> dict[str, dict[str, str]]:
@@ -66,10 +68,13 @@ def entries() -> dict[str, dict[str, str]]:
     homes = {place: home for module in loaded.values() for place, home in exported(module).items()}
     found: dict[str, dict[str, str]] = {name: {} for name in loaded}
     for module_name, module in loaded.items():
-        for name, text in defined(module):
+        for name, directive, options in defined(module):
             if not name.startswith("_"):
                 home = homes.get((module_name, name), f"{module_name}.{name}")
-                found[home.rpartition(".")[0]].setdefault(home, text.replace("{}", home, 1))
+                place = [f".. {directive}:: {home}"]
+                if directive == "py:data":
+                    place = [f".. py:data:: {name}", f"   :module: {module_name}"]
+                found[home.rpartition(".")[0]].setdefault(home, "\n".join([*place, *options]))
     return found
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import sys
 from importlib import import_module
@@ -16,11 +15,12 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "workflow")]
 import formulas  # noqa: E402
 
 import tclap  # noqa: E402
-from docs import __main__ as sources  # noqa: E402
+from artifact import paths  # noqa: E402
 from docs import api, pages  # noqa: E402
+from docs.__main__ import BUILD  # noqa: E402
 from figures.style import RANDOM_WEIGHTS  # noqa: E402
 
-SOURCES = Path(os.environ.get("TCLAP_ROOT") or CHECKOUT) / sources.SOURCES
+SOURCES = paths.root() / BUILD / "source"
 ABOUT = json.loads((SOURCES / "about.json").read_text(encoding="utf-8"))
 
 project = "T-CLAP"

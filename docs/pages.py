@@ -33,15 +33,16 @@ BUILT = """<a class="button" href="t-clap.pdf">The paper as PDF, {size}</a>
 HOW_TO_BUILD = "The PDF was not built: `make paper` builds it, and `make site` then shows it here."
 
 
-def write(profile: str, base: str, folder: Path) -> None:
-    """Write all sources of the site into a folder; what is there, and what was built beside it, is removed.
+def write(profile: str, base: str, build: Path) -> None:
+    """Write all sources of the site into the folder "source" of a folder, whose content is removed.
 
     Raises:
         FileNotFoundError: where the run was not made.
     """
     place = paths.run(profile, base)
     summary, real = read.summary(place), read.real(place)
-    shutil.rmtree(folder.parent, ignore_errors=True)
+    shutil.rmtree(build, ignore_errors=True)
+    folder = build / "source"
     texts(folder)
     tex = prose.body(prose.read(numbers.PAPER / "main.tex", numbers.switches(summary, real)))
     beside = {name: Run(paths.run(name, of["base"]), of, name) for name, of in real.items()}
