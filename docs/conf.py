@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 from docutils import nodes
+from numpy.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "workflow")]
@@ -108,6 +110,12 @@ def restore(app, what, name, obj, options, lines) -> None:
     lines[:] = kept.pop(name, lines)
 
 
+def short_signature(app, what, name, obj, options, signature, returned) -> tuple[str | None, str | None]:
+    """A signature with numpy's ArrayLike under that name, in place of the union that it is."""
+    union = stringify_annotation(ArrayLike, "smart")
+    return signature and signature.replace(union, "~numpy.typing.ArrayLike"), returned
+
+
 def defined_in(app, module: str, name: str) -> str:
     """The module whose source has a name: its own, where it is one of the library's."""
     found = import_module(module)
@@ -127,6 +135,7 @@ def setup(app) -> dict:
     """Register what is written here."""
     app.add_html_math_renderer("mathml", (inline_formula, None), (displayed_formula, None))
     app.connect("doctree-read", choose_language)
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("viewcode-follow-imported", defined_in)
     app.connect("html-page-context", without_ways_back)
     app.connect("autodoc-process-docstring", keep, priority=400)

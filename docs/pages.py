@@ -27,9 +27,7 @@ OWN = ("index.md", "README.md")  # not among the guides
 SOUNDS = ("01-20",)  # cells whose sounds are on the first page too
 EXTRA = "extra"  # what is copied into the site as it is
 MAPPED = re.compile(r"^\| (figure|table) (\w+) \| ([\d., ]+) \| `([\w.:]+)` \| (.+?) \|$", re.M)
-BUILT = """<a class="button" href="t-clap.pdf">The paper as PDF, {size}</a>
-
-<object class="paper" data="t-clap.pdf" type="application/pdf" aria-label="The paper"></object>"""
+BUILT = '<a class="button" href="t-clap.pdf">The paper as PDF, {size}</a>'
 HOW_TO_BUILD = "The PDF was not built: `make paper` builds it, and `make site` then shows it here."
 
 
@@ -126,10 +124,9 @@ def notebooks(source: Path, folder: Path) -> str:
     first, others = [stems[0] for stems in names.values()], sum((s[1:] for s in names.values()), [])
     seeds = f"# Notebooks of the other seeds\n\n{toctree(*others)}\n"
     (target / "seeds.md").write_text(seeds, encoding="utf-8") if others else None
-    words = (
-        "The story in seven steps, as this run executed them: with its figures, its numbers and its sounds."
-    )
-    return f"# Notebooks\n\n{words}\n\n{toctree(*first, *(['seeds'] if others else []))}\n"
+    words = "The story in seven steps, as this run executed them: with its figures, numbers and sounds."
+    linked = sorted({path.stem for path in target.glob("*.ipynb")} - {*first, *others})  # by the texts
+    return f"# Notebooks\n\n{words}\n\n{toctree(*first, *linked, *(['seeds'] if others else []))}\n"
 
 
 def as_files(html: str, folder: Path, place: str) -> str:
@@ -210,4 +207,4 @@ def paper(folder: Path, tex: str, pages: Pages) -> str:
     words = (
         "Every number of the text is one of this run; [the numbers](numbers.md) says where each comes from."
     )
-    return "\n\n".join([f"# {title}", *said, words, shown]) + "\n"
+    return "\n\n".join([f"# {title}", shown, *said, words]) + "\n"
