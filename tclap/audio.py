@@ -15,6 +15,7 @@ import soundfile
 import soxr
 
 from tclap import files
+from tclap.arguments import at_least
 
 SUFFIXES = {
     ".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".mp4", ".mov", ".webm", ".mka",
@@ -27,6 +28,8 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 # FFmpeg's names of the containers left to PyAV: their headers promise a length, unlike raw streams, and they
 # refer to no other files, unlike playlists.
 _CONTAINERS = "mov,matroska,asf"
+BLOCK = 2**20  # samples of a file that are read at a time
+RATES = (100, 1_000_000)  # in Hz, of files
 PADDING = 1e-4  # of the peak
 _CODEC_DELAY = 0.25  # seconds that a header may promise beyond what is decoded
 
@@ -62,7 +65,11 @@ def read(path: str | Path, sample_rate: int | None = None) -> np.ndarray:
             channels, rate = _decoded(path)
         else:
             frames, rate = _promised(path, file), file.samplerate
-            channels = file.read(dtype="float32", always_2d=True)
+            # In blocks, as memory is taken for all that is asked for, and a header may promise any length.
+            blocks = [file.read(BLOCK, "float32", always_2d=True)]
+            while len(blocks[-1]) == BLOCK:
+                blocks.append(file.read(BLOCK, "float32", always_2d=True))
+            channels = np.concatenate(blocks)
             if len(channels) < frames:
                 raise EOFError
     if not np.isfinite(channels).all():
@@ -74,8 +81,9 @@ def read(path: str | Path, sample_rate: int | None = None) -> np.ndarray:
 
 
 def resample(x: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """Resample ``x`` ``[samples]`` from one rate in Hz to another; ValueError when one is not positive."""
+    """Resample ``x`` ``[samples]`` from one rate in Hz to another; ValueError when one is below 1."""
     x = _waveform(x)
+    at_least(1.0, from_rate=from_rate, to_rate=to_rate)
     if from_rate == to_rate:
         return x
     return soxr.resample(x, from_rate, to_rate).astype(np.float32, copy=False)
@@ -179,6 +187,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile | None]:
     """The file, None where libsndfile does not know its format; what is damaged is a ValueError."""
     if not Path(path).exists():
         raise FileNotFoundError(f"there is no audio file {path}.")
+    if not Path(path).is_file():  # of a pipe or a device an end may never come
+        raise ValueError(f"{path} is not an audio file but a folder, a pipe or a device.")
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError):
@@ -197,9 +207,16 @@ def _promised(path: str | Path, file: soundfile.SoundFile) -> int:
         raise EOFError
     if file.frames == 0:
         raise ValueError(f"{path} is an audio file without any samples.")
+    _check_rate(path, file.samplerate)
     if file.frames == np.iinfo(np.int64).max:
         raise ValueError(f"{path} does not say how long it is; encode it again from the whole audio.")
     return file.frames
+
+
+def _check_rate(path: str | Path, rate: int) -> None:
+    # Resampled, a file of 1 Hz would fill the memory.
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"{path} has a sample rate of {rate} Hz, expected {RATES[0]} to {RATES[1]}.")
 
 
 def _decoded(path: str | Path) -> tuple[np.ndarray, int]:
@@ -223,6 +240,7 @@ def _decoded(path: str | Path) -> tuple[np.ndarray, int]:
         if not container.streams.audio:
             raise ValueError(f"{path} has no audio stream.")
         stream = container.streams.audio[0]
+        _check_rate(path, stream.rate)
         planar = av.AudioResampler(format="fltp", rate=stream.rate)
         try:
             blocks = (block for frame in container.decode(stream) for block in planar.resample(frame))
@@ -240,7 +258,7 @@ def _decoded(path: str | Path) -> tuple[np.ndarray, int]:
 
 
 def _is_cut_short(path: str | Path) -> bool:
-    """Whether a RIFF, Ogg or ASF file ends before its container says.
+    """Whether a RIFF, RF64, AIFF, Ogg or ASF file ends before its container says.
 
     libsndfile and FFmpeg take what is there of such a file and report a shorter length without any error.
     """
@@ -248,17 +266,19 @@ def _is_cut_short(path: str | Path) -> bool:
         size = file.seek(0, 2)
         file.seek(0)
         magic = file.read(4)
-        if magic in (b"RIFF", b"RIFX"):
-            order: Literal["little", "big"] = "little" if magic == b"RIFF" else "big"
-            position = 12
+        if magic in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+            order: Literal["little", "big"] = "big" if magic in (b"RIFX", b"FORM") else "little"
+            position, large = 12, 0
             while position + 8 <= size:
                 file.seek(position)
-                header = file.read(8)
-                length = int.from_bytes(header[4:], order)
-                position += 8 + length
-                if header[:4] == b"data":
-                    return length < _UNKNOWN_SIZE and position > size
-                position += length % 2
+                header = file.read(24)
+                length = int.from_bytes(header[4:8], order)
+                if header[:4] == b"ds64":  # of RF64: the sizes of the file and of its data
+                    large = int.from_bytes(header[16:24], order)
+                if header[:4] in (b"data", b"SSND"):
+                    length, is_known = large or length, large > 0 or length < _UNKNOWN_SIZE
+                    return is_known and position + 8 + length > size
+                position += 8 + length + length % 2
         elif magic == b"OggS":
             # The last page carries the end-of-stream flag (RFC 3533).
             file.seek(max(0, size - _LARGEST_OGG_PAGE))

@@ -33,7 +33,7 @@ def test_read_resamples(tmp_path, rate, target):
     assert abs(len(x) - target) <= 1
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(x)) / target)
     np.testing.assert_allclose(x[1000:-1000], expected[1000:-1000], atol=2e-3)
-    with pytest.raises(ValueError, match="over 0"):
+    with pytest.raises(ValueError, match="to_rate is 0, expected at least 1"):
         audio.read(path, 0)
 
 
