@@ -16,7 +16,7 @@ A clips table is a pandas DataFrame with one row per clip and the columns ``COLU
 
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +26,7 @@ from tclap import audio, files
 from tclap.arguments import one_of
 
 COLUMNS = ("clip_id", "path", "label", "captions", "split", "fold", "source", "duration")
+NEEDED = ("clip_id", "label", "captions", "split", "source")  # of a table that was made without load_clips
 STAGES = ("base", "post", "validation", "test")
 SPLITS = ("train", *STAGES)
 DATASETS = ("synthetic", "esc50", "clotho", "audiocaps", "folder")
@@ -70,7 +71,7 @@ def _durations(paths: Iterable[str]) -> list[float]:
     for path in paths:
         try:
             seconds.append(audio.duration(path))
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             problems.append(error)
     if problems:
         raise ValueError(f"{len(problems)} audio file(s) cannot be read: {listing(problems)}")
@@ -87,7 +88,7 @@ def validate(clips: pd.DataFrame) -> None:
     offenders = {
         "clip_id occurs more than once": clips.loc[clips["clip_id"].duplicated(), "clip_id"].unique(),
         f"split is none of {', '.join(SPLITS)} for": clips.loc[~clips["split"].isin(SPLITS), "clip_id"],
-        "no captions for": clips.loc[clips["captions"].map(len) == 0, "clip_id"],
+        "no list of captions for": clips.loc[~clips["captions"].map(_are_texts), "clip_id"],
         "source occurs in more than one split": [f"{s} ({' and '.join(v)})" for s, v in leaking.items()],
     }
     problems = [f"{problem}: {listing(names)}" for problem, names in offenders.items() if len(names)]
@@ -107,15 +108,31 @@ def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
     """The rows that a stage of the experiment may use, with a fresh index.
 
     ``stage``: one of ``STAGES``. The split of the same name belongs to it, and the split "train" to both
-    ``base`` and ``post``. Raises ValueError for an unknown stage or when no row is left.
+    ``base`` and ``post``. Raises ValueError for an unknown stage, when no row is left, for what is no clips
+    table, and for clips without captions or of one id.
     """
     one_of(STAGES, stage=stage)
+    missing = [column for column in NEEDED if column not in getattr(clips, "columns", ())]
+    if missing:
+        raise ValueError(
+            f"clips table lacks the column(s) {listing(missing)}; expected what load_clips gives"
+        )
     wanted = {stage, "train"} if stage in ("base", "post") else {stage}
     rows = clips[clips["split"].isin(wanted)].reset_index(drop=True)
     if rows.empty:
         present = listing(sorted(clips["split"].unique())) or "none"
         raise ValueError(f"no clips for stage {stage!r}; the splits present are {present}")
+    if rows["clip_id"].duplicated().any() or not rows["captions"].map(_are_texts).all():
+        raise ValueError(
+            f"clips table is invalid: a clip of stage {stage!r} has no list of captions, or its id twice"
+        )
     return rows
+
+
+def _are_texts(captions: Sequence[str]) -> bool:
+    """Whether the captions of a clip are a list of texts, at least one, none of them blank."""
+    is_list = not isinstance(captions, str) and isinstance(captions, Collection) and len(captions) > 0
+    return is_list and all(isinstance(text, str) and text.strip() for text in captions)
 
 
 def has_labels(clips: pd.DataFrame) -> bool:

@@ -9,13 +9,15 @@ FileNotFoundError when it, or all sounds, are missing.
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
+from tclap.arguments import is_number
 from tclap.data.clips import listing
 from tclap.data.composites import Phrase
 from tclap.data.datasets import tables
@@ -29,8 +31,26 @@ CHANGES = {"reversed": ("_reverse",), "replaced": ("_replace", "_replaced")}
 CLOTHO = "_5captions"
 OPTIONS = tuple("ABCD")  # of TREA
 Spans = list[tuple[float, float]]  # onset and offset, in seconds, of each time that an event sounds
+Read = Callable[[str | Path, str | Path], pd.DataFrame]
+MOST_CAPTIONS = 100  # of a sound, in Dissecting
 
 
+def _reader(read: Read) -> Read:
+    """A reader of files that may hold anything: where values are of another kind it is a ValueError."""
+
+    @wraps(read)
+    def checked(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
+        try:
+            return read(file, audio_folder)
+        except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
+            if type(error) is ValueError and Path(file).stem in str(error):  # a sentence of this module
+                raise
+            raise ValueError(f"{file} has another layout than {read.__name__} says.") from error
+
+    return checked
+
+
+@_reader
 def read_compa(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     """CompA-order and CompA-attribute (Ghosh et al., ICLR 2024, arXiv 2310.08753).
 
@@ -60,6 +80,7 @@ def read_compa(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     return _with_sounds(items, file, audio_folder)
 
 
+@_reader
 def read_dissecting(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     """The captions of "Dissecting temporal understanding in text-to-audio retrieval" (Oncescu et al., 2024).
 
@@ -107,12 +128,15 @@ def _dissecting_captions(file: Path) -> pd.DataFrame:
     if not isinstance(content, dict) or not {"num_captions_per_audio", "data"} <= content.keys():
         raise ValueError(f"{file} has no num_captions_per_audio and data, expected both.")
     count = content["num_captions_per_audio"]
+    if not is_number(count, whole=True) or not 1 <= count <= MOST_CAPTIONS:
+        raise ValueError(f"{file} has num_captions_per_audio {count!r}, expected 1 to {MOST_CAPTIONS}.")
     columns = ["caption"] if count == 1 else [f"caption_{n}" for n in range(1, count + 1)]
     table = _json_table(file, content["data"], ["audio", *columns])
     names = table["audio"].map(lambda path: PurePosixPath(path).name).repeat(count).to_numpy()
     return pd.DataFrame({"sound": names, "caption": table[columns].to_numpy().ravel()})
 
 
+@_reader
 def read_audiotime(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     """AudioTime's ordering part (Xie et al., arXiv 2407.02857), ``ordering_caption.json``.
 
@@ -131,6 +155,7 @@ def read_audiotime(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     return _with_sounds(timed_items("audiotime", found, file), file, audio_folder)
 
 
+@_reader
 def read_tacos(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     """TACOS (Primus et al., WASPAA 2025, arXiv 2505.07609), ``annotations_strong.csv``.
 
@@ -147,6 +172,7 @@ def read_tacos(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     return _with_sounds(timed_items("tacos", found, file), file, audio_folder)
 
 
+@_reader
 def read_moments(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     """Moment retrieval in lighthouse's layout, such as ``castella_test_release.jsonl``.
 
@@ -171,6 +197,8 @@ def timed_items(task: str, found: Iterable[tuple[str, str, Sequence[float]]], fi
     """
     recordings: dict[str, dict[str, Spans]] = {}
     for sound, event, (onset, offset) in found:
+        if not is_number(onset) or not is_number(offset):
+            raise ValueError(f"{file} has {event!r} of {sound} at [{onset!r}, {offset!r}], expected seconds.")
         recordings.setdefault(sound, {}).setdefault(_called(event), []).append((onset, offset))
     items = []
     left_out: Counter[str] = Counter()
@@ -209,6 +237,7 @@ def _called(event: str) -> str:
     return event if event[1:2].isupper() else event[:1].lower() + event[1:]
 
 
+@_reader
 def read_trea(file: str | Path, audio_folder: str | Path) -> pd.DataFrame:
     """TREA, temporal reasoning evaluation of audio (Bhattacharya et al., Interspeech 2025, arXiv 2505.13115).
 
@@ -246,6 +275,10 @@ def _with_sounds(items: list[dict[str, Any]], file: Path, audio_folder: str | Pa
     table, folder = pd.DataFrame(items, columns=list(ITEM_COLUMNS)), Path(audio_folder)
     by_stem = tables.audio_files(folder)
     names = table["sounds"].explode().unique()
+    if table.empty or table.duplicated(["task", "item"]).any():
+        raise ValueError(f"{file} makes {len(items)} items, expected at least one and none twice.")
+    if outside := [name for name in names if tables.leaves_folder(name)]:
+        raise ValueError(f"{file} has sounds outside of their folder, {listing(outside)}; expected within.")
     paths = {name: folder / name for name in names}
     paths = {n: path if path.is_file() else by_stem.get(path.stem) for n, path in paths.items()}
     missing = [name for name, path in paths.items() if path is None]
@@ -262,10 +295,10 @@ def _with_sounds(items: list[dict[str, Any]], file: Path, audio_folder: str | Pa
 
 def _json(file: Path, lines: bool = False) -> Any:
     """What a JSON file holds; with ``lines`` a list of what its lines do."""
-    text = file.read_text(encoding="utf-8")
     try:
+        text = file.read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{file} is no JSON{' Lines' if lines else ''}: {error}.") from error
 
 

@@ -63,7 +63,7 @@ def test_all_problems_come_in_one_error(tmp_path):
     assert str(caught.value).removeprefix("clips table is invalid: ").split("; ") == [
         "clip_id occurs more than once: clip7",
         "split is none of train, base, post, validation, test for: clip4",
-        "no captions for: clip5",
+        "no list of captions for: clip5",
         "source occurs in more than one split: leaking (train and test)",
         "at least two labels are needed, found dog",
     ]

@@ -160,7 +160,11 @@ def test_rate_and_window_can_be_given(clips):
         ("encode_audio", lambda n: torch.zeros(n + 1, 4), "audio embeddings have shape"),
         ("encode_audio", lambda n: torch.full((n, 4), torch.nan), "audio embeddings .* finite"),
         ("encode_text", lambda n: torch.zeros(n), "text embeddings have shape"),
-        ("encode_text", lambda n: torch.ones(n, 5), "5 dimensions"),
+        (
+            "encode_text",
+            lambda n: torch.ones(n, 5),
+            r"text embeddings have shape \(\d+, 5\), expected \[\d+, 4\]",
+        ),
     ],
 )
 def test_embeddings_that_cannot_be_right_are_refused(clips, method, result, word):

@@ -12,15 +12,15 @@ International Conference on Multimedia, pp. 1015-1018, 2015, doi:10.1145/2733373
 """
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 import pandas as pd
 import pooch
 
-from tclap.arguments import at_least
+from tclap.arguments import at_least, is_number, rows_of, strings_of
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
 from tclap.progress import is_batch
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 # As soundata publishes it, for the archive as GitHub packs it.
 MD5 = "md5:7771e4b9d86d0945acce719c7a59305a"
+MOST_BYTES = 2_000_000_000  # that the archive may unpack to; the official one to 0.9 GB
 COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
 
 
@@ -106,7 +107,10 @@ def find_csv(root: str | Path | None, *, download: bool = False) -> Path:
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root.parent) as folder:
             archive = pooch.retrieve(URL, MD5, "archive.zip", folder, downloader=downloader)
-            shutil.unpack_archive(archive, folder)
+            with ZipFile(archive) as packed:
+                if sum(member.file_size for member in packed.infolist()) > MOST_BYTES:
+                    raise ValueError(f"{URL} unpacks to more than {MOST_BYTES:,} bytes, expected ESC-50.")
+                packed.extractall(folder)  # names that lead out are made harmless, links are not followed
             Path(folder, "ESC-50-master").replace(root)
     if not csv.is_file():
         raise tables.not_found(root, "esc50", "meta/esc50.csv")
@@ -115,9 +119,12 @@ def find_csv(root: str | Path | None, *, download: bool = False) -> Path:
 
 def _read_csv(csv: Path) -> pd.DataFrame:
     table = tables.read_csv(csv, COLUMNS)
+    tables.refuse(csv, table, "fold", ~table["fold"].str.fullmatch("[0-9]{1,9}"), "a whole number")
+    table["esc10"] = table["esc10"].str.lower()
+    tables.refuse(csv, table, "esc10", ~table["esc10"].isin(["true", "false"]), "True or False")
     return table.assign(
         fold=table["fold"].astype(int),
-        esc10=table["esc10"].str.lower() == "true",
+        esc10=table["esc10"] == "true",
         source=table["src_file"],
         label=table["category"].str.replace("_", " "),
     )
@@ -126,14 +133,16 @@ def _read_csv(csv: Path) -> pd.DataFrame:
 def _chosen_folds(
     present: list[int], folds: Sequence[int] | None, test_fold: int | None, validation_fold: int | None
 ) -> list[int]:
-    chosen = present if folds is None else sorted(set(folds))
+    chosen = present if folds is None else rows_of(folds, "folds")
     if not chosen:
         raise ValueError(f"folds is empty; expected at least one fold of {listing(present)}")
     held_out = [fold for fold in (test_fold, validation_fold) if fold is not None]
     for wanted, known in ((chosen, present), (held_out, chosen)):
-        if unknown := sorted(set(wanted) - set(known)):
-            raise ValueError(f"there is no fold {listing(unknown)}; expected some of {listing(known)}")
-    return chosen
+        if unknown := [fold for fold in wanted if not is_number(fold, whole=True) or fold not in known]:
+            raise ValueError(
+                f"there is no fold {listing(map(repr, unknown))}; expected some of {listing(known)}"
+            )
+    return sorted(set(chosen))
 
 
 def _split_of_folds(chosen: list[int], test_fold: int | None, validation_fold: int | None) -> dict[int, str]:
@@ -168,7 +177,7 @@ def _split_of_sources(label: str, sources: pd.Series) -> pd.Series:
 def _choose_classes(table: pd.DataFrame, classes: str | Sequence[str]) -> set[str]:
     present = set(table["label"])
     if not isinstance(classes, str):
-        wanted = {label.replace("_", " ") for label in classes}
+        wanted = {label.replace("_", " ") for label in strings_of(classes, "classes")}
         if not wanted <= present:
             raise ValueError(f"the chosen folds have no class {listing(sorted(wanted - present))}")
         return wanted

@@ -1,9 +1,9 @@
 """Your own recordings: a folder of audio files and a csv that describes them.
 
-The csv has a column ``file`` (path relative to the folder) and ``caption``, ``label`` or both; several
-rows of one file are several captions of it. Optional columns: ``split`` (one of
-``tclap.data.clips.SPLITS``) and ``source`` (the recording that a file was cut from; by default the file
-itself). Every value of these columns must be filled in. Other columns are ignored.
+The csv has a column ``file`` (path relative to the folder and within it, where links may lead anywhere) and
+``caption``, ``label`` or both; several rows of one file are several captions of it. Optional columns:
+``split`` (one of ``tclap.data.clips.SPLITS``) and ``source`` (the recording that a file was cut from; by
+default the file itself). Every value of these columns must be filled in. Other columns are ignored.
 """
 
 import logging
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tclap.arguments import at_least
 from tclap.data.clips import listing
 from tclap.data.datasets import tables
 
@@ -32,11 +33,12 @@ def load(root: str | Path, *, csv: str = "clips.csv", seed: int = 0) -> pd.DataF
     split; one with fewer is in training only, which is logged. Clips without labels are at least two in each
     split. The order of the rows does not matter.
 
-    Raises FileNotFoundError where the csv is missing, ValueError for a broken csv, a file with two labels,
-    splits or sources, or too few sources to split.
+    Raises FileNotFoundError where the csv is missing, ValueError for a broken csv, a file outside the folder
+    or with two labels, splits or sources, or too few sources to split.
     """
     if root is None:
         raise ValueError("the data set 'folder' has no default root; expected the folder of your recordings")
+    at_least(0, seed=seed)
     root, file = Path(root), Path(root, csv)
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; expected a csv with file and caption or label")
@@ -56,6 +58,7 @@ def _read_csv(csv: Path) -> pd.DataFrame:
     table = tables.read_csv(csv, ("file",), optional=("caption", "label", "split", "source"))
     if not {"caption", "label"} & set(table.columns):
         raise ValueError(f"{csv} has neither a column caption nor a column label; expected at least one")
+    tables.refuse(csv, table, "file", table["file"].map(tables.leaves_folder), "a path within the folder")
     return table.assign(file=table["file"].map(posixpath.normpath))
 
 

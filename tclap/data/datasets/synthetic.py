@@ -68,13 +68,15 @@ def load(
     ``labels``: some of ``LABELS``. ``clips_per_class``: number of clips by split (``STAGES``).
 
     Raises ValueError for an unknown label or split or a number below 0, TypeError for labels that are no
-    list.
+    list or numbers that are not by split.
     """
     labels = strings_of(labels, "labels")
+    if not isinstance(clips_per_class, Mapping):
+        raise TypeError(f"clips_per_class is {clips_per_class!r}, expected numbers by split.")
     for given, known in ((labels, LABELS), (clips_per_class, STAGES)):
         if unknown := set(given) - set(known):
             raise ValueError(f"unknown: {listing(unknown)}; expected some of {', '.join(known)}.")
-    at_least(0, **clips_per_class)
+    at_least(0, seed=seed, **clips_per_class)
     folder = Path(root or files.data_folder()) / f"synthetic-{_fingerprint(seed)}"
     rows, missing = [], []
     for label, split in product(labels, STAGES):
@@ -91,7 +93,7 @@ def load(
             temporary.write_text(files.sha256_file(path), encoding="ascii")
     if not missing:
         log_reused(f"{len(rows)} synthetic clips")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["clip_id", "path", "label", "captions", "split"])
 
 
 def _is_whole(path: Path) -> bool:

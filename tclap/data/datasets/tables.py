@@ -2,6 +2,8 @@
 
 import logging
 import os
+import posixpath
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from csv import DictReader, Error
 from pathlib import Path
@@ -30,20 +32,23 @@ def read_csv(csv: Path, columns: Sequence[str], optional: Sequence[str] = ()) ->
     """The rows of a csv file, every value as text without surrounding blanks, indexed by their (last) line.
 
     Raises ValueError when it is not a csv, has no rows or one of more or fewer values than columns, lacks one
-    of ``columns``, or has an empty value in ``columns`` or ``optional``.
+    of ``columns`` or has it twice, or has an empty value in ``columns`` or ``optional``.
     """
     try:
         with open(csv, newline="", encoding="utf-8-sig") as file:
             lines = DictReader(file, strict=True)
+            lines.fieldnames = [name.strip() for name in lines.fieldnames or ()]
             rows = [(lines.line_num, row) for row in lines]
     except (Error, UnicodeDecodeError) as error:
         raise ValueError(f"{csv} is not a readable csv: {error}") from error
+    if twice := [name for name, count in Counter(lines.fieldnames).items() if name and count > 1]:
+        raise ValueError(f"{csv} has the column(s) {listing(twice)} more than once; expected each once")
     # DictReader's key of the values that have no column, and its value of the columns that have none.
     if uneven := [line for line, row in rows if None in row or None in row.values()]:
         counts = f"more or fewer values than columns in line {listing(uneven)}"
         raise ValueError(f"{csv} has {counts}; a value with a comma needs quotes")
     index = [line for line, _ in rows]
-    table = pd.DataFrame([row for _, row in rows], index, dtype=str).rename(columns=str.strip)
+    table = pd.DataFrame([row for _, row in rows], index, dtype=str)
     missing = [column for column in columns if column not in table]
     if missing or table.empty:
         problem = "has no rows" if table.empty else f"lacks the column(s) {listing(missing)}"
@@ -59,6 +64,11 @@ def refuse(csv: Path, table: pd.DataFrame, column: str, wrong: pd.Series, expect
     if wrong.any():
         found = (f"{value!r} (line {line})" for line, value in table.loc[wrong, column].items())
         raise ValueError(f"{csv} has in column {column} {listing(found)}; expected {expected}")
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a file's name leads out of the folder that it is relative to; links are followed anywhere."""
+    return posixpath.normpath(name).startswith(("/", "../")) or posixpath.normpath(name) == ".."
 
 
 def read_parts(folder: Path, name: str, csvs: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:

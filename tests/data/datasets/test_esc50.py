@@ -3,7 +3,9 @@ import functools
 import hashlib
 import http.server
 import shutil
+import stat
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +200,25 @@ def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch, archive, na
     with pytest.raises(error, match="expected md5:0000|404.*archive.zipx"):
         esc50.load(tmp_path / "data" / "esc50", download=True)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_archive_writes_nothing_outside_and_no_more_than_it_may(tmp_path, monkeypatch, archive):
+    packed = tmp_path / "made" / "archive.zip"
+    link = zipfile.ZipInfo("ESC-50-master/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(packed, "a") as file:
+        for name in ("../outside", "ESC-50-master/../../outside", str(tmp_path / "outside")):
+            file.writestr(name, "x")
+        file.writestr(link, str(tmp_path))
+    monkeypatch.setattr(esc50, "MD5", f"md5:{hashlib.md5(packed.read_bytes()).hexdigest()}")
+    data = tmp_path / "data"
+    assert len(esc50.load(data / "esc50", download=True)) == 9
+    assert [path.name for path in data.iterdir()] == ["esc50"] and not (tmp_path / "outside").exists()
+    assert not any(path.is_symlink() for path in data.rglob("*"))
+    monkeypatch.setattr(esc50, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="unpacks to more than 1,000 bytes"):
+        esc50.load(data / "again", download=True)
+    assert [path.name for path in data.iterdir()] == ["esc50"]
 
 
 def test_real_clips(esc50_root):
