@@ -1,6 +1,8 @@
 """Arguments as people have them: lists of any kind, taken by rows, and numbers in range."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Set
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
@@ -20,23 +22,40 @@ def rows_of(values: Any, what: str) -> list:
 
 
 def strings_of(values: Any, what: str) -> list[str]:
-    """The same of strings alone; TypeError names the first item that is none."""
+    """The same of strings alone; TypeError names the first item that is none.
+
+    Raises ValueError for one that is no text, such as a file name whose bytes are not UTF-8.
+    """
     found = rows_of(values, what)
     for n, value in enumerate(found):
         if not isinstance(value, str):
             raise TypeError(f"expected a list of {what}, got {value!r} at position {n}: pass strings alone.")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(f"{value!r} at position {n} of the {what} is no text, expected Unicode.")
     return [str(value) for value in found]
 
 
+def is_number(value: Any, *, whole: bool = False) -> bool:
+    """Whether a value is a finite number, Python's or numpy's; a bool is none."""
+    kind = Integral if whole else Real
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < math.inf
+
+
 def at_least(least: float, **numbers: float | None) -> None:
-    """Raise ValueError for a number below ``least``, by its argument's name; None passes."""
+    """Raise ValueError for what is no number or below ``least``, by its argument's name; None passes.
+
+    Where ``least`` is an int the numbers are to be whole.
+    """
+    whole = isinstance(least, int)
     for name, value in numbers.items():
-        if value is not None and not value >= least:
+        if value is not None and not is_number(value, whole=whole):
+            raise ValueError(f"{name} is {value!r}, expected a {'whole' if whole else 'finite'} number.")
+        if value is not None and value < least:
             raise ValueError(f"{name} is {value}, expected at least {least}.")
 
 
 def one_of(known: Collection[str], **names: str) -> None:
     """Raise ValueError for a name that is not ``known``, by its argument's name."""
     for argument, name in names.items():
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"{argument} must be one of {', '.join(known)}, got {name!r}.")

@@ -191,9 +191,11 @@ def _hash_of(rows: Any) -> str:
 
 def _check_outputs(out: Path | None, *others: Path | None) -> None:
     """Before anything is computed: the rows' file is called .parquet, and folders can be written."""
-    if out is not None and (out.suffix != ".parquet" or out.is_dir()):
+    if out is not None and out.suffix != ".parquet":
         raise ValueError(f"--out is {out}, expected the name of a .parquet file.")
     for file in (out, *others):
+        if file is not None and file.is_dir():
+            raise ValueError(f"{file} is a folder, expected the name of a file.")
         if file is not None:
             files.check_writable(file.parent)
 
@@ -224,8 +226,8 @@ def _model(
     if function:
         sys.path.insert(0, "")
         make = getattr(importlib.import_module(module), function, None)
-        if make is None:
-            raise ValueError(f"the module {module} has no {function}, expected --model module:function.")
+        if not callable(make):
+            raise ValueError(f"{module} has no function {function}, expected --model module:function.")
         made = make(weights) if weights else make()
         loaded = made if isinstance(made, Encoder) else wrap(made, sample_rate, window)
     else:

@@ -37,7 +37,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from tclap.arguments import at_least
+from tclap.arguments import at_least, is_number, rows_of
 from tclap.losses_chunked import at_least_float32, chunked_nce
 
 VIEWS = ("forward", "reversed", "overlap")
@@ -111,8 +111,9 @@ def temporal_nce(
             weight, weights that sum to 0, or a chunk size below 1.
     """
     scale, events = _checked(audio, text, logit_scale, events, chunk_size, shape=(len(VIEWS), "N", "d"))
+    view_weights = rows_of(view_weights, "view_weights")
     numbers = (alpha_same, alpha_cross, alpha_same_overlap, alpha_cross_overlap, *view_weights)
-    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+    if not all(is_number(number) and number >= 0 for number in numbers):
         raise ValueError(f"α and view_weights must be finite numbers of at least 0, got {numbers}.")
     if len(view_weights) != len(VIEWS) or sum(view_weights) == 0:
         raise ValueError(f"view_weights must be 3 numbers that are not all 0, got {view_weights}.")
@@ -184,17 +185,35 @@ def _checked(
 ) -> tuple[Tensor, Tensor | None]:
     """τ in the precision of the logits, and the events as a tensor; ValueError on what is out of range."""
     expected = f"[{', '.join(map(str, shape))}]"
+    sides = (audio, text)
+    kinds = [at_least_float32(x).dtype if isinstance(x, Tensor) else type(x).__name__ for x in sides]
+    if kinds[0] != kinds[1] or kinds[0] not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"audio and text must both be float tensors {expected}, got {kinds[0]} and {kinds[1]}."
+        )
     views_fit = isinstance(shape[0], str) or audio.shape[0] == shape[0]
     if audio.shape != text.shape or audio.dim() != len(shape) or not views_fit or audio.numel() == 0:
         shapes = f"audio {list(audio.shape)} and text {list(text.shape)}"
         raise ValueError(f"audio and text must both be {expected} and not empty, got {shapes}.")
     if events is not None:
-        events = torch.as_tensor(events, device=audio.device)
-        if events.shape != audio.shape[:-1]:
-            raise ValueError(f"events must be {list(audio.shape[:-1])}, got {list(events.shape)}.")
+        events = _ids(events, audio)
     at_least(1, chunk_size=chunk_size)
-    if not isinstance(logit_scale, Tensor):
+    if is_number(logit_scale):
         logit_scale = torch.tensor(logit_scale, dtype=at_least_float32(audio).dtype)
-    if logit_scale.dim() != 0 or not 0 < logit_scale.item() < math.inf:
+    is_one = isinstance(logit_scale, Tensor) and logit_scale.dim() == 0 and logit_scale.dtype != torch.bool
+    if not is_one or not 0 < logit_scale.item() < math.inf:
         raise ValueError(f"logit_scale must be one finite number above 0, got {logit_scale}.")
     return at_least_float32(logit_scale.to(audio.device)), events
+
+
+def _ids(events: Tensor | ArrayLike, audio: Tensor) -> Tensor:
+    """The events as a tensor on the device of the embeddings that they are of."""
+    try:
+        ids = torch.as_tensor(events, device=audio.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"events must be integers, got {type(events).__name__} of something else.") from None
+    if ids.is_floating_point() or ids.is_complex():
+        raise ValueError(f"events must be integers, got {ids.dtype}.")
+    if ids.shape != audio.shape[:-1]:
+        raise ValueError(f"events must be {list(audio.shape[:-1])}, got {list(ids.shape)}.")
+    return ids

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tclap import files
-from tclap.arguments import at_least
+from tclap.arguments import at_least, rows_of
 from tclap.data.clips import content_hash, for_stage, has_labels, listing
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs
 from tclap.data.conditions import Sound, waveform_of
@@ -72,8 +72,8 @@ def evaluate(
             of a wrong shape or that are not finite.
     """
     at_least(1, pairs=pairs, control_pairs=control_pairs)
-    suites = (suite,) if isinstance(suite, str) else tuple(suite)
-    if not suites or not set(suites) <= {*SUITES, "full"}:
+    suites = (suite,) if isinstance(suite, str) else tuple(rows_of(suite, "suites"))
+    if not suites or not all(chosen in (*SUITES, "full") for chosen in suites):
         raise ValueError(f"suite is {suite!r}, expected among {listing((*SUITES, 'full'))}.")
     suites = SUITES if "full" in suites else suites
     rate, seconds = given(model, "sample_rate", sample_rate), given(model, "window", window)
@@ -127,6 +127,7 @@ def questions(clips: pd.DataFrame, pairs: int, seed: int) -> tuple[pd.DataFrame,
     Raises:
         ValueError: when the test clips make no pair of different labels.
     """
+    at_least(0, seed=seed)
     test = for_stage(clips, "test")
     available = possible_pairs(test)
     if not available:

@@ -83,6 +83,7 @@ class ModelEmbeddings(Embeddings):
             not computed again, what is computed is added; None: nothing is kept.
 
     Raises:
+        TypeError: on an object without these methods.
         ValueError: on embeddings of a wrong shape, or with values that are not finite.
     """
 
@@ -93,6 +94,11 @@ class ModelEmbeddings(Embeddings):
         load: Callable[[str], Any],
         folders: tuple[Path, Path] | None = None,
     ) -> None:
+        if not all(callable(getattr(model, name, None)) for name in ("encode_audio", "encode_text")):
+            kind = type(model).__name__
+            raise TypeError(
+                f"{kind} has no encode_audio and encode_text, expected a model, or tclap.wrap of one."
+            )
         self._model, self._folders = model, folders
         audio = read_kept(folders[0]) if folders else {}
         missing = [name for name in names if name not in audio]
@@ -113,11 +119,7 @@ class ModelEmbeddings(Embeddings):
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
         """Embeddings ``[N, d]``, L2-normalised, on the CPU."""
-        found = checked(self._model.encode_text(list(captions)), len(captions), "text")
-        if found.shape[1] != self._dim:
-            raise ValueError(
-                f"text embeddings have {found.shape[1]} dimensions, audio {self._dim}; expected one space."
-            )
+        found = checked(self._model.encode_text(list(captions)), len(captions), "text", self._dim)
         if self._folders:
             keep(self._folders[1], captions, found)
         return found

@@ -85,8 +85,8 @@ def evaluate_items(model: Any, items: pd.DataFrame, *, name: str = "model") -> p
     Raises:
         ValueError: on no items, or embeddings of a wrong shape or that are not finite.
     """
-    if items.empty:
-        raise ValueError("there are no items, expected at least one.")
+    if not set(ITEM_COLUMNS) <= {*getattr(items, "columns", ())} or items.empty:
+        raise ValueError("there are no items, expected at least one, of tclap.evaluation.formats.")
     embeddings = ModelEmbeddings(model, list(items["sounds"].explode().unique()), str)
     events = _events(items)
     embeddings.add_captions(items["captions"].explode())

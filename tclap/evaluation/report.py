@@ -1,6 +1,8 @@
 """Rows of the benchmark as tables: text, JSON, a Markdown card, and two models beside each other."""
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -60,14 +62,20 @@ def card(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
     Args:
         about: what the numbers are of, a line each: model, weights, data, questions.
     """
-    cells = table(rows).drop(columns="model").astype(str)
+    cells = table(rows).drop(columns="model").astype(str).map(_in_markdown)
     lines = [list(cells.columns), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
-    described = [f"- {name}: {value}" for name, value in about.items() if value is not None]
+    described = [f"- {name}: {_in_markdown(value)}" for name, value in about.items() if value is not None]
     body = ["| " + " | ".join(line) + " |" for line in lines]
     head = "## Temporal zero-shot evaluation (ZSTE)"
     note = "Accuracies in percent with 95 % intervals from resampled clips; ties count as errors, of the "
     note += "order-blind baseline as draws."
     return "\n".join([head, "", *described, "", *body, "", note, ""])
+
+
+def _in_markdown(text: str) -> str:
+    """A text without markup of its own: a model or a folder may be called anything."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([|`[\]])", r"\\\1", escaped)
 
 
 def difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -177,7 +177,8 @@ class Compact(AudioTextModel):
     ) -> None:
         config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         one_of(CONTEXTS, context=context)
-        at_least(1, sample_rate=sample_rate, n_fft=n_fft, hop=hop)
+        at_least(2, n_fft=n_fft)
+        at_least(1, sample_rate=sample_rate, hop=hop)
         at_least(1, mels=mels, width=width, hidden=hidden, dim=dim)
         at_least(1 / sample_rate, window=window)
         super().__init__()

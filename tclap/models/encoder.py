@@ -103,6 +103,7 @@ class Encoder(ABC):
                 f"got [samples, channels] = {list(shape)}, expected [N, samples]: average the channels and "
                 "pass [waveform]."
             )
+        at_least(1.0, sample_rate=sample_rate)
         items = rows_of(waveforms_or_paths, "waveforms or paths")
         return recordings(items, sample_rate, self.sample_rate)
 

@@ -38,13 +38,18 @@ class Segments(nn.Module):
         return torch.cat(found, dim=1)
 
 
+HEADS = 4  # of attention
+
+
 class Attention(nn.Module):
     """One transformer layer over all frames ``[N, T, width]``, with their positions (sinusoidal)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        if width % HEADS:
+            raise ValueError(f"width is {width}, expected a multiple of {HEADS} for attention.")
         self.layer = nn.TransformerEncoderLayer(
-            width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True
+            width, HEADS, 2 * width, dropout=0.0, batch_first=True, norm_first=True
         )
 
     def forward(self, features: Tensor) -> Tensor:

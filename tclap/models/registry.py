@@ -49,11 +49,15 @@ def load_model(
         The model, in evaluation mode.
 
     Raises:
-        ValueError: on an unknown name, or weights that are damaged, edited or another model's.
+        ValueError: on an unknown name or device, or weights that are damaged, edited or another model's.
         TypeError: on an unknown option.
         OSError: when a file is missing or not readable.
         ModuleNotFoundError: when a package that the model needs is missing.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device is {device!r}, expected one that torch has here, such as cpu.") from error
     name = str(name)
     folder_or_id = None if name in MODELS else _folder_or_id(name)
     module, _, class_name = MODELS.get(name, CLAP_MODEL).partition(":")

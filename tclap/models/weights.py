@@ -99,10 +99,14 @@ def read_checkpoint(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Te
     digest, _, text = metadata[HEADER].partition(" ")
     if digest != files.hash_json([text, files.hash_state(state)]):
         raise ValueError(f"{path} does not match its hash: weights or configuration are damaged or edited.")
-    content = json.loads(text)
-    if content["model"] != name:
-        raise ValueError(f"{path} holds weights of {content['model']!r}, expected {name!r}.")
-    return content["config"], state
+    try:
+        content = json.loads(text)
+        model, config = content["model"], dict(content["config"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} has no model and configuration in its header, expected both.") from error
+    if model != name:
+        raise ValueError(f"{path} holds weights of {model!r}, expected {name!r}.")
+    return config, state
 
 
 def load_exactly(
@@ -114,7 +118,7 @@ def load_exactly(
     all names, the same in both.
 
     Raises:
-        ValueError: naming the first tensors that are missing, unexpected or of another shape.
+        ValueError: naming the first tensors that are missing, unexpected, of another shape or not finite.
     """
     own = module.state_dict()
     names = {name: name for name in own} if names is None else names
@@ -124,11 +128,18 @@ def load_exactly(
         for found in (wanted.keys() - state.keys(), state.keys() - wanted.keys())
     )
     shared = wanted.keys() & state.keys()
-    misshapen = sorted(k for k in shared if wanted[k].shape != getattr(state[k], "shape", None))
+    misshapen = sorted(k for k in shared if not _fits(state[k], wanted[k]))
     if missing or unexpected or misshapen:
         raise ValueError(
             f"{where} does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}, of another "
             f"shape {misshapen[:3]}."
         )
+    if broken := sorted(name for name in shared if not state[name].isfinite().all()):
+        raise ValueError(f"{where} has values that are not finite in {broken[:3]}, expected finite weights.")
     found = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
     module.load_state_dict(found, strict=False)
+
+
+def _fits(tensor: Any, wanted: Tensor) -> bool:
+    is_alike = isinstance(tensor, Tensor) and tensor.shape == wanted.shape
+    return is_alike and tensor.is_floating_point() == wanted.is_floating_point()

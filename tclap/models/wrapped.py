@@ -18,7 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tclap.arguments import at_least, is_number
 from tclap.models.encoder import Encoder
+
+METHODS = (
+    "encode_audio", "encode_text", "get_audio_embedding_from_data", "get_text_embedding", "encode",
+)  # fmt: skip
 
 
 def wrap(model: Any, sample_rate: int | None = None, window: float | None = None) -> Encoder:
@@ -46,28 +51,32 @@ class Wrapped(Encoder):
         self._audio, self._text = self._methods()
         self.sample_rate = given(model, "sample_rate", sample_rate)
         self.window = given(model, "window", window)
-        self.dim = self.embed_texts(["a sound"]).shape[1]
+        at_least(1 / self.sample_rate, window=self.window)
+        self.dim = checked(self._text(["a sound"]), 1, "text").shape[1]
 
     def embed_windows(self, waveforms: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` of waveforms of one length ``[N, samples]``."""
-        return checked(self._audio(list(waveforms.numpy())), len(waveforms), "audio")
+        return checked(self._audio(list(waveforms.numpy())), len(waveforms), "audio", self.dim)
 
     def embed_texts(self, captions: list[str]) -> Tensor:
         """Embeddings ``[N, d]`` of captions."""
-        return checked(self._text(captions), len(captions), "text")
+        return checked(self._text(captions), len(captions), "text", self.dim)
 
     def _methods(self) -> tuple[Callable, Callable]:
         """What gives embeddings of a list of waveforms, and of captions."""
         model = self.model
-        if hasattr(model, "encode_audio") and hasattr(model, "encode_text"):
+        known = {name for name in METHODS if callable(getattr(model, name, None))}
+        if isinstance(model, str | type):  # a str has an encode of its own
+            known = set()
+        if {"encode_audio", "encode_text"} <= known:
             return model.encode_audio, model.encode_text
-        if hasattr(model, "get_audio_embedding_from_data"):
+        if {"get_audio_embedding_from_data", "get_text_embedding"} <= known:
             return (
                 lambda waveforms: model.get_audio_embedding_from_data(waveforms, use_tensor=False),
                 # laion_clap squeezes a single caption's embedding to [d].
                 lambda captions: model.get_text_embedding([*captions, "-"], use_tensor=False)[:-1],
             )
-        if hasattr(model, "encode"):
+        if "encode" in known:
             return self._by_dicts, model.encode
         raise TypeError(
             f"{self.name} has no methods that are known, expected encode_audio and encode_text, which take a "
@@ -79,18 +88,29 @@ class Wrapped(Encoder):
 
 
 def given(model: Any, name: str, value: float | None) -> Any:
-    """A value, or where it is None the model's attribute ``name``; ValueError unless it is above 0."""
+    """A value, or where it is None the model's attribute ``name``; ValueError unless a number above 0."""
     value = getattr(model, name, None) if value is None else value
-    if value is None or not value > 0:
+    if not is_number(value) or value <= 0:
         raise ValueError(f"{name} is {value}, expected the argument {name} or the model's own above 0.")
     return value
 
 
-def checked(embeddings: Any, count: int, what: str) -> Tensor:
-    """Embeddings ``[count, d]`` on the CPU, L2-normalised; ValueError on another shape, NaN and infinity."""
-    found = torch.as_tensor(embeddings).detach().cpu().float()
-    if found.ndim != 2 or len(found) != count:
-        raise ValueError(f"{what} embeddings have shape {tuple(found.shape)}, expected [{count}, d].")
+def checked(embeddings: Any, count: int, what: str, dim: int | None = None) -> Tensor:
+    """Embeddings ``[count, d]`` on the CPU, L2-normalised; d is ``dim`` where that is given.
+
+    Raises ValueError on what is no array of real numbers, another shape, NaN and infinity.
+    """
+    try:
+        found = torch.as_tensor(embeddings).detach()
+    except Exception as error:  # torch raises errors of five kinds on what is no array
+        kind = type(embeddings).__name__
+        raise ValueError(f"{what} embeddings are {kind}, expected floats [{count}, d].") from error
+    if found.is_complex() or found.layout != torch.strided:
+        raise ValueError(f"{what} embeddings are {found.layout} of {found.dtype}, expected dense floats.")
+    found = found.cpu().float()
+    if found.ndim != 2 or len(found) != count or not found.shape[1] or dim not in (None, found.shape[1]):
+        expected = f"expected [{count}, {dim or 'd'}]."
+        raise ValueError(f"{what} embeddings have shape {tuple(found.shape)}, {expected}")
     if not found.isfinite().all():
         raise ValueError(f"{what} embeddings have values that are not finite.")
     return normalize(found, dim=-1)

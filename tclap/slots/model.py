@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tclap import files
-from tclap.arguments import at_least
+from tclap.arguments import at_least, is_number, rows_of
 from tclap.data.composites import PROMPT
 from tclap.models.base import AudioTextModel
 from tclap.models.encoder import Encoder
@@ -92,11 +92,11 @@ class SlotModel(Encoder):
         if isinstance(base, SlotModel):
             raise ValueError(f"{base.name} has slots already.")
         at_least(2, slots=slots)
-        parts = [part * 2 / slots for part in PARTS] if parts is None else list(parts)
-        if not parts or not all(0 < part <= 1 for part in parts):
+        parts = [part * 2 / slots for part in PARTS] if parts is None else rows_of(parts, "parts")
+        if not parts or not all(is_number(part) and 0 < part <= 1 for part in parts):
             raise ValueError(f"parts is {parts}, expected fractions above 0 and at most 1.")
-        if not 0 <= whole < 1:
-            raise ValueError(f"whole is {whole}, expected at least 0 and below 1.")
+        if not is_number(whole) or not 0 <= whole < 1:
+            raise ValueError(f"whole is {whole!r}, expected at least 0 and below 1.")
         if source not in SOURCES or (source == "trunk" and not isinstance(base, AudioTextModel)):
             raise ValueError(f"source is {source!r}, expected waveform, or trunk of a model that has one.")
         self.base: Any = base  # an Encoder; with the source trunk, an AudioTextModel

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from tclap.arguments import strings_of
+from tclap.arguments import at_least, strings_of
 from tclap.models import minilm
 from tclap.models.weights import load_exactly, read_checkpoint, write_checkpoint
 
@@ -86,6 +86,9 @@ class Reader(nn.Module):
 
     def __init__(self, rank: int = 16, temperature: float = 1.0, threshold: float = 0.5) -> None:
         super().__init__()
+        at_least(1, rank=rank)
+        at_least(1e-6, temperature=temperature)
+        at_least(0.0, threshold=threshold)
         encoder, self.tokenizer = minilm.load()
         self.config = {"rank": rank, "temperature": temperature, "threshold": threshold}
         self.encoder = copy.deepcopy(encoder).cpu()  # a model on a GPU may have moved the one that is shared

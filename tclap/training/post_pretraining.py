@@ -243,6 +243,7 @@ def fine_tune(
             f"variant is {variant!r}: fine_tune takes a readout as model.with_readout(...), and has no "
             "text-only loss in which variants could differ."
         )
+    at_least(0, seed=seed)
     at_least(1, epochs=epochs, batch=batch, pairs=pairs, chunk_size=chunk_size)
     Schedule.of(preset, 1, lr)  # an unknown preset is refused before any work
     processes = current()

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tclap.arguments import is_number
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Ours: a linear ramp, then half a cosine.
     "cosine": {
@@ -49,7 +51,7 @@ class Schedule:
         """The schedule of a named preset; ValueError on a name not in :data:`PRESETS`, or a bad rate."""
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
-        if not 0 < lr < math.inf:
+        if not is_number(lr) or lr <= 0:
             raise ValueError(f"lr is {lr}, expected a finite number above 0.")
         return cls(steps, lr, **(PRESETS[preset] | changes))
 

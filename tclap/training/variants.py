@@ -80,6 +80,6 @@ POLICY_SEPARATOR = "@"  # "t-clap@full" is t-clap under another window policy
 def variant(name: str) -> Variant:
     """A variant by name; ``readout-<name>`` are those of :data:`READOUTS`; ValueError on an unknown one."""
     known = VARIANTS | {READOUT_PREFIX + name: value for name, value in READOUTS.items()}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown variant {name!r}, expected one of {', '.join(known)}.")
     return known[name]
