@@ -25,6 +25,26 @@ def without_traceback(error: Exception) -> Exception:
     return error
 
 
+class Loader(yaml.SafeLoader):
+    """Builds plain values alone, and refuses a key that occurs twice, of which YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
+            raise yaml.YAMLError(f"the key {twice[0]!r} occurs twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+def _distinct(values: list) -> list:
+    if any(value in values[:n] for n, value in enumerate(values)):
+        raise ValueError("should have each value once")
+    return values
+
+
+Distinct = pydantic.AfterValidator(_distinct)
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # of a folder
+
+
 class Settings(pydantic.BaseModel):
     """Checked values: frozen, strictly typed (an int may stand for a float), without unknown keys."""
 
@@ -60,7 +80,7 @@ class PostPretraining(Phase):
 class Slots(Settings):
     """Order from text alone: fractions of the time that make a slot, and what is cut."""
 
-    parts: list[Annotated[float, Field(gt=0, le=1)]] = [0.35, 0.5]
+    parts: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [0.35, 0.5]
     source: Literal["waveform", "trunk"] = "waveform"
     ablation: bool = False  # of the first seed's slots
 
@@ -68,7 +88,10 @@ class Slots(Settings):
 class HoldOut(Settings):
     """T-CLAP on composites of some of the classes, see :mod:`artifact.hold_out`."""
 
-    fractions: list[Annotated[float, Field(gt=0, lt=1)]] = [0.2, 0.4, 0.6, 0.8]  # of the classes
+    # Of the classes.
+    fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1), Distinct] = [
+        0.2, 0.4, 0.6, 0.8,
+    ]  # fmt: skip
     splits: PositiveInt = 5  # of the classes at each fraction
     steps: PositiveInt  # of each of these post-pretrainings, which are shorter than the others
     pool_pairs: PositiveInt
@@ -80,23 +103,25 @@ class Config(Settings):
 
     profile: str
     dataset: Literal[*DATASETS]
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    rotate: list[PositiveInt] = []  # test folds, a seed each in turn
-    bases: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1), Distinct]
+    rotate: Annotated[list[PositiveInt], Distinct] = []  # test folds, a seed each in turn
+    bases: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     test_pairs: PositiveInt
     validation_pairs: PositiveInt
     post_pretraining: PostPretraining
-    variants: list[Literal[*VARIANTS]]
+    variants: Annotated[list[Literal[*VARIANTS]], Distinct]
     warm_up: Phase | None = None  # these two train a base model; a published one needs neither
     base_training: Phase | None = None
     dataset_options: dict[str, Any] = {}
     control_pairs: NonNegativeInt = 0  # the first test pairs, which the controls ask about too
-    readouts: list[Literal[*READOUTS]] = []
+    readouts: Annotated[list[Literal[*READOUTS]], Distinct] = []
     slots: Slots | None = None  # None: notebook 05 has nothing to do
     hold_out: HoldOut | None = None  # None: no classes are held out
-    window_policies: list[Literal[*POLICIES]] = ["fit"]
+    window_policies: Annotated[list[Literal[*POLICIES]], Field(min_length=1), Distinct] = ["fit"]
     crop_energy: Annotated[float, Field(gt=0, le=1)] = 1.0  # of training's segments, see SegmentBank
-    retrieval_sets: list[Literal["clotho", "audiocaps"]] = []  # searched where they are there
+    retrieval_sets: Annotated[
+        list[Literal["clotho", "audiocaps"]], Distinct
+    ] = []  # searched where they are there
     features: Literal["float32", "float16", "bfloat16"] = "float16"  # of published models' kept trunk outputs
     weights: str | None = None  # of a published base model; None: the official ones
 
@@ -107,6 +132,10 @@ class Config(Settings):
         if unknown:
             expected = f"expected among {', '.join(sorted(accepted))}"
             raise ValueError(f"the data set {self.dataset} has no option {unknown[0]!r}, {expected}.")
+        if self.rotate and (len(self.rotate) < 3 or "test_fold" not in accepted):
+            raise ValueError(
+                f"rotate is {self.rotate}, expected three folds or more of a data set with folds."
+            )
         return self
 
     def test_fold(self, seed: int) -> int | None:
@@ -164,6 +193,8 @@ def validate(cls: type[S], values: Any, where: str, *, strict: bool = True) -> S
 
 def _sentence(cls: type[Settings], error: Mapping[str, Any]) -> str:
     kind, key = error["type"], ".".join(map(str, error["loc"]))
+    if kind == "value_error" and key:
+        return f": {key} is {error['input']!r}, but {error['ctx']['error']}."
     if kind == "value_error":
         return f": {error['ctx']['error']}"
     if kind == "missing":
@@ -192,13 +223,14 @@ def load_config(profile: str, dataset_options: Mapping[str, Any] | None = None) 
     if profile not in profiles():
         raise ValueError(f"unknown profile {profile!r}, expected one of {', '.join(profiles())}.")
     try:
-        values = yaml.safe_load((paths.configs() / f"{profile}.yaml").read_bytes())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is no readable YAML: {error}") from error
+        values = yaml.load((paths.configs() / f"{profile}.yaml").read_bytes(), Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{where} is no readable YAML: {' '.join(str(error).split())}") from error
     given = {key: value for key, value in (dataset_options or {}).items() if value is not None}
     if isinstance(values, dict):
-        options = (values.get("dataset_options") or {}) | given
-        values = {"profile": profile} | values | {"dataset_options": options}
+        options = values.get("dataset_options", {})
+        options = options | given if isinstance(options, dict) else options
+        values = values | {"profile": profile, "dataset_options": options}
         if "test_fold" in given:
             values["rotate"] = []
     return validate(Config, values, f"{where} with {given}" if given else where)

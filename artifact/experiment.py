@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from artifact import paths, provenance
-from artifact.config import Config, without_traceback
+from artifact.config import Config, validate, without_traceback
+from figures import read
 from tclap import files
 from tclap.data.batches import SegmentBank
 from tclap.data.captions import vocabulary
@@ -94,7 +95,10 @@ class Experiment:
     def __init__(self, profile: str, base: str, config: Config | None = None) -> None:
         self.profile, self.base, self.processes = profile, base, current()
         self.folder = paths.run(profile, base)
-        self.config = config or Config.model_validate_json(self.path("data/config.json").read_bytes())
+        if config is None:
+            with read.whole(self.path("data/config.json")) as path:
+                config = validate(Config, json.loads(path.read_text(encoding="utf-8")), "it")
+        self.config = config
         self.fold = self.config.test_fold(0)
         self._banks: dict[str, SegmentBank] = {}
 
@@ -121,14 +125,16 @@ class Experiment:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's parquet tables; where test folds rotate, the rows of one fold."""
-        table = pd.read_parquet(self.path(name))
+        with read.whole(self.path(name)) as path:
+            table = pd.read_parquet(path)
         if "test_fold" not in table:
             return table
         return table[table["test_fold"] == self.fold].drop(columns="test_fold").reset_index(drop=True)
 
     def made(self, seed: int, name: str) -> dict[str, Any]:
         """The stamp of a trained model: the ``inputs`` that made it, and its ``products``."""
-        return json.loads(self.path(f"seed{seed}/{name}/made.json").read_text(encoding="utf-8"))
+        with read.whole(self.path(f"seed{seed}/{name}/made.json")) as path:
+            return json.loads(path.read_text(encoding="utf-8"))
 
     def history(self, seed: int, name: str = BASE) -> pd.DataFrame:
         """The training history of a model, one row per step."""
@@ -151,6 +157,9 @@ class Experiment:
     def reference(self) -> AudioTextModel:
         """The base model before anything is trained; all models share its trunks if these are pretrained."""
         model = self.untrained()
+        if not model.is_published and None in (self.config.warm_up, self.config.base_training):
+            needed = f"expected warm_up and base_training in configs/{self.profile}.yaml."
+            raise ValueError(f"{self.base} is trained in a run, {needed}")
         return model.to(self.processes.device) if model.has_pretrained_trunk else model
 
     def untrained(self, **changes: str) -> AudioTextModel:

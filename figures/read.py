@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,21 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _json(path: Path) -> dict:
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The path of a file that is read in the block; damage of any kind is a ValueError that names it."""
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        message = f"{path} is not valid JSON (line {error.lineno}); `make reproduce` makes it."
-        raise ValueError(message) from None
+        yield path
+    except Exception as error:  # readers of JSON, npz and parquet raise errors of ten kinds
+        raise ValueError(f"{path} is damaged; `make reproduce` makes it.") from error
+
+
+def _json(path: Path) -> dict:
+    with whole(_existing(path)):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError(f"{path} holds {type(content).__name__}, expected an object.")
+        return content
 
 
 def summary(run: str | Path) -> dict:
@@ -59,8 +70,9 @@ def has_random_weights(summary: dict) -> bool:
 
 
 def rows(run: str | Path, name: str) -> pd.DataFrame:
-    """Rows ``results``, ``history`` or ``similarity`` of a run folder; FileNotFoundError without the file."""
-    return pd.read_parquet(_existing(Path(run) / f"{name}.parquet"))
+    """Rows ``results``, ``history`` or ``similarity`` of a run folder; errors as of :func:`summary`."""
+    with whole(_existing(Path(run) / f"{name}.parquet")) as path:
+        return pd.read_parquet(path)
 
 
 def example(run: str | Path) -> dict[str, Any]:
@@ -70,7 +82,8 @@ def example(run: str | Path) -> dict[str, Any]:
     ``frame_seconds`` and ``boundary_seconds``; ``captions`` and ``captions_reversed``, ``{caption: {model:
     cosine}}`` for the forward and the reversed audio. Errors as of :func:`rows`.
     """
-    with np.load(_existing(Path(run) / "example.npz")) as archive:
+    path = _existing(Path(run) / "example.npz")
+    with whole(path), np.load(path, allow_pickle=False) as archive:
         found = {key: value if value.ndim else float(value) for key, value in archive.items()}
     return found | _json(Path(run) / "example.json")
 

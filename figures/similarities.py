@@ -74,10 +74,10 @@ def similarity(cosines: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             place = (corner - 0.5, corner - 0.5)
             axes.add_patch(Rectangle(place, 2, 2, fill=False, edgecolor="white", linewidth=1))
         axes.set_title(MODELS[model].label)
-        axes.set_xticks(range(len(events)), events, rotation=90)
+        axes.set_xticks(range(len(events)), events, rotation=90, parse_math=False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    panels[0].set_yticks(range(len(captions)), captions)
+    panels[0].set_yticks(range(len(captions)), captions, parse_math=False)
     figure.colorbar(image, ax=panels, label="cosine", pad=0.01, fraction=0.04)
     return figure, rows
 
@@ -107,12 +107,12 @@ def composite(example: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         image = left.imshow(mel, origin="lower", aspect="auto", extent=extent, **scale)
         left.axvline(border, color="white", linestyle="--", linewidth=1)
         for event, middle in zip(events, (border / 2, (border + seconds) / 2), strict=True):
-            left.text(middle, 1.01 * len(mel), event, ha="center", va="bottom")
+            left.text(middle, 1.01 * len(mel), event, ha="center", va="bottom", parse_math=False)
         left.set_ylabel(f"{('composite', 'inversion')[n]}\nmel band", **TIGHT)
         for look, model in ((MODELS[model], model) for model in models):
             cosines = [captions[name][model] for name in names]
             right.plot(cosines, range(len(names)), look.marker, color=look.colour, markersize=3.4)
-        right.set_yticks(range(len(names)), names)
+        right.set_yticks(range(len(names)), names, parse_math=False)
         for label in right.get_yticklabels():
             label.set_fontweight("bold" if kinds[label.get_text()] == n else "normal")
         for above, (one, other) in enumerate(itertools.pairwise(map(kinds.get, names))):

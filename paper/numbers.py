@@ -23,6 +23,7 @@ from paper import latex
 from paper.tables import better
 
 PAPER = Path(__file__).parent
+WRITTEN = ("parts", "optimiser", "classes", "misread")  # texts of a tree that are LaTeX
 MISREAD = 25  # percent of correct two-way answers below which a wording is taken for its opposite
 FACTORIAL = [name for group in LABELS["factorial"].values() for name in group if name.startswith("t-clap")]
 
@@ -40,8 +41,8 @@ def tree(summary: dict) -> dict[str, Any]:
         "classes": classes,
         "folds": len({row["fold"] for row in summary.get("rotations") or []}) or None,
         "pairs of distinct classes": classes and min(classes // 2, batch or classes),
-        "commit": (git.get("commit") or latex.DASH)[:12],
-        "python": made.get("python") or latex.DASH,
+        "commit": latex.escape((git.get("commit") or latex.DASH)[:12]),
+        "python": latex.escape(made.get("python") or latex.DASH),
         "uncommitted": " with uncommitted changes" if git.get("dirty") else "",
         "warning": rf"\textbf{{{RANDOM_WEIGHTS}}}" if has_random_weights(summary) else "",
     }
@@ -92,7 +93,9 @@ def _of_model(summary: dict, name: str) -> dict[str, Any]:
     wordings = {w: e["per_seed"] for w, e in (asked.get("wording") or {}).items() if measured(e)}
     counts = {w: sum(right < MISREAD for right in seeds) for w, seeds in wordings.items() if "{" in w}
     of_seeds, counts = len(summary["seeds"]), {wording: n for wording, n in counts.items() if n}
-    misread = [f"``{w.format(a='A', b='B')}'' (in {n} of {of_seeds} seeds)" for w, n in counts.items()]
+    misread = [
+        f"``{latex.escape(w.format(a='A', b='B'))}'' (in {n} of {of_seeds} seeds)" for w, n in counts.items()
+    ]
     return {
         **(groups.get("zste") or {}),
         **(groups.get("retrieval") or {}),
@@ -152,7 +155,7 @@ def lookup(summary: dict, key: str, real: Mapping[str, dict] = MappingProxyType(
         return compared(summary, *head.split(" over "), *rest)
     node = at(tree(summary), path)
     if isinstance(node, str):
-        return node
+        return node if head in ("run", "chance") or path[-1] in WRITTEN else latex.escape(node)
     if isinstance(node, list):
         return latex.interval(node)
     if isinstance(node, dict):

@@ -4,6 +4,7 @@ In a notebook that somebody works in these are widgets; in a batch run, and in a
 handful of items stands there instead.
 """
 
+import html
 from functools import cached_property
 from typing import Any
 
@@ -72,7 +73,7 @@ class ItemBrowser:
         )
         count = len(self._asked.loc[(task, item), "candidates"])
         head = f"{task_title(task)}, {count} candidates; right: {rows['answer'].iloc[0]}"
-        return f"<p>{head}</p>{cards([self.sound(task, item)]).data}{answers.to_html()}"
+        return f"<p>{html.escape(head)}</p>{cards([self.sound(task, item)]).data}{answers.to_html()}"
 
     def page(self) -> str:
         """A few items as HTML that needs neither a kernel nor a network, the surest first."""

@@ -110,7 +110,9 @@ def found_page(run: Experiment, slots: SlotModel, found: pd.DataFrame, query: st
         part = sound.waveform[start:][: round(PLAYED * sound.sample_rate)]
         with styled():
             figure = Figure(figsize=(TEXT, 1.5))
-            times.plot(ax=figure.subplots(), xlabel="time (s)", ylabel="cosine")
+            axes = times.plot(ax=figure.subplots(), xlabel="time (s)", ylabel="cosine")
+            for text in axes.get_legend().get_texts():
+                text.set_parse_math(False)
         shown += [cards([replace(sound, waveform=part)]).data, f"<p>{html.escape(when)}</p>"]
         shown.append(picture(figure, "events in time"))
     return HTML("".join(shown))

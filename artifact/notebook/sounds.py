@@ -101,6 +101,7 @@ def draw_mel(axes: Axes, sound: Sound) -> None:
         axes.axvline(end, color="white", linestyle="--", linewidth=1)
     rim = [withStroke(linewidth=2, foreground="black")]
     look = {"ha": "center", "va": "top", "color": "white", "path_effects": rim, "clip_on": True}
+    look |= {"parse_math": False}
     for name, start, end in zip(sound.events, edges, edges[1:], strict=False):
         axes.text((start + end) / 2, 0.95 * bands, name, **look)
     axes.set_yticks([])

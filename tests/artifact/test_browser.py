@@ -77,6 +77,14 @@ def test_the_page_has_a_few_items_with_players_pictures_and_answers(browser):
     assert cells[-8:] == ["CLAP", "rain", "-0.01", "wrong", "T-CLAP", "dog", "0.10", "right"]
 
 
+def test_names_are_text(browser):
+    for rows in browser._rows.values():
+        for column in rows.columns.intersection(["answer", "prediction"]):
+            rows[column] = "<script>alert(1)</script>"
+    page = browser.page()
+    assert "<script" not in page and "right: &lt;script&gt;" in page
+
+
 def test_a_batch_run_has_the_page_and_a_notebook_has_widgets_too(browser, monkeypatch):
     assert set(browser._repr_mimebundle_()) == {"text/plain", "text/html"}
     monkeypatch.delenv("TCLAP_BATCH")

@@ -40,7 +40,7 @@ class Graph:
 
     def __init__(self, folder: Path) -> None:
         self.checkout, self.root = folder / "checkout", folder / "root"
-        self.root.mkdir()
+        self.root.mkdir(parents=True)
         for name in ("tclap", "artifact", "figures", "paper", "workflow", "configs", "notebooks"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(paths.CHECKOUT / name, self.checkout / name, ignore=ignored)
@@ -93,7 +93,8 @@ def prepared(folder: Path) -> Graph:
 
 @pytest.fixture
 def graph(tmp_path) -> Graph:
-    return prepared(tmp_path)
+    """In a folder whose name a shell would act on."""
+    return prepared(tmp_path / 'it\'s "a" $(touch PWNED) & {b}')
 
 
 @pytest.fixture(scope="module")

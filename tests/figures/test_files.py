@@ -96,7 +96,10 @@ def test_unknown_and_broken_inputs_are_told_in_one_sentence(tmp_path, run, capsy
         assert f"{tmp_path / 'no' / missing} does not exist" in said(name, "--run", str(tmp_path / "no"))
     main(["tasks", "--run", str(run), "--out", str(tmp_path / "out")])
     before = (tmp_path / "out" / "tasks.pdf").read_bytes()
-    for text, word in (("{", "not valid JSON"), ('{"profile": "x", "base": "y"}', "has no seeds, models")):
+    for text, word in (
+        ("{", "summary.json is damaged"),
+        ('{"profile": "x", "base": "y"}', "has no seeds, models"),
+    ):
         (run / "summary.json").write_text(text)
         assert word in said("tasks", "--run", str(run))
     assert (tmp_path / "out" / "tasks.pdf").read_bytes() == before, "a failed figure leaves the old one"
