@@ -103,7 +103,7 @@ def test_rows_of_others_are_not_replaced(published, data, project_root, told, ca
         (["--threads", "0"], "error: threads is 0, expected at least 1"),
         (["--out", "hum 0.wav"], "hum 0.wav, expected the name of a .parquet file"),
         (["--out", "hum 0.wav/rows.parquet"], "error: hum 0.wav cannot be written: "),
-        (["--model", "tones:None_"], "the module tones has no None_"),
+        (["--model", "tones:None_"], "tones has no function None_"),
         (["--model", "sfx"], "error: sfx is not trained, expected --weights"),
     ],
 )

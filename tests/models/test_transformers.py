@@ -216,6 +216,22 @@ def test_a_folder_of_another_kind_of_model(copied):
         load_model(copied)
 
 
+@pytest.mark.parametrize(
+    ("file", "kind"), [("config.json", "AutoConfig"), ("tokenizer_config.json", "AutoTokenizer")]
+)
+def test_code_in_a_folder_is_neither_run_nor_asked_for(copied, tmp_path, monkeypatch, file, kind):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *_: asked.append(1) or "yes")
+    settings = json.loads((copied / file).read_text())
+    settings |= {"auto_map": {kind: ["own.Own", None] if kind == "AutoTokenizer" else "own.Own"}}
+    settings |= {"tokenizer_class": "Own"} if kind == "AutoTokenizer" else {"model_type": "own"}
+    (copied / file).write_text(json.dumps(settings))
+    (copied / "own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nclass Own: pass\n")
+    with pytest.raises(OSError, match="could not be loaded"):
+        load_model(copied)
+    assert not asked and not (tmp_path / "run").exists()
+
+
 def test_weights_and_tokenizer_must_fit_the_configuration(unfused_folder, copied):
     file = copied / "model.safetensors"
     save_file(load_file(file) | {"unknown": torch.zeros(1)}, file)

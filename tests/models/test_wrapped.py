@@ -71,5 +71,5 @@ def test_what_cannot_be_wrapped_is_refused_in_a_sentence():
         def encode_audio(self, waveforms):
             return super().encode_audio(waveforms[:1])
 
-    with pytest.raises(ValueError, match=r"audio embeddings have shape \(1, 3\), expected \[2, d\]"):
+    with pytest.raises(ValueError, match=r"audio embeddings have shape \(1, 3\), expected \[2, 3\]"):
         tclap.wrap(Short()).encode_audio(np.ones((2, 50), np.float32))
