@@ -37,8 +37,8 @@ def strings_of(values: Any, what: str) -> list[str]:
 
 def is_number(value: Any, *, whole: bool = False) -> bool:
     """Whether a value is a finite number, Python's or numpy's; a bool is none."""
-    kind = Integral if whole else Real
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < math.inf
+    is_real = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    return is_real and abs(value) != math.inf and value == value
 
 
 def at_least(least: float, **numbers: float | None) -> None:

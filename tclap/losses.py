@@ -32,6 +32,7 @@ video-language loss of Bagad et al. (arXiv 2301.02074), extended by the overlap 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -111,7 +112,7 @@ def temporal_nce(
             weight, weights that sum to 0, or a chunk size below 1.
     """
     scale, events = _checked(audio, text, logit_scale, events, chunk_size, shape=(len(VIEWS), "N", "d"))
-    view_weights = rows_of(view_weights, "view_weights")
+    view_weights = tuple(rows_of(view_weights, "view_weights"))
     numbers = (alpha_same, alpha_cross, alpha_same_overlap, alpha_cross_overlap, *view_weights)
     if not all(is_number(number) and number >= 0 for number in numbers):
         raise ValueError(f"α and view_weights must be finite numbers of at least 0, got {numbers}.")
@@ -198,12 +199,14 @@ def _checked(
     if events is not None:
         events = _ids(events, audio)
     at_least(1, chunk_size=chunk_size)
-    if is_number(logit_scale):
-        logit_scale = torch.tensor(logit_scale, dtype=at_least_float32(audio).dtype)
-    is_one = isinstance(logit_scale, Tensor) and logit_scale.dim() == 0 and logit_scale.dtype != torch.bool
-    if not is_one or not 0 < logit_scale.item() < math.inf:
+    tau: Any = logit_scale
+    if isinstance(logit_scale, Tensor) and logit_scale.dim() == 0:
+        tau = logit_scale.item()
+    if not is_number(tau) or tau <= 0:
         raise ValueError(f"logit_scale must be one finite number above 0, got {logit_scale}.")
-    return at_least_float32(logit_scale.to(audio.device)), events
+    dtype = logit_scale.dtype if isinstance(logit_scale, Tensor) else at_least_float32(audio).dtype
+    scale = torch.as_tensor(logit_scale, dtype=dtype)
+    return at_least_float32(scale.to(audio.device)), events
 
 
 def _ids(events: Tensor | ArrayLike, audio: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ import tclap
 from artifact import config, paths
 from artifact.experiment import Experiment
 from figures import read
-from tclap import audio, cli
+from tclap import audio, cli, files
 from tclap.evaluation.formats import FORMATS
 from tclap.models.compact import TextTrunk
 from tclap.models.registry import load_model
@@ -415,6 +415,8 @@ def test_checkpoints(folder, tiny_model):
     others = ({"hop": -1}, {"hop": 1.5}, {"window": "x"}, {"readout": "x"}, {"width": 9})
     made += [({}, settings), *((state, settings | other) for other in others)]
     made += [(state, no_settings) for no_settings in ([1], "x", None)]
+    for name in ("x", "x.pt", "x.json"):  # which no model could be loaded from
+        refused(lambda name=name: tiny_model.save(name), name)
     for weights, said in made:
         save_file(weights, "bad.safetensors", make_header("compact", said, weights))
         refused(lambda: load_model("compact", "bad.safetensors"))
@@ -426,12 +428,14 @@ def test_checkpoints(folder, tiny_model):
 
 def test_files_of_models_with_slots(folder, tiny_model):
     tiny_model.save("good.safetensors")
-    print_ = load_model("compact", "good.safetensors").fingerprint
-    base = {"name": "compact", "weights": "good.safetensors", "fingerprint": print_}
+    fingerprint = load_model("compact", "good.safetensors").fingerprint
+    base = {"name": "compact", "weights": "good.safetensors", "fingerprint": fingerprint}
     slots = {"parts": [0.5], "slots": 2, "whole": 0, "source": "waveform", "hop": None}
     changes = {"parts": 3, "slots": "x", "whole": None, "source": 3, "hop": "a"}
     made = [{"base": base, "slots": slots | {name: value}} for name, value in changes.items()]
-    made += [{"base": base | {"fingerprint": "x"}, "slots": slots}, {"base": {}}, {}, [], 3]
+    made += [{"base": base | {"fingerprint": "x"}, "slots": slots}]
+    made = [content | {"sha256": files.hash_json(content)} for content in made]
+    made += [{"base": base, "slots": slots}, {"base": {}, "sha256": files.hash_json({"base": {}})}, {}, [], 3]
     for content in ["", "{", *map(json.dumps, made)]:
         (folder / "slots.json").write_text(content)
         refused(lambda: load("slots.json"))

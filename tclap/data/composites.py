@@ -29,7 +29,6 @@ window is cut (drawn from the seed here), or which are repeated when they are sh
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +45,7 @@ VIEWS = ("forward", "reversed", "overlap")
 POLICIES = ("fit", "full", "msclap")
 TARGET_RMS = 0.05  # 26 dB below full scale: two mixed events stay far from clipping
 BOUNDARY = (0.25, 0.75)  # fractions of the events' time between which the boundary is drawn
+KEPT = 2**26  # samples of clips in memory, 268 MB: recordings may last hours
 TEXTS = 20  # RNG stream id
 ENUMERABLE = 4_000_000  # up to here all clip pairs are listed, above they are drawn one by one
 
@@ -179,19 +179,27 @@ def _distinct_pairs(
 
 
 class ClipAudio:
-    """Reads the clips of a clips table at ``sample_rate`` in Hz, and keeps up to ``keep`` in memory.
+    """Reads the clips of a clips table at ``sample_rate`` in Hz, and keeps up to ``keep`` samples in memory.
 
     The silence that a clip was padded with at its ends is left out.
     """
 
-    def __init__(self, clips: pd.DataFrame, sample_rate: int, keep: int = 1000) -> None:
+    def __init__(self, clips: pd.DataFrame, sample_rate: int, keep: int = KEPT) -> None:
         self.sample_rate = sample_rate
         self.paths = dict(zip(clips["clip_id"], clips["path"], strict=True))
-        self._kept = lru_cache(maxsize=keep)(self.load)
+        self._keep, self._size = keep, 0
+        self._kept: dict[str, np.ndarray] = {}  # in the order in which they were asked for
 
     def __call__(self, clip_id: str) -> np.ndarray:
         """A clip's waveform, float32 ``[samples]``."""
-        return self._kept(clip_id)
+        found = self._kept.pop(clip_id, None)
+        if found is None:
+            found = self.load(clip_id)
+            self._size += len(found)
+        self._kept[clip_id] = found
+        while self._size > self._keep and len(self._kept) > 1:
+            self._size -= len(self._kept.pop(next(iter(self._kept))))
+        return found
 
     def load(self, clip_id: str) -> np.ndarray:
         """Read a clip's waveform from its file."""

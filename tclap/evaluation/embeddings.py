@@ -55,14 +55,14 @@ class Embeddings(ABC):
 
 
 def read_kept(folder: Path) -> dict[str, Tensor]:
-    """Embeddings by name of all files in a folder; a damaged file is deleted."""
+    """Embeddings by name of all files in a folder; what is damaged, or another's, is passed over."""
     found: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             config, state = read_checkpoint(path, KEPT)
             found |= zip(config["names"], state["embeddings"], strict=True)
-        except ValueError:
-            path.unlink(missing_ok=True)
+        except (ValueError, KeyError, TypeError):
+            continue
     return found
 
 

@@ -89,10 +89,10 @@ class Wrapped(Encoder):
 
 def given(model: Any, name: str, value: float | None) -> Any:
     """A value, or where it is None the model's attribute ``name``; ValueError unless a number above 0."""
-    value = getattr(model, name, None) if value is None else value
-    if not is_number(value) or value <= 0:
-        raise ValueError(f"{name} is {value}, expected the argument {name} or the model's own above 0.")
-    return value
+    found: Any = getattr(model, name, None) if value is None else value
+    if not is_number(found) or found <= 0:
+        raise ValueError(f"{name} is {found}, expected the argument {name} or the model's own above 0.")
+    return found
 
 
 def checked(embeddings: Any, count: int, what: str, dim: int | None = None) -> Tensor:

@@ -263,7 +263,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> SlotMode
     """The model of a file that :meth:`SlotModel.save` wrote, its base by :func:`tclap.load_model`.
 
     Raises:
-        ValueError: when the file is no such, or the base model's weights are not those of then.
+        ValueError: when the file is no such or was edited, or the base model's weights are not those of then.
         OSError: when a file is missing.
     """
     content = files.read_hashed(path)

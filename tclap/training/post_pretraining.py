@@ -265,7 +265,7 @@ def fine_tune(
         folder = checkpoint.parent
         if any(folder.iterdir()) and not any(folder.glob(f"{checkpoint.stem}*")):
             log.warning("%s: no training of these settings, weights and clips yet, starts anew", checkpoints)
-    audio = ClipAudio(clips, model.sample_rate, keep=200)
+    audio = ClipAudio(clips, model.sample_rate)
     source = WaveformSource(AudioFeatures(model, audio, store, processes), clips)
     pools = {
         stage: make_pool(

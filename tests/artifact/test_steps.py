@@ -160,6 +160,14 @@ def test_settings_take_any_character():
     assert found.weights == os.path.abspath(weights) and found.download and not settings({}).download
 
 
+def test_make_is_refused_in_another_folder(tmp_path):
+    (tmp_path / "runs").mkdir()
+    command = ["make", "-f", paths.CHECKOUT / "Makefile", "clean"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "run make in the folder of its Makefile: make -C FOLDER" in done.stderr
+    assert (tmp_path / "runs").exists()
+
+
 def test_cleaning_removes_what_runs_made_and_leaves_the_users_files(tmp_path):
     mine = [
         "figures/mine.png",

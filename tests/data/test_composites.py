@@ -307,6 +307,19 @@ def test_silence_stays_silence(tmp_path, policy):
         assert not any(render(row, view, reader).any() for view in ALL_VIEWS)
 
 
+def test_clips_stay_in_memory_up_to_a_number_of_samples(tmp_path, monkeypatch):
+    clips = write_clips(tmp_path, [np.full(1000, 0.1)] * 4)
+    ids, loaded = clips["clip_id"].tolist(), []
+    load = ClipAudio.load
+    monkeypatch.setattr(ClipAudio, "load", lambda self, name: loaded.append(name) or load(self, name))
+    reader = ClipAudio(clips, RATE, keep=2500)
+    for n in (0, 1, 0, 1, 2, 1, 0):  # the third takes the place of the first, which was asked for longest ago
+        assert len(reader(ids[n])) == 1000
+    assert loaded == [ids[n] for n in (0, 1, 2, 0)]
+    alone = ClipAudio(clips, RATE, keep=1)
+    assert alone(ids[3]) is alone(ids[3]), "one longer than that stays too"
+
+
 def test_full_keeps_whole_clips(tmp_path):
     a, b = tone(9000, 440), tone(21001, 990)
     row, reader = placed(tmp_path, [a, b], policy="full", gap_ms=(10, 10))

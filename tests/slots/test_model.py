@@ -220,6 +220,11 @@ def test_saved_and_loaded_without_weights(tiny_model, tmp_path, monkeypatch):
         tiny_model.log_scale.add_(1.0)
     with pytest.raises(ValueError, match="model.json is of compact with other weights"):
         tclap.slots.load(tmp_path / "model.json")
+    (tmp_path / "model.json").write_text((tmp_path / "model.json").read_text().replace("0.25", "0.5"))
+    with pytest.raises(
+        ValueError, match=r"model.json is no model with slots, expected what its save\(\) wrote"
+    ):
+        tclap.slots.load(tmp_path / "model.json")
 
 
 def test_what_no_file_can_say_is_not_saved(tiny_model, tmp_path):

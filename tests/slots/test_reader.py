@@ -119,6 +119,19 @@ def test_the_packaged_reader_reads(reader):
     assert [r.relation for r in reader.read(["", "x", "!?"])] == ["plain"] * 3
 
 
+def test_punctuation_does_not_turn_events_round_or_drop_them(reader):
+    forms = [
+        "'{}' before '{}'",
+        '"{}" before "{}"',
+        "\u201c{}\u201d before \u201c{}\u201d",
+        "({}) before ({})",
+    ]
+    forms += ["{}\u2026 then {}\u2026", "{}\u2014then {}", "{} - then {}", "{}; then {}!", "*{}* before *{}*"]
+    forms += ["1. {} before {}", "2) {} before {}", "\u2022 {} before {}", "  {}\n before   {}  "]
+    for found in reader.read([form.format("a dog barks", "rain falls") for form in forms]):
+        assert (found.relation, found.events) == ("forward", ("a dog barks", "rain falls"))
+
+
 def test_readings_do_not_depend_on_the_batch(reader):
     captions = ["hail before rain", "a very long caption of hail before rain and more", "a dog"]
     together = reader.spans(captions)
