@@ -157,9 +157,6 @@ class Experiment:
     def reference(self) -> AudioTextModel:
         """The base model before anything is trained; all models share its trunks if these are pretrained."""
         model = self.untrained()
-        if not model.is_published and None in (self.config.warm_up, self.config.base_training):
-            needed = f"expected warm_up and base_training in configs/{self.profile}.yaml."
-            raise ValueError(f"{self.base} is trained in a run, {needed}")
         return model.to(self.processes.device) if model.has_pretrained_trunk else model
 
     def untrained(self, **changes: str) -> AudioTextModel:

@@ -108,7 +108,8 @@ class ModelFolder(made.Stamp):
 def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | None = None) -> None:
     """Train a seed's base models, those of :data:`BASES` that its variants start from or others.
 
-    A published base model is not trained: its heads are saved as the others' are.
+    A published base model is not trained: its heads are saved as the others' are. Raises ValueError where the
+    profile does not say how another one is trained.
     """
     experiment = experiment.at(seed)
     if experiment.reference.is_published:
@@ -118,6 +119,9 @@ def train_base_models(experiment: Experiment, seed: int, names: Sequence[str] | 
             folder.save(experiment.reference, nothing)
         return
     config, words = experiment.config, None
+    if config.warm_up is None or config.base_training is None:
+        missing = f"configs/{config.profile}.yaml has no warm_up or base_training, expected both:"
+        raise ValueError(f"{missing} {experiment.base} is trained in a run.")
     for name in config.starts if names is None else names:
         how = BASES[name]
         folder = ModelFolder(

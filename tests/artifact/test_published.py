@@ -175,6 +175,10 @@ def test_a_pretrained_trunk_under_heads_that_are_trained_here(run, monkeypatch):
     train_variants(other, 0, ["t-clap"])
     assert weights_of(run) == weights
     assert base_model_names(other) == []
+    with pytest.raises(
+        ValueError, match=r"configs/tiny-run\.yaml has no warm_up or base_training, expected both"
+    ):
+        train_base_models(other, 0)
 
 
 def test_weights_for_a_model_that_is_trained_here_are_refused(run, root):
