@@ -221,9 +221,7 @@ def test_saved_and_loaded_without_weights(tiny_model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="model.json is of compact with other weights"):
         tclap.slots.load(tmp_path / "model.json")
     (tmp_path / "model.json").write_text((tmp_path / "model.json").read_text().replace("0.25", "0.5"))
-    with pytest.raises(
-        ValueError, match=r"model.json is no model with slots, expected what its save\(\) wrote"
-    ):
+    with pytest.raises(ValueError, match="model.json is damaged, edited or another kind of file"):
         tclap.slots.load(tmp_path / "model.json")
 
 
