@@ -8,6 +8,7 @@ import json
 import pickle
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from artifact import paths
 from artifact.config import load_config
+from docs import prose
 from figures import read
 from figures.similarities import composite
 from paper import numbers, tables
@@ -132,6 +134,14 @@ def test_figures_do_not_read_names_as_formulas(run, tmp_path):
     figure, _ = composite(example)
     figure.savefig(tmp_path / "figure.png")
     assert {"$x_{", "a $\\frac$ b"} <= {text.get_text() for axes in figure.axes for text in axes.texts}
+
+
+def test_the_sites_pages_hold_no_markup_of_names():
+    template = (paths.CHECKOUT / "docs" / "_templates" / "run.html").read_text(encoding="utf-8")
+    about = dict.fromkeys(("profile", "base", "commit"), "<script>") | {"seeds": ["<script>"]}
+    assert "<script" not in (page := jinja2.Template(template).render(about=about))
+    assert page.count("&lt;script") == 4
+    assert prose.markdown("<script>alert(1)</script>") == r"\<script\>alert(1)\</script\>"
 
 
 def test_a_card_holds_no_markup_of_names():
