@@ -104,28 +104,34 @@ def content_hash(clips: pd.DataFrame) -> str:
     return files.hash_json([said, [files.sha256_file(path) for path in clips["path"]]])
 
 
-def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """The rows that a stage of the experiment may use, with a fresh index.
+def require(clips: pd.DataFrame) -> None:
+    """Check a table that may have been made by hand, for :func:`tclap.evaluate` and :func:`tclap.fine_tune`.
 
-    ``stage``: one of ``STAGES``. The split of the same name belongs to it, and the split "train" to both
-    ``base`` and ``post``. Raises ValueError for an unknown stage, when no row is left, for what is no clips
-    table, and for clips without captions or of one id.
+    Raises ValueError for what is no clips table, and for clips without captions or of one id.
     """
-    one_of(STAGES, stage=stage)
     missing = [column for column in NEEDED if column not in getattr(clips, "columns", ())]
     if missing:
         raise ValueError(
             f"clips table lacks the column(s) {listing(missing)}; expected what load_clips gives"
         )
+    if clips["clip_id"].duplicated().any() or not clips["captions"].map(_are_texts).all():
+        raise ValueError(
+            "clips table is invalid: a clip has no list of captions, or its clip_id occurs twice"
+        )
+
+
+def for_stage(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
+    """The rows that a stage of the experiment may use, with a fresh index.
+
+    ``stage``: one of ``STAGES``. The split of the same name belongs to it, and the split "train" to both
+    ``base`` and ``post``. Raises ValueError for an unknown stage or when no row is left.
+    """
+    one_of(STAGES, stage=stage)
     wanted = {stage, "train"} if stage in ("base", "post") else {stage}
     rows = clips[clips["split"].isin(wanted)].reset_index(drop=True)
     if rows.empty:
         present = listing(sorted(clips["split"].unique())) or "none"
         raise ValueError(f"no clips for stage {stage!r}; the splits present are {present}")
-    if rows["clip_id"].duplicated().any() or not rows["captions"].map(_are_texts).all():
-        raise ValueError(
-            f"clips table is invalid: a clip of stage {stage!r} has no list of captions, or its id twice"
-        )
     return rows
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tclap import files
 from tclap.arguments import at_least, rows_of
-from tclap.data.clips import content_hash, for_stage, has_labels, listing
+from tclap.data.clips import content_hash, for_stage, has_labels, listing, require
 from tclap.data.composites import VIEWS, ClipAudio, draw_pairs, place, possible_pairs
 from tclap.data.conditions import Sound, waveform_of
 from tclap.evaluation import controls
@@ -128,6 +128,7 @@ def questions(clips: pd.DataFrame, pairs: int, seed: int) -> tuple[pd.DataFrame,
         ValueError: when the test clips make no pair of different labels.
     """
     at_least(0, seed=seed)
+    require(clips)
     test = for_stage(clips, "test")
     available = possible_pairs(test)
     if not available:

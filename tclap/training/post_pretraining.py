@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tclap import files
 from tclap.arguments import at_least
 from tclap.data.captions import event_ids
-from tclap.data.clips import content_hash, for_stage
+from tclap.data.clips import content_hash, for_stage, require
 from tclap.data.composites import ClipAudio, possible_pairs
 from tclap.losses import clip_loss, temporal_nce
 from tclap.models.base import AudioTextModel
@@ -243,6 +243,7 @@ def fine_tune(
             f"variant is {variant!r}: fine_tune takes a readout as model.with_readout(...), and has no "
             "text-only loss in which variants could differ."
         )
+    require(clips)
     at_least(0, seed=seed)
     at_least(1, epochs=epochs, batch=batch, pairs=pairs, chunk_size=chunk_size)
     Schedule.of(preset, 1, lr)  # an unknown preset is refused before any work
