@@ -11,7 +11,7 @@ A trial is drawn from its number and kept as a line of JSON, so that the same co
 interrupted. Without arguments a sample of a few minutes; the whole takes two hours, and root where it mounts
 small disks:
 
-    python benchmarks/faults.py [kills ...] [--trials 1000] [--record faults.jsonl]
+    python -m benchmarks.faults [kills ...] [--trials 1000] [--record faults.jsonl]
 
 It works in the folder ``TCLAP_FAULTS``, by default a temporary one.
 """

@@ -177,6 +177,7 @@ def test_modules(monkeypatch, tmp_path):
             # Their own tests call them as they are written here, or of the maps, compare what they drew.
             known = ("benchmarks.connectives", "benchmarks.temporal_captions", "tclap.slots.training")
             known += ("benchmarks.gpu gpu.json", "figures.maps")
+            known += ("benchmarks.faults --trials 1000 --record faults.jsonl",)
             assert " ".join(command[2:]) in known, "say in this file how this is tested"
     assert written == [(name, Path("random.pth"), 0) for name in ("msclap-2023", "msclap-2022")]
 

@@ -117,10 +117,9 @@ class Job:
         found = []
         for process in psutil.process_iter():
             try:
-                own = os.getsid(process.pid) == self.pid or process.environ().get("TCLAP_ROOT") == str(
-                    self.folder
-                )
-                if own and process.pid not in (self.pid, os.getpid()) and process.status() != "zombie":
+                same = os.getsid(process.pid) == self.pid
+                same = same or process.environ().get("TCLAP_ROOT") == str(self.folder)
+                if same and process.pid not in (self.pid, os.getpid()) and process.status() != "zombie":
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -167,7 +166,6 @@ class Case:
         victim: the process to kill; None where it is not there yet. What is not the first has to take the
             others with it.
         settles: seconds in which all processes have to be gone after a kill.
-        writes: whether moments are aimed at writes too.
     """
 
     trials: int
@@ -176,7 +174,6 @@ class Case:
     result: Callable[[Path], Any] | None = None
     victim: Callable[[Job, np.random.Generator], int | None] = alone
     settles: float = 1.0
-    writes: bool = True
 
     def begin(self, folder: Path) -> Job:
         """Start the work."""
@@ -195,7 +192,7 @@ def trial(name: str, case: Case, seed: int) -> Outcome:
     wanted, share = int(rng.integers(1, 4 if case.result is None else 3)), 1.0
     while len(hit) < wanted:
         job = case.begin(folder)
-        aimed = case.writes and writes and rng.random() < 0.5
+        aimed = writes and rng.random() < 0.5
         if aimed:
             count = int(rng.integers(1, max(2 * share * writes, 1) + 1))
             moment = at_write(folder, count, float(rng.choice([0.0, 0.0, 0.0005, 0.002])))

@@ -57,6 +57,7 @@ class Record:
     def table(self, faults: Iterable[str]) -> str:
         """One row per fault and case: trials, how many went as they should, and how that showed."""
         lines, rows = [], pd.DataFrame([row for row in self.rows if row["fault"] in faults])
+        rows["case"] = rows["case"].str.partition(": ")[0]  # such as "full disk: synthesis"
         for (fault, case), part in rows.groupby(["fault", "case"], sort=False):
             showed = part["showed"].where(part["ok"], "WRONG: " + part["showed"]).value_counts(sort=False)
             said = [text if n == len(part) else f"{text} ({n})" for text, n in showed.items()]
