@@ -137,11 +137,11 @@ class Run:
                 "hold-out", HELD_OUT, f"{rest[0]} % of the classes: {name}{', named' if named else ''}", where
             )
 
-    def _ablated(self, rest: list[str], names: str = "") -> Iterator[Rows]:
+    def _ablated(self, rest: list[str]) -> Iterator[Rows]:
         for row in self.summary.get("slot_ablation") or []:
             title = ": ".join(filter(None, (row["group"], row["change"])))
-            if numbers.without_percent(title) == rest[0]:
-                task = next(task for task in row["tasks"] if numbers.without_percent(task) == rest[1])
+            named = [task for task in row["tasks"] if numbers.without_percent(task) == rest[1]]
+            for task in named if numbers.without_percent(title) == rest[0] else []:
                 asked = tuple(name for name, into in POOLED.items() if into == task) or (task,)
                 where = (("group", row["group"]), ("change", row["change"]), ("task", asked))
                 yield Rows("slots-ablation", ABLATED, f"{title}; {self._asked('clap', task).question}", where)
