@@ -12,13 +12,11 @@ from numpy.typing import ArrayLike
 from sphinx.util.typing import stringify_annotation
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "workflow")]
-
-import formulas  # noqa: E402
+sys.path.insert(0, str(CHECKOUT))
 
 import tclap  # noqa: E402
 from artifact import paths  # noqa: E402
-from docs import api, pages  # noqa: E402
+from docs import api, formulas, pages  # noqa: E402
 from docs.__main__ import BUILD  # noqa: E402
 from figures.style import RANDOM_WEIGHTS  # noqa: E402
 

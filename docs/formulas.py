@@ -4,7 +4,6 @@ import re
 
 from docutils.utils.math.latex2mathml import tex2mathml
 
-FORMULA = re.compile(r"(?<![\\$])(\$\$?)(?=\S|\n)(.+?)(?<=\S|\n)(?<!\\)\1(?!\$)", re.S)
 UNKNOWN = {r"\dots": r"\cdots"}  # to docutils
 
 
@@ -15,8 +14,3 @@ def mathml(tex: str, block: bool = False) -> str:
     # TeX's thin space between the name of a function and a fraction.
     spaced = r'\1<mspace width="0.167em"></mspace>\2'
     return re.sub(r"(<mo>&ApplyFunction;</mo>)(\s*<mfrac>)", spaced, tex2mathml(tex.strip(), as_block=block))
-
-
-def in_text(markdown: str) -> str:
-    """Markdown with its formulas as MathML, each in a line, which Markdown leaves as it is."""
-    return FORMULA.sub(lambda m: " ".join(mathml(m[2], block=m[1] == "$$").split("\n")), markdown)
