@@ -14,7 +14,7 @@ def test_differences_are_ours_minus_reference_largest_first(summary):
     assert table.iloc[0].tolist() == pytest.approx([84.7, 86.7, -2.0])
     # Models of 10 tasks, 5 prompts and 4 measures in 2 directions of 3 galleries, and what stands beside
     beside = sum(len(conditions) for groups in summary["controls"].values() for conditions in groups.values())
-    beside += 3 * 10 + 3 * 2 * 4 + sum(len(row["tasks"]) for row in summary["slot_ablation"])
+    beside += 5 * (10 + 4) + 3 * 2 * 4 + sum(len(row["tasks"]) for row in summary["slot_ablation"])
     beside += 4 * 6 + 2  # of the hold-out
     assert len(table) == len(made_up.ACCURACY) * (10 + 5 + 24) + beside == ALL
     for name in ("readouts/mean/3", "windows/msclap/t-clap/4", "controls/clap/near/both"):
