@@ -17,6 +17,7 @@ It works in the folder ``TCLAP_FAULTS``, by default a temporary one.
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=SAMPLE, help="number of kills (default: %(default)s)")
     parser.add_argument("--record", type=Path, help="file of the trials, to go on from")
     options = parser.parse_args(arguments)
+    logging.getLogger("tclap").setLevel(logging.ERROR)  # that a trial's data are small is no news
     faults = options.faults or [*FAULTS]
     record = Record(options.record or Path(tempfile.mkdtemp(), "faults.jsonl"))
     kills.model(), kills.clips()  # read once, for all forks
