@@ -115,6 +115,21 @@ def test_clip_loss_is_torchs_cross_entropy(events):
         assert_equal(found, dense, tolerance=1e-12)
 
 
+def test_two_pairs_by_hand():
+    """Six orthogonal embeddings and τ = log 2: exp of a logit is 2 on the diagonal and its α elsewhere."""
+    both = torch.eye(6, dtype=torch.float64).reshape(3, 2, 6)
+    options = dict(zip(NAMES, (1.0, 2.0, 3.0, 4.0), strict=True)) | {"view_weights": (1.0, 0.5, 0.25)}
+    # Beside its match an ordered anchor has 1 of its own view, 1 + 2 of the inversions and 3 + 4 of the
+    # overlaps, and an overlap 1 of its own view and twice 3 + 4.
+    ordered, overlap = math.log((2 + 1 + 3 + 7) / 2), math.log((2 + 1 + 14) / 2)
+    found = temporal_nce(both, both, math.log(2), **options).item()
+    assert found == pytest.approx((1.5 * ordered + 0.25 * overlap) / 1.75, abs=1e-12)
+    # The second pair's forward view means what the first one's inversion does: neither has the other's 2.
+    matched = (ordered + math.log((2 + 1 + 1 + 7) / 2)) / 2
+    found = temporal_nce(both, both, math.log(2), events=[[0, 1], [1, 2], [3, 4]], **options).item()
+    assert found == pytest.approx((1.5 * matched + 0.25 * overlap) / 1.75, abs=1e-12)
+
+
 @pytest.mark.parametrize("options", [{}, NO_TIME], ids=["all weights", "no time"])
 def test_nothing_left_but_the_match_is_exactly_zero(options):
     audio, text = (embeddings(3, 5, 4, seed=seed, dtype=torch.float32) for seed in (0, 1))

@@ -151,13 +151,11 @@ def real_captions(
     audiocaps_root: str | Path | None, clotho_root: str | Path | None
 ) -> dict[tuple[str, str], str]:
     """AudioCaps' training and Clotho's development captions by id and number."""
-    theirs, ours = (
-        audiocaps.read_captions(audiocaps_root, "train"),
-        clotho.read_captions(clotho_root, "development"),
-    )
-    keys = [(number, "") for number in theirs["number"]]
-    keys += list(zip(ours["clip_id"] + ".wav", ours["number"], strict=True))
-    return dict(zip(keys, [*theirs["caption"], *ours["caption"]], strict=True))
+    of_audiocaps = audiocaps.read_captions(audiocaps_root, "train")
+    of_clotho = clotho.read_captions(clotho_root, "development")
+    keys = [(number, "") for number in of_audiocaps["number"]]
+    keys += list(zip(of_clotho["clip_id"] + ".wav", of_clotho["number"], strict=True))
+    return dict(zip(keys, [*of_audiocaps["caption"], *of_clotho["caption"]], strict=True))
 
 
 def _spans(caption: str, roles: str) -> tuple[Span, ...]:

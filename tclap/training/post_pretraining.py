@@ -142,13 +142,15 @@ def post_pretrain(
 
     def validate() -> dict[str, float]:
         model.eval()
-        rows = np.arange(len(validation.composites))
-        audio, words = embedding.embed_all(embed(validation.composites), rows, device)
-        metrics, found = order_metrics(audio, words), {}
+        whole = np.arange(len(validation.composites))
+        composites = embedding.embed_all(embed(validation.composites), whole, device)
+        metrics, found = order_metrics(*composites), {}
         for name, term in terms.items():
             items = getattr(validation, term.items)
             size = min(term.size, len(items))
-            if term.items == "base":
+            if term.items == "composites":
+                rows, (audio, words) = whole, composites
+            else:
                 rows = np.arange(size)
                 audio, words = embedding.embed_all(embed(items), rows, device)
             ids = ids_of(items, rows, variant.views)
