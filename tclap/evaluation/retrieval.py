@@ -26,7 +26,7 @@ from tclap.evaluation.tasks import TIE_TOLERANCE, names_of
 log = logging.getLogger(__name__)
 KS = (1, 5, 10)  # of recall
 DEPTH = 10  # of average precision, mAP@10
-ROWS, COLUMNS = 512, 4096  # of a block of scores, which stays in a processor's cache
+ROWS, COLUMNS = 1024, 1024  # of a block of scores, which stays in a processor's cache
 
 
 class Found(NamedTuple):
@@ -66,7 +66,9 @@ def search(
     expected = [(len(queries), *gallery.shape[1:]), tuple(gallery.shape), len(queries), len(gallery)]
     if gallery.ndim != 2 or shapes != expected:
         raise ValueError(f"queries, gallery and their events are {shapes}; expected [Q, d], [G, d], Q and G")
-    if not (queries.isfinite().all() and gallery.isfinite().all()):
+    # A norm is finite if all values are; in parts, as all in float64 would be a second or third copy.
+    norms = [torch.cat([part.double().norm(dim=1) for part in x.split(ROWS)]) for x in (queries, gallery)]
+    if not torch.cat(norms).isfinite().all():
         raise ValueError("embeddings of queries or gallery are not finite")
     ids = [np.asarray(events, dtype=object) for events in (query_events, gallery_events)]
     codes = pd.factorize(np.concatenate(ids))[0]
@@ -78,7 +80,7 @@ def search(
     by_event = np.split(np.argsort(events, kind="stable"), np.cumsum(relevant)[:-1])
     single = gallery.float()
     # Bounds the error of d products in float32, each factor rounded once, summed in any order.
-    unit = (gallery.shape[1] + 8) * 2.0**-24 * gallery.double().norm(dim=1).max()
+    unit = (gallery.shape[1] + 8) * 2.0**-24 * norms[1].max()
     held = torch.empty(2, ROWS * COLUMNS)  # once, as new memory for every block takes time
     found = []
     for first in range(0, len(queries), ROWS):
@@ -87,7 +89,7 @@ def search(
         rows, columns = np.repeat(np.arange(len(own)), [len(i) for i in items]), np.concatenate(items)
         hits = _best_hits(own, gallery, items, rows, columns)
         bounds = (hits - TIE_TOLERANCE).masked_fill(hits.isneginf(), torch.inf)
-        error = unit * own.norm(dim=1, keepdim=True)
+        error = unit * norms[0][first : first + ROWS, None]
         ahead, rough = torch.zeros(hits.shape, dtype=torch.int64), own.float()
         for start in range(0, len(gallery), COLUMNS):
             part = single[start : start + COLUMNS]
