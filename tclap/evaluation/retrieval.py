@@ -66,9 +66,8 @@ def search(
     expected = [(len(queries), *gallery.shape[1:]), tuple(gallery.shape), len(queries), len(gallery)]
     if gallery.ndim != 2 or shapes != expected:
         raise ValueError(f"queries, gallery and their events are {shapes}; expected [Q, d], [G, d], Q and G")
-    # A norm is finite if all values are; in parts, as all in float64 would be a second or third copy.
-    norms = [torch.cat([part.double().norm(dim=1) for part in x.split(ROWS)]) for x in (queries, gallery)]
-    if not torch.cat(norms).isfinite().all():
+    longest = _longest(gallery)
+    if not np.isfinite([_longest(queries), longest]).all():
         raise ValueError("embeddings of queries or gallery are not finite")
     ids = [np.asarray(events, dtype=object) for events in (query_events, gallery_events)]
     codes = pd.factorize(np.concatenate(ids))[0]
@@ -80,7 +79,7 @@ def search(
     by_event = np.split(np.argsort(events, kind="stable"), np.cumsum(relevant)[:-1])
     single = gallery.float()
     # Bounds the error of d products in float32, each factor rounded once, summed in any order.
-    unit = (gallery.shape[1] + 8) * 2.0**-24 * norms[1].max()
+    unit = (gallery.shape[1] + 8) * 2.0**-24 * longest
     held = torch.empty(2, ROWS * COLUMNS)  # once, as new memory for every block takes time
     found = []
     for first in range(0, len(queries), ROWS):
@@ -89,7 +88,7 @@ def search(
         rows, columns = np.repeat(np.arange(len(own)), [len(i) for i in items]), np.concatenate(items)
         hits = _best_hits(own, gallery, items, rows, columns)
         bounds = (hits - TIE_TOLERANCE).masked_fill(hits.isneginf(), torch.inf)
-        error = unit * norms[0][first : first + ROWS, None]
+        error = unit * own.norm(dim=1, keepdim=True)
         ahead, rough = torch.zeros(hits.shape, dtype=torch.int64), own.float()
         for start in range(0, len(gallery), COLUMNS):
             part = single[start : start + COLUMNS]
@@ -100,6 +99,11 @@ def search(
             ahead += _count_above(scores, bounds, error, own, gallery[start : start + COLUMNS], flags)
         found.append((1 + ahead[:, 0], _average_precision(hits, ahead), [len(i) for i in items]))
     return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _longest(vectors: Tensor) -> float:
+    """The greatest norm of ``[n, d]`` in float64, in parts: a copy of all would take twice their memory."""
+    return float(np.max([part.double().norm(dim=1).max().item() for part in vectors.split(ROWS)]))
 
 
 def _best_hits(own: Tensor, gallery: Tensor, items: list, rows: np.ndarray, columns: np.ndarray) -> Tensor:

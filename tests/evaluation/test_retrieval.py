@@ -113,7 +113,8 @@ def test_search_of_random_embeddings_is_at_chance():
         (np.zeros((2, 1)), np.array([[np.inf], [0.0]]), "ab", "finite"),
     ],
 )
-def test_unusable_queries_and_galleries_are_refused(queries, gallery, events, word):
+def test_unusable_queries_and_galleries_are_refused(monkeypatch, queries, gallery, events, word):
+    set_constants(monkeypatch, ROWS=1)
     with pytest.raises(ValueError, match=word):
         search(queries, gallery, list("ab"), list(events))
 
