@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tclap import files
+from tclap import __version__, files
 from tclap.arguments import at_least
 from tclap.data.clips import DATASETS, content_hash, for_stage, load_clips
 
@@ -120,7 +120,7 @@ def _evaluate(
     rows.attrs |= made_of  # which pandas keeps in the file
     warning = _warning(model)
     about = {"model": name, "weights": made_of["weights"], "data": f"{data}, {made_of['data']}"}
-    about |= {"questions": rows.attrs["items"], "warning": warning}
+    about |= {"questions": rows.attrs["items"], "tclap": __version__, "warning": warning}
     if as_json:
         sys.stdout.write(report.as_json(rows, about))
     else:

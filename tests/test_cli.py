@@ -8,6 +8,7 @@ import pytest
 import torch
 from tones import RATE, write_recordings
 
+import tclap
 from tclap import audio, files
 from tclap import cli as command_line
 
@@ -120,6 +121,7 @@ def test_two_objects_are_compared(data, project_root, told, capsys):
         printed = json.loads(told(*command, "--card", card, "--json", *data))
     accuracies = {row["task"]: row["accuracy"] for row in printed["table"]}
     assert accuracies["2way_before"] == 100.0 and "| 2way_before | 100.0 |" in card.read_text()
+    assert f"- questions: {printed['questions']}\n- tclap: {tclap.__version__}\n" in card.read_text()
     assert told("items", "--out", project_root / "items", *data).split()[0] == printed["questions"]
     found = told("compare", *paths[:2])
     assert starting(found, "2way_before")[1:4] == ["0.0", "100.0", "100.0"]

@@ -60,7 +60,7 @@ def card(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
     """Rows of :func:`tclap.evaluate` as a section of a model card, in Markdown.
 
     Args:
-        about: what the numbers are of, a line each: model, weights, data, questions.
+        about: what the numbers are of, a line each: model, weights, data, questions, version of tclap.
     """
     cells = table(rows).drop(columns="model").astype(str).map(_in_markdown)
     lines = [list(cells.columns), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
