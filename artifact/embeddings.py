@@ -89,11 +89,11 @@ class RunEmbeddings(Embeddings):
         """Embeddings ``[n, d]`` of sounds on the CPU, from trunk outputs; for slots their parts' too."""
         model = self.model
         if not isinstance(model, SlotModel):
-            return self.embed_audio(features)
+            return self.embed_features(features)
         if model.source == "trunk":
             return self._by_block(features, model.from_frames)
         parts = [features, *self._cut(sounds, model.spans[1:])]
-        return model.join(torch.stack([self.embed_audio(part) for part in parts], dim=1))
+        return model.join(torch.stack([self.embed_features(part) for part in parts], dim=1))
 
     def _cut(self, sounds: Mapping[str, Sound | Whole], spans: Sequence[tuple[float, float]]) -> list[Tensor]:
         """Trunk outputs of each span of the sounds; a sound is rendered once for all its parts."""
@@ -106,9 +106,9 @@ class RunEmbeddings(Embeddings):
             self._parts |= {(names, span): part for span, part in zip(new, by_span, strict=True)}
         return [self._parts[names, span] for span in spans]
 
-    def embed_audio(self, features: Tensor) -> Tensor:
+    def embed_features(self, features: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` on the CPU by the model, or the one beneath its slots."""
-        return self._by_block(features, self.base.embed_audio)
+        return self._by_block(features, self.base.embed_features)
 
     def _by_block(self, features: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
         device = device_of(self.base)

@@ -231,7 +231,7 @@ def policy_rows(
     """The order tasks on the same pairs under each of the other window policies."""
     chosen, found = items[items["task"].isin(POLICY_TASKS)], []
     for policy, features in policies.items():
-        audio = torch.cat([embeddings.embed_audio(feature) for feature in features.values()])
+        audio = torch.cat([embeddings.embed_features(feature) for feature in features.values()])
         embeddings.add_sounds([f"{policy}/{sound}" for sound in features], audio)
         rows = score_items(chosen.assign(audio=f"{policy}/" + chosen["audio"]), embeddings)
         found.append(rows.assign(model=f"{name}{POLICY_SEPARATOR}{policy}"))

@@ -48,7 +48,7 @@ from tclap.evaluation.tasks import (
     ITEM_COLUMNS,
     ROW_COLUMNS,
     answered,
-    drawn,
+    chance_of_draw,
     item_of,
     names_of,
     pair_items,
@@ -276,5 +276,5 @@ def order_blind_rows(embeddings: Embeddings, items: pd.DataFrame, labels: Sequen
         cosine = (names @ embeddings.sounds([item["audio"]])[0].double()).numpy()
         scores = np.array([cosine[events[caption]].mean() for caption in item["candidates"]])
         found = answered(item | {"task": "baseline: order-blind"}, scores)
-        rows.append(found | {"correct": drawn(scores, item["answers"][0])})
+        rows.append(found | {"correct": chance_of_draw(scores, item["answers"][0])})
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))

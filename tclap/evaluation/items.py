@@ -42,7 +42,7 @@ from torch import Tensor
 from tclap.data.clips import listing
 from tclap.evaluation.embeddings import Embeddings, ModelEmbeddings
 from tclap.evaluation.report import difference, difference_report, report
-from tclap.evaluation.tasks import TIE_TOLERANCE, drawn
+from tclap.evaluation.tasks import TIE_TOLERANCE, chance_of_draw
 from tclap.slots.reader import load_reader
 
 ITEM_COLUMNS = ("task", "item", "sounds", "captions", "belongs", "events")
@@ -127,7 +127,7 @@ def _answers(item: dict[str, Any], scores: np.ndarray, *, draws: bool) -> Iterab
         )
     for kind, choices, chance in asked:
         margin = min(float(found[own] - np.delete(found, own).max()) for found, own in choices)
-        by_draw = prod(drawn(*choice) for choice in choices)
+        by_draw = prod(chance_of_draw(*choice) for choice in choices)
         yield {
             "task": item["task"] + kind,
             "item": item["item"],

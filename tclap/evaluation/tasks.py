@@ -221,7 +221,7 @@ def answered(item: Mapping, scores: np.ndarray) -> dict:
     }
 
 
-def drawn(scores: np.ndarray, answer: int) -> float:
+def chance_of_draw(scores: np.ndarray, answer: int) -> float:
     """Probability that a draw among the candidates of the highest score gives ``answer``."""
     best = scores >= scores.max() - TIE_TOLERANCE
     return float(best[answer]) / best.sum()

@@ -92,21 +92,21 @@ class AudioTextModel(Encoder, nn.Module):
         with torch.no_grad():
             self.log_scale.clamp_(max=self.max_log_scale)
 
-    def embed_audio(self, features: Tensor) -> Tensor:
+    def embed_features(self, features: Tensor) -> Tensor:
         """Embeddings ``[N, d]``, L2-normalised, float32 at least, from (kept) trunk outputs ``[N, T, D]``."""
         return _normalised(self.audio_head(features.to(self.log_scale)))
 
-    def embed_text(self, tokens: Tokens) -> Tensor:
+    def embed_tokens(self, tokens: Tokens) -> Tensor:
         """Embeddings ``[N, d]``, L2-normalised, float32 at least, from text trunk outputs."""
         return _normalised(self.text_head(tokens))
 
     def embed_captions(self, captions: Sequence[str], text: Callable[[list[str]], Tokens]) -> Tensor:
         """Embeddings ``[N, d]`` of captions; ``text`` makes their tokens: the trunk or what keeps them."""
-        return self.embed_text(text(list(captions)))
+        return self.embed_tokens(text(list(captions)))
 
     def embed_windows(self, waveforms: Tensor) -> Tensor:
         """Embeddings ``[N, d]`` of waveforms ``[N, samples]`` of one length: the trunk, then the head."""
-        return self.embed_audio(self.audio_trunk(waveforms.to(self.log_scale.device)))
+        return self.embed_features(self.audio_trunk(waveforms.to(self.log_scale.device)))
 
     def embed_texts(self, captions: list[str]) -> Tensor:
         """Embeddings ``[N, d]`` of captions: the trunk, then the head."""

@@ -66,10 +66,10 @@ class AudioTrunk(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(1, 32, kernel_size=5, stride=4, padding=2),
             nn.GroupNorm(4, 32),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1),
             nn.GroupNorm(8, 64),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         bands = math.ceil(math.ceil(mels / 4) / 2)
         self.project = nn.Linear(64 * bands, width)

@@ -159,11 +159,11 @@ class SlotModel(Encoder):
         ``whole``: the embeddings ``[N, d]`` of the whole; None: those of all the frames.
         """
         count = features.shape[1]
-        embedded = [self.base.embed_audio(features) if whole is None else whole]
+        embedded = [self.base.embed_features(features) if whole is None else whole]
         for start, end in self.spans[1:]:
             length = max(round((end - start) * count), 1)
             first = round(start / max(1 - (end - start), 1e-9) * (count - length))
-            embedded.append(self.base.embed_audio(features[:, first : first + length].contiguous()))
+            embedded.append(self.base.embed_features(features[:, first : first + length].contiguous()))
         return self.join(torch.stack(embedded, dim=1))
 
     def _from_trunk(self, waveform: np.ndarray, batch_size: int | None) -> Tensor:
@@ -175,7 +175,7 @@ class SlotModel(Encoder):
         with self.base.evaluating():
             blocks = windows.split(batch_size or self.batch_size)
             frames = torch.cat([self.base.audio_trunk(block.to(device)) for block in blocks])
-            whole = normalize(self.base.embed_audio(frames).mean(0, keepdim=True), dim=-1)
+            whole = normalize(self.base.embed_features(frames).mean(0, keepdim=True), dim=-1)
             # The last window overlaps the one before it, and what is shorter than a window is padded.
             rest = len(waveform) - (len(windows) - 1) * samples
             new = max(round(frames.shape[1] * rest / samples), 1)

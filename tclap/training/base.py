@@ -94,8 +94,8 @@ def train_base(
 
     def embed(items: Batch) -> Embed:
         def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            audio = model.embed_audio(model.audio_trunk.from_log_mel(items.log_mel[rows].to(device)))
-            return audio, model.embed_text(text([items.captions[r] for r in rows]))
+            audio = model.embed_features(model.audio_trunk.from_log_mel(items.log_mel[rows].to(device)))
+            return audio, model.embed_tokens(text([items.captions[r] for r in rows]))
 
         return of
 

@@ -111,7 +111,7 @@ def post_pretrain(
         def of(rows: np.ndarray) -> tuple[Tensor, Tensor]:
             tokens = text(by_view(items.captions, rows, views))
             features = items.features[rows, :views].transpose(0, 1).flatten(0, 1)
-            audio, words = model.embed_audio(features), model.embed_text(tokens)
+            audio, words = model.embed_features(features), model.embed_tokens(tokens)
             return audio.unflatten(0, (-1, len(rows))), words.unflatten(0, (-1, len(rows)))
 
         return of

@@ -52,7 +52,7 @@ class TextOnlyLoss:
         """The terms ``loss_contrast`` and ``loss_slots`` on ``batch`` pairs."""
         count, (pairs, single, captions) = len(self.labels), self._captions(step, batch)
         # In one call, because a recurrent head takes its steps in time whatever the number of captions.
-        found = self.model.embed_text(self.text(captions + self._slots))
+        found = self.model.embed_tokens(self.text(captions + self._slots))
         embeddings, prompts = found[: len(captions)], found[len(captions) :]
         views = embeddings[: 6 * batch].reshape(2, 3, batch, -1)
         events = [p.events for view in self._phrases(pairs) for p in view]
@@ -84,7 +84,7 @@ class TextOnlyLoss:
         rng = np.random.default_rng([self.seed, STREAM])
         drawn = self._draw(pairs, rng)
         x, y = (
-            self.model.embed_text(self.text(self._wordings(drawn, rng))).reshape(3, pairs, -1)
+            self.model.embed_tokens(self.text(self._wordings(drawn, rng))).reshape(3, pairs, -1)
             for _ in range(2)
         )
         return 100 * float(((x[0] * y[0]).sum(-1) > (x[0] * y[1]).sum(-1)).float().mean())

@@ -35,7 +35,7 @@ class Oracle:
         assert waveforms.shape[1] == 4000, "one window of 0.3, 0.5 and 1.2 s"
         return (waveforms[..., None] - LEVELS).abs().lt(0.01).float()
 
-    def embed_audio(self, features):
+    def embed_features(self, features):
         return normalize(features.mean(1), dim=-1)
 
     def embed_captions(self, captions, text):

@@ -107,7 +107,7 @@ def test_embeddings_of_composed_power_and_of_composed_waveforms_agree(made, monk
     batch = composite_batch(bank, pairs, model.audio_trunk.mel.log, None)
     rows = pairs.to_dict("records")
     with torch.inference_mode():
-        power = model.embed_audio(model.audio_trunk.from_log_mel(batch.log_mel)).unflatten(0, (3, -1))
+        power = model.embed_features(model.audio_trunk.from_log_mel(batch.log_mel)).unflatten(0, (3, -1))
         waves = torch.stack(
             [model.encode_audio(np.stack([render(row, view, reader) for row in rows])) for view in VIEWS]
         )

@@ -39,12 +39,12 @@ def test_no_layer_mixes_the_items_of_a_batch_in_training(tiny_model):
     tiny_model.train()
     waveforms = torch.from_numpy(noise(4, 4000))
     others = torch.cat([waveforms[:1], waveforms[1:] * 3 + 0.1])
-    found, expected = (tiny_model.embed_audio(tiny_model.audio_trunk(w))[0] for w in (others, waveforms))
+    found, expected = (tiny_model.embed_features(tiny_model.audio_trunk(w))[0] for w in (others, waveforms))
     close(found, expected, atol=1e-6)
     generator = torch.Generator().manual_seed(0)
     tokens = Tokens(torch.randn(3, 5, 384, generator=generator), torch.tensor([3, 5, 2]))
     other = Tokens(torch.cat([tokens.values[:1], tokens.values[1:] * 2]), torch.tensor([3, 4, 5]))
-    close(tiny_model.embed_text(other)[0], tiny_model.embed_text(tokens)[0], atol=1e-6)
+    close(tiny_model.embed_tokens(other)[0], tiny_model.embed_tokens(tokens)[0], atol=1e-6)
 
 
 def test_with_readout_draws_an_audio_head_and_keeps_the_rest(tiny_model):

@@ -40,7 +40,7 @@ def test_training_moves_the_heads_alone(model, waveforms):
     assert own.audio_head.training and not own.audio_trunk.training and not own.text_trunk.training
     assert {id(p) for p in own.parameters() if p.requires_grad} == {id(p) for p in own.head_parameters()}
     before = model.encode_text(CAPTIONS)
-    similarity = own.logit_scale * own.embed_audio(sounds) @ own.embed_text(texts).T
+    similarity = own.logit_scale * own.embed_features(sounds) @ own.embed_tokens(texts).T
     (similarity * torch.linspace(-1, 1, 9).reshape(3, 3)).sum().backward()
     assert all(parameter.grad is not None for parameter in own.head_parameters())
     torch.optim.SGD(own.head_parameters(), lr=0.1).step()
@@ -56,16 +56,16 @@ def test_the_residual_is_the_published_model_until_it_learns_order(model, wavefo
     assert residual.audio_trunk is model.audio_trunk
     assert residual.config == model.config | {"readout": "residual-segments"}
     features = model.audio_trunk(waveforms)
-    before = model.embed_audio(features)
-    assert torch.equal(residual.embed_audio(features), before)
-    torch.testing.assert_close(residual.embed_audio(features.flip(1)), before, atol=1e-6, rtol=0)
+    before = model.embed_features(features)
+    assert torch.equal(residual.embed_features(features), before)
+    torch.testing.assert_close(residual.embed_features(features.flip(1)), before, atol=1e-6, rtol=0)
     target = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
-    (residual.embed_audio(features) * target).sum().backward()
+    (residual.embed_features(features) * target).sum().backward()
     torch.optim.SGD(residual.audio_head.order.parameters(), lr=1.0).step()
-    found, turned = residual.embed_audio(features), residual.embed_audio(features.flip(1))
+    found, turned = residual.embed_features(features), residual.embed_features(features.flip(1))
     assert (found - before).abs().max() > 1e-4 and (found - turned).abs().max() > 1e-4
-    assert torch.equal(model.embed_audio(features), before)
-    assert torch.equal(residual.with_readout("published").embed_audio(features), before)
+    assert torch.equal(model.embed_features(features), before)
+    assert torch.equal(residual.with_readout("published").embed_features(features), before)
     with pytest.raises(ValueError, match="one of published, residual-segments, got 'ends'"):
         model.with_readout("ends")
 
@@ -78,7 +78,7 @@ def test_half_precision_is_near_and_spectra_are_not_in_it(model, waveforms):
         half = model.audio_trunk(waveforms)
         assert torch.equal(model.audio_trunk.decibels(waveforms), decibels)
     assert half.dtype == torch.float32 and not torch.equal(half, features)
-    assert cosine_similarity(model.embed_audio(half), model.embed_audio(features)).min() >= 0.995
+    assert cosine_similarity(model.embed_features(half), model.embed_features(features)).min() >= 0.995
 
 
 def test_a_checkpoint_comes_back_on_weights_that_moved(model, tmp_path):

@@ -86,7 +86,7 @@ def test_the_trunks_frames_are_cut_where_it_is_the_source(tiny_model):
     count = len(frames)
 
     def embedded(part):
-        return tiny_model.embed_audio(part[None])[0]
+        return tiny_model.embed_features(part[None])[0]
 
     quarter, half = round(count / 4), round(count / 2)
     first = normalize(embedded(frames[:quarter]) + embedded(frames[:half]), dim=0)
@@ -108,8 +108,8 @@ def test_frames_are_those_of_the_recording_alone(tiny_model, samples):
         frames = torch.cat([*made[:2], made[2, made.shape[1] // 2 :]])
     part = round(0.4 * len(frames))
     found = model.encode_audio([waveform])[0, :-1].unflatten(0, (3, -1)) * 3**0.5
-    close(found[1], tiny_model.embed_audio(frames[None, :part])[0])
-    close(found[2], tiny_model.embed_audio(frames[None, -part:])[0])
+    close(found[1], tiny_model.embed_features(frames[None, :part])[0])
+    close(found[2], tiny_model.embed_features(frames[None, -part:])[0])
     close(found[0], tiny_model.encode_audio([waveform], policy="cover")[0])
 
 

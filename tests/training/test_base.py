@@ -39,7 +39,7 @@ def test_base_training_has_claps_own_loss_on_base_items(tiny_model, banks):
     with torch.no_grad():
         features = start.audio_trunk.from_log_mel(items.log_mel)
         expected = clip_loss(
-            start.embed_audio(features), start.embed_text(text(items.captions)), start.logit_scale, ids
+            start.embed_features(features), start.embed_tokens(text(items.captions)), start.logit_scale, ids
         )
     assert row["loss"] == pytest.approx(expected.item(), abs=1e-5)
     assert {"validation_loss", "validation_two_way", "cosine_audio", "cosine_text"} <= set(row.index)

@@ -69,7 +69,7 @@ def test_bf16_products_and_float32_embeddings(tiny_model):
     tiny_model.audio_head.mlp[0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
 
     def embed(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        audio = tiny_model.embed_audio(features[rows])
+        audio = tiny_model.embed_features(features[rows])
         return audio, audio
 
     half, full = (

@@ -124,7 +124,7 @@ def test_each_row_is_the_trunks_output_of_that_item(tiny_published, recorded, tm
             assert torch.equal(found, held.to(dtype))
     # Heads take it as it is, and it can be trained on.
     assert not found.is_inference() and not found.requires_grad
-    tiny_published.embed_audio(found[[7, 2, 7]]).sum().backward()
+    tiny_published.embed_features(found[[7, 2, 7]]).sum().backward()
     assert tiny_published.audio_trunk.conv.weight.grad is None
 
 

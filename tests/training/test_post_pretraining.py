@@ -51,8 +51,8 @@ class Setting:
         names = sorted({name for view in events for name in view})
         ids = torch.tensor([[names.index(name) for name in view] for view in events])
         with torch.no_grad():
-            audio = torch.stack([model.embed_audio(items.features[rows, v]) for v in views]).double()
-            words = torch.stack([model.embed_text(self.text(texts)) for texts in captions]).double()
+            audio = torch.stack([model.embed_features(items.features[rows, v]) for v in views]).double()
+            words = torch.stack([model.embed_tokens(self.text(texts)) for texts in captions]).double()
         scale = model.logit_scale.item()
         if len(views) == 1:
             return clip_loss(audio[0], words[0], scale, ids[0]).item()
@@ -146,9 +146,9 @@ def test_the_order_metrics_are_of_all_validation_pairs(setting):
     row = setting.run(variant("t-clap")).iloc[0]
     items = setting.pools[False][1].composites
     with torch.no_grad():
-        audio = torch.stack([setting.model.embed_audio(items.features[:, v]) for v in range(3)])
+        audio = torch.stack([setting.model.embed_features(items.features[:, v]) for v in range(3)])
         captions = [[texts[v] for texts in items.captions] for v in range(3)]
-        words = torch.stack([setting.model.embed_text(setting.text(texts)) for texts in captions])
+        words = torch.stack([setting.model.embed_tokens(setting.text(texts)) for texts in captions])
     expected = order_metrics(audio, words)
     assert row[list(expected)].to_dict() == pytest.approx(expected, abs=1e-5)
 

@@ -18,12 +18,12 @@ def reading(read, **templates) -> tuple[TextOnlyLoss, list[str]]:
     """For a model that embeds each caption as ``read(caption)``, a list of numbers; and what it is asked."""
     asked: list[str] = []
 
-    def embed_text(captions: list[str]) -> torch.Tensor:
+    def embed_tokens(captions: list[str]) -> torch.Tensor:
         asked.extend(captions)
         return normalize(torch.tensor([read(caption) for caption in captions]), dim=1)
 
     text = list  # captions instead of a trunk's outputs
-    return TextOnlyLoss(SimpleNamespace(embed_text=embed_text), text, LABELS, seed=0, **templates), asked
+    return TextOnlyLoss(SimpleNamespace(embed_tokens=embed_tokens), text, LABELS, seed=0, **templates), asked
 
 
 def events(caption: str) -> list[str]:
