@@ -7,7 +7,15 @@ from typing import Any, Self
 from tclap.arguments import is_number
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "cosine": {},  # the defaults of Schedule: a linear ramp, then half a cosine
+    # Ours: a linear ramp, then half a cosine.
+    "cosine": {
+        "optimiser": "adamw",
+        "decay": "cosine",
+        "warmup": 0.1,
+        "weight_decay": 1e-4,
+        "clip_norm": 1.0,
+        "loss_scale": 1.0,
+    },
     # The draft's authors', by their code: 10 epochs of batches of 32 at 1e-3 (see Sinha et al., arXiv
     # 2408.09269). With Adam the loss's factor acts through the bound on the gradient only.
     "published": {
