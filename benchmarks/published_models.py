@@ -5,6 +5,7 @@ examples do, in the same run. Wants ESC-50 (ESC50_ROOT) and the tokenizers (TCLA
 weights random stand-ins are made, which take as long:
 
     python benchmarks/published_models.py [--name msclap-2023] [--weights CLAP_weights_2023.pth] [--threads 2]
+        [--classes all] [--pairs 400]
 """
 
 import argparse
@@ -45,7 +46,6 @@ from tclap.training.variants import variant
 
 CAPTIONS, TIMED_CAPTIONS = 200, 10
 CLIPS = 16
-TEST_PAIRS = 50
 PAIRS, BATCH, EPOCHS, TIMED_STEPS = 32, 16, 10, 1
 
 
@@ -131,10 +131,10 @@ def audio_rows(model: AudioTextModel, theirs, paths: list[str]) -> list[dict]:
     ]
 
 
-def evaluation_row(model: AudioTextModel, theirs, clips: pd.DataFrame, folder: Path) -> dict:
+def evaluation_row(model: AudioTextModel, theirs, clips: pd.DataFrame, pairs: int, folder: Path) -> dict:
     """The suite ``tasks``: every item's sound and candidates through the wrapper, or each of them once."""
-    fast, rows = timed(lambda: evaluate(model, clips, "tasks", pairs=TEST_PAIRS))
-    test, drawn, items = questions(clips, TEST_PAIRS, 0)
+    fast, rows = timed(lambda: evaluate(model, clips, "tasks", pairs=pairs))
+    test, drawn, items = questions(clips, pairs, 0)
     clip_audio = ClipAudio(test, model.sample_rate)
     composites = views_of(place(drawn, clip_audio, model.window), VIEWS)
     sampled = items.groupby("task").sample(1, random_state=0)
@@ -231,6 +231,8 @@ def main() -> None:
     parser.add_argument("--name", choices=random_weights.CLASSES, default="msclap-2022")
     parser.add_argument("--weights", help="a checkpoint in the official format; random stand-ins without")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--classes", default="auto", help="of ESC-50, as load_clips takes them")
+    parser.add_argument("--pairs", type=int, default=50, help="composites of the tasks")
     options = parser.parse_args()
     missing = [name for name in ("ESC50_ROOT", "TCLAP_HUB") if not os.environ.get(name)]
     if missing:
@@ -244,14 +246,14 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, weights: str) -> None:
     """Run what was asked for and print the table."""
-    clips = load_clips("esc50", classes="auto")
+    clips = load_clips("esc50", classes=options.classes)
     model = load_model(options.name, weights)
     rows = []
     with wrapper(options.name.removeprefix("msclap-"), weights) as theirs:
         rows.append(text_row(model, theirs, sorted(clips["label"].unique())))
         with tempfile.TemporaryDirectory() as folder:
             rows += audio_rows(model, theirs, exact_clips(clips, model, Path(folder)))
-            rows.append(evaluation_row(model, theirs, clips, Path(folder)))
+            rows.append(evaluation_row(model, theirs, clips, options.pairs, Path(folder)))
         rows.append(training_row(model, theirs, clips))
     print(f"{options.name}, {options.threads} threads")
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format))
