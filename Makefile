@@ -24,8 +24,9 @@ AISFX := aisfx==0.1.2
 QUIETLY := --quiet --quiet --disable-pip-version-check
 CLUSTERS := $(notdir $(wildcard workflow/profiles/*))
 $(if $(filter-out $(CLUSTERS),$(CLUSTER)),$(error CLUSTER=$(CLUSTER): expected one of: $(CLUSTERS)))
-# One run at a time in a folder; the lock is gone when its holder is, however it ended.
-SNAKEMAKE := PYTHONPATH=workflow flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
+# One run at a time in a folder; the lock is gone when its holder is, however it ended. Without a cluster Snakemake's
+# Slurm plugin asks nobody for its settings: where Slurm is installed and does not answer, it waits ten seconds for them.
+SNAKEMAKE := PYTHONPATH=workflow $(if $(CLUSTER)$(SLURM_CONF),,SLURM_CONF=/dev/null) flock --close --nonblock --conflict-exit-code 9 .snakemake-lock \
 	$(BIN)/snakemake --snakefile workflow/Snakefile $(if $(CLUSTER),--workflow-profile workflow/profiles/$(CLUSTER),--cores $(CORES)) \
 	--rerun-triggers input --rerun-incomplete --nolock --logger steps
 LOCKED := || { [ $$? -ne 9 ] || echo "another run is going on in this folder: wait for it, or end it." >&2; exit 1; }

@@ -11,6 +11,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TCLAP_BATCH"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("SLURM_CONF", os.devnull)  # as the Makefile does
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -2,11 +2,14 @@
 
 import pytest
 
+from artifact.clips import content_of, hashed, load_run
 from artifact.config import load_config
 from artifact.preparation import prepare
 from artifact.training import train_variants
 from tclap import files
 from tclap.data.captions import vocabulary
+from tclap.data.clips import load_clips
+from tclap.data.datasets import synthetic
 from tclap.models import minilm
 
 
@@ -58,3 +61,12 @@ def test_of_a_missing_artefact_it_is_said_what_makes_it(experiment, asked, missi
         asked(experiment)
     # What IPython shows in place of the frames.
     assert error.value._render_traceback_() == [f"FileNotFoundError: {error.value}"]
+
+
+def test_two_processes_make_the_sounds_that_one_makes(tmp_path):
+    options = {"clips_per_class": {"test": 1}}
+    found, expected = (
+        load_run("synthetic", tmp_path / "two", options),
+        load_clips("synthetic", tmp_path / "one", **options),
+    )
+    assert content_of(hashed(found)) == content_of(hashed(expected)) and len(found) == len(synthetic.LABELS)

@@ -207,7 +207,7 @@ def test_jobs_that_a_killed_run_left_in_the_queue_are_cancelled_before_others_st
     (graph.root / ".snakemake" / "slurm_logs").mkdir(parents=True)
     queue.write_text(f"7 tclap_a {graph.root}\n8 mine {graph.root}\n9 tclap_b {tmp_path}\n")
     scripts = {
-        "squeue": f"cat {queue}",
+        "squeue": f'[ -z "$SLURM_CONF" ] && cat {queue}',  # not the Makefile's
         "scancel": f'echo "$@" > {tmp_path / "cancelled"}; sed -i "/^$1 /d" {queue}',
     }
     for name, script in scripts.items():
@@ -240,6 +240,17 @@ def test_bad_settings_are_refused_before_anything_is_touched(untouched, environ,
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert expected in line
     assert untouched.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"), [([], False), (["CLUSTER=slurm"], True), (["SLURM_CONF=x"], True)]
+)
+def test_slurm_is_asked_for_its_settings_only_where_it_is_used(settings, asked):
+    """Its plugin waits for a controller that does not answer, also where nothing is submitted."""
+    command = ["make", "--dry-run", "--directory", str(paths.CHECKOUT), *settings, "reproduce"]
+    environment = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "snakemake --snakefile" in said and (f"SLURM_CONF={os.devnull}" not in said) == asked
 
 
 def test_make_paper_says_what_to_install_before_it_does_anything(tmp_path):
