@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from artifact.clips import hashed, load_captioned, load_run
+from artifact.clips import hashed, load_captioned
 from artifact.config import load_config
 from artifact.experiment import DATA_SEED, Experiment
 from tclap import files
-from tclap.data.clips import for_stage
+from tclap.data.clips import for_stage, load_clips
 from tclap.data.composites import draw_pairs, place
 from tclap.evaluation import controls, tasks
 
@@ -39,7 +39,7 @@ def prepare(
     config = load_config(profile, dataset_options)
     weights = None if weights is None else str(Path(weights).resolve())
     config = config.model_copy(update={"weights": weights})
-    clips = hashed(load_run(config.dataset, root, config.dataset_options))
+    clips = hashed(load_clips(config.dataset, root, **config.dataset_options))
     run = Experiment(profile, base, config.with_folds(clips["fold"]))
     config, _ = run.config, run.reference  # what it refuses is refused before anything is written
     files.write_table(run.folder / "data" / "clips.parquet", clips)
