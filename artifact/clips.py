@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,16 @@ log = logging.getLogger(__name__)
 def load_run(dataset: str, root: str | Path | None, options: Mapping[str, Any]) -> pd.DataFrame:
     """A run's clips table; errors as of :func:`tclap.load_clips`.
 
-    The synthetic sounds of all classes are made by two processes: no other step can run without them.
+    Half of the synthetic sounds of all classes are made by a second process: no other step can run without
+    them. It ends with its half, also where this one is killed.
     """
     if dataset == "synthetic" and "labels" not in options:
-        half = partial(load_clips, dataset, root, **options)
-        with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-            for part in [pool.submit(half, labels=LABELS[start::2]) for start in (0, 1)]:
-                part.result()
-    return load_clips(dataset, root, **options)
+        other = {**options, "labels": LABELS[1::2]}
+        process = get_context("spawn").Process(target=load_clips, args=(dataset, root), kwargs=other)
+        process.start()
+        load_clips(dataset, root, **options, labels=LABELS[::2])
+        process.join()
+    return load_clips(dataset, root, **options)  # and what the other may have failed to make
 
 
 def hashed(clips: pd.DataFrame) -> pd.DataFrame:
