@@ -7,7 +7,7 @@ or with other events in the places of their own.
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -70,9 +70,10 @@ def _data() -> dict:
     )
 
 
-def wordings() -> list[Wording]:
-    """All wordings."""
-    return [_wording(text, family) for family, known in _data()["wordings"].items() for text in known]
+def wordings(families: Mapping[str, Sequence[str]] | None = None) -> list[Wording]:
+    """Wordings of families, by their names; None: all that are learned from."""
+    families = _data()["wordings"] if families is None else families
+    return [_wording(text, family) for family, known in families.items() for text in known]
 
 
 @lru_cache(maxsize=1)
@@ -176,7 +177,6 @@ class Captions:
         labelled: real captions, drawn the more often the more there are.
         real: captions without labels: their words and clauses are events, and those without any word of time
             are plain.
-        families: of wordings that are left out.
         allowed: says of a text whether it may be learned from; the others are drawn again.
     """
 
@@ -185,7 +185,6 @@ class Captions:
         words: Sequence[str],
         labelled: Sequence[LabelledCaption] = (),
         real: Sequence[str] = (),
-        families: Sequence[str] = (),
         allowed: Callable[[str], bool] = lambda text: True,
     ) -> None:
         self.words, self.allowed = [word for word in words if allowed(word)], allowed
@@ -197,8 +196,7 @@ class Captions:
         self.named = [word for word in named if word not in _words_of_wordings() and allowed(word)]
         self.plain = [LabelledCaption(text, ()) for text in real if allowed(text) and not TIMED.search(text)]
         self.labelled = [caption for caption in labelled if allowed(caption.text)]
-        kept = [wording for wording in wordings() if wording.family not in families]
-        self.by_kind = {kind: [w for w in kept if w.kind == kind] for kind in FREQUENCIES}
+        self.by_kind = {kind: [w for w in wordings() if w.kind == kind] for kind in FREQUENCIES}
         self.common = {
             kind: [w for w in known if w.text in _data()["common"]] for kind, known in self.by_kind.items()
         }

@@ -137,7 +137,6 @@ def captions_for(
     *,
     real: bool = True,
     held_out: bool = False,
-    families: Sequence[str] = (),
 ) -> Captions:
     """What a reader learns from: with ``real`` captions too, without what :func:`is_held_out`, see above."""
 
@@ -146,7 +145,7 @@ def captions_for(
 
     labelled = labelled_captions(audiocaps_root, clotho_root) if real else []
     unlabelled = unlabelled_captions(audiocaps_root, clotho_root) if real else []
-    return Captions(any_words(), labelled, unlabelled, families, allowed)
+    return Captions(any_words(), labelled, unlabelled, allowed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

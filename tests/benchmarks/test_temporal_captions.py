@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ from artifact.parsers import RegexParser
 from benchmarks import temporal_captions as detection
 from tclap.slots import Reading
 from tclap.slots import captions as learned
-from tclap.slots.captions import Captions, LabelledCaption
+from tclap.slots.captions import LabelledCaption, wordings
 from tclap.slots.reader import RELATIONS
 
 # Set, text, label and its events, what the stub reads and its events.
@@ -93,10 +95,45 @@ def test_wordings_and_families_are_counted_with_their_events():
     # The rules know "then" with a comma or without, "prior to" and "before", but no verb.
     assert found["{a}, then {b}"] == found["{a} prior to {b}"] == found["before {b}, {a}"] == 1
     assert found["{a} precedes {b}"] == found["{b} follows {a}"] == 0
-    captions = Captions(["lamp"])
-    families = detection.family_accuracy(rules, captions, ["prior_to", "precede"])
+    asked = [wording for wording in wordings() if wording.family in ("prior_to", "precede")]
+    families = detection.family_accuracy(rules.read, asked)
     assert set(families.index) == {"prior_to", "precede"}
     assert 0 < families["precede"] < families["prior_to"] < 1
+
+
+@pytest.mark.parametrize(
+    ("found", "right"),
+    [
+        (Reading("forward", ("a siren", "rain falling"), (0, 1)), True),
+        (Reading("forward", ("the siren stops", "and rain falling"), (0, 1)), True),
+        (Reading("backward", ("a siren", "rain falling"), (0, 1)), False),
+        (Reading("forward", ("rain falling", "a siren"), (0, 1)), False),
+        (Reading("forward", ("a siren", "rain"), (0, 1)), False),
+        (Reading("forward", ("a siren stops and rain", "rain falling"), (0, 1)), False),
+        (Reading("forward", ("a siren", "rain", "falling"), (0, 1, 2)), False),
+        (Reading("forward", ("a siren", "rain", "falling"), (0, 1, 1)), True),
+        (Reading("plain"), False),
+    ],
+)
+def test_a_reading_is_right_if_each_step_has_its_own_events(found, right):
+    assert detection.is_right(found, Reading("forward", ("a siren", "rain falling"), (0, 1))) is right
+
+
+def test_left_out_wordings_have_a_word_that_none_that_is_learned_has():
+    learned_from = {word for wording in wordings() for word in words_of(wording.text)}
+    asked = detection.left_out()
+    assert all(words_of(wording.text) - learned_from for wording in asked)
+    assert len({wording.family for wording in asked}) > 50 and all(w.kind != "plain" for w in asked)
+
+
+def words_of(wording: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", re.sub(r"\{[FMLT]\}", "", wording).lower()))
+
+
+def test_events_that_are_asked_share_no_word():
+    for events in detection.EVENTS.values():
+        words = [word for event in events for word in event.split() if word not in detection.ARTICLES]
+        assert len(set(words)) == len(words) and len(events) == 10
 
 
 def test_spans_are_compared_word_by_word():
@@ -124,14 +161,14 @@ def test_the_command_measures_readers(tmp_path, audiocaps_root, clotho_root, mon
     if not (audiocaps_root / "val.csv").is_file() or not next(clotho_root.glob("*development.csv"), None):
         pytest.skip("the second sample's csv files are not there")
     monkeypatch.setattr(detection, "load_reader", lambda *_: AllTogether())
-    monkeypatch.setattr(detection, "trained", lambda seed, _: (AllTogether(), {"families": 0.25}))
+    monkeypatch.setattr(detection, "trained", lambda seed, _: (AllTogether(), {"spans, F1": 0.25}))
     roots = ["--audiocaps", str(audiocaps_root), "--clotho", str(clotho_root)]
     detection.main([*roots, "mine.safetensors", "--seeds", "2"])
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == [*MEASURES, "unseen", "families"]
+    assert head.split() == [*MEASURES, "unseen", "families", "spans,", "F1"]
     shown = {line.split("  ")[0]: line for line in lines}
     names = ("regular expressions", "mine.safetensors", "seed 2")
     assert [*shown] == [f"{name}, {of}" for name in names for of in ("first 300", "second 277")]
     assert "100.0 [99, 100]" in shown["mine.safetensors, first 300"]
-    assert shown["mine.safetensors, first 300"].split()[-2:] == ["0.0", "-"]
-    assert shown["seed 2, second 277"].split()[-2:] == ["0.0", "25.0"]
+    assert shown["mine.safetensors, first 300"].split()[-1] == "-"
+    assert shown["seed 2, second 277"].split()[-3::2] == ["0.0", "25.0"]

@@ -63,11 +63,11 @@ def test_spans_stand_where_their_words_do(seed):
     assert real > 30
 
 
-def test_left_out_families_and_texts_are_never_drawn():
+def test_texts_that_are_not_allowed_are_never_drawn():
     generator = np.random.default_rng(0)
-    captions = Captions(WORDS, families=["precede"], allowed=lambda text: "then" not in text.lower())
+    captions = Captions(WORDS, allowed=lambda text: "then" not in text.lower())
     texts = [captions.draw(generator).text.lower() for _ in range(500)]
-    assert not any(re.search("preced|then", text) for text in texts)
+    assert not any("then" in text for text in texts)
     assert any("follow" in text for text in texts)
 
 
