@@ -7,7 +7,7 @@ were calibrated with the ``first`` (AudioCaps' test, Clotho's evaluation part). 
 validation, Clotho's development part) no text was read and no clip's caption is learned from; but its
 measures were seen while settings were chosen. Beside the given readers
 (none: the package's) stands a parser of regular expressions (:mod:`artifact.parsers`). ``--seeds 0 1 2``
-trains readers (ten minutes each), measures each and prints their mean and least; ``--held-out`` those of the
+trains readers (ten minutes each) and measures each; ``--held-out`` those of the
 experiment, with the wordings that they never saw. "Timed" is any relation but ``plain``:
 
 ================  ====================================================================
