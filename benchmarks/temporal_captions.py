@@ -23,14 +23,15 @@ measure           fraction
 ``all``           of all captions whose relation is the labelled one
 ``unseen``        of the evaluation's unseen wordings that are read rightly, relation and events
 ``families``      of captions of a family of wordings that no reader has learned (``left_out_wordings.yaml``)
-                  that are read rightly, their events named as people do: the mean over families
+                  that are read rightly, their events named as people do: the mean over families. A reader
+                  that finds all events and always says ``forward`` has 60 %
 ================  ====================================================================
 """
 
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from itertools import permutations, product
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -266,16 +267,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     readers = {"regular expressions": (RegexParser(), {})} | readers
     readers |= {f"seed {seed}": trained(seed, chosen) for seed in chosen.seeds}
     rows = {}
-    for (name, (reader, others)), (sample, asked) in product(readers.items(), items.items()):
-        found = measures(detect(reader.read, asked))
-        cells = [f"{row.value:.1f} [{row.low:.0f}, {row.high:.0f}]" for row in found.itertuples()]
-        known = {
+    for name, (reader, others) in readers.items():
+        made_up = {
             "unseen": wording_accuracy(reader.read),
             "families": family_accuracy(reader.read, left_out()),
         }
-        others = {name: found.mean() for name, found in known.items()} | others
+        others = {measure: found.mean() for measure, found in made_up.items()} | others
         percent = {measure: f"{100 * fraction:.1f}" for measure, fraction in others.items()}
-        rows[f"{name}, {sample} {len(asked)}"] = dict(zip(found.index, cells, strict=True)) | percent
+        for sample, asked in items.items():
+            found = measures(detect(reader.read, asked))
+            cells = [f"{row.value:.1f} [{row.low:.0f}, {row.high:.0f}]" for row in found.itertuples()]
+            rows[f"{name}, {sample} {len(asked)}"] = dict(zip(found.index, cells, strict=True)) | percent
     print(pd.DataFrame(rows).T.fillna("-").to_string())
 
 
