@@ -260,15 +260,15 @@ def train_variant(
 def reader_templates(settings: Variant) -> dict[str, list[str]]:
     """Wordings of two events for the text-only loss: its own, and those that the caption reader learned from.
 
-    The latter bare and in the prompt, without what is held out of the experiment's reader; for a variant
-    with the text-only loss's own wordings alone there are none.
+    The latter bare and in the prompt, without what is held out of the experiment's reader and without
+    choices; for a variant with the text-only loss's own wordings alone there are none.
     """
     if not settings.more_wordings:
         return {}
     templates = {"ordered": [*ORDERED], "simultaneous": [*SIMULTANEOUS]}
     for wording in wordings():
         roles = "".join(re.findall(r"\{(\w)\}", wording.text))
-        if roles in ("FL", "LF", "TT") and not is_held_out(wording.text):
+        if roles in ("FL", "LF", "TT") and "[" not in wording.text and not is_held_out(wording.text):
             text = wording.text.replace("{T}", "{F}", 1).replace("{T}", "{L}")
             text = text.replace("{F}", "{a}").replace("{L}", "{b}")
             templates["simultaneous" if roles == "TT" else "ordered"] += [text, PROMPT.format(text)]

@@ -44,7 +44,7 @@ from tclap.data.captions import UNSEEN_ORDERED
 from tclap.data.clips import listing
 from tclap.data.datasets import audiocaps, clotho
 from tclap.slots import Reader, Reading, load_reader
-from tclap.slots.captions import LabelledCaption, Wording, filled, labelled_captions, wordings
+from tclap.slots.captions import LabelledCaption, Wording, chosen, filled, labelled_captions, wordings
 from tclap.slots.reader import reading
 from tclap.slots.training import captions_for, train_reader
 
@@ -180,7 +180,7 @@ def family_accuracy(
         for n in range(6):
             kind = wording.fits or ("n", "gerund")[n % 2]
             events = iter(generator.permutation(EVENTS[kind])).__next__
-            asked.append((wording.family, filled(wording.text, events)))
+            asked.append((wording.family, filled(chosen(wording.text, generator), events)))
     readings = read([caption.text for _, caption in asked])
     expected = (reading(caption.text, caption.spans) for _, caption in asked)
     right = [is_right(*pair) for pair in zip(readings, expected, strict=True)]

@@ -1,8 +1,8 @@
 """Captions with events and their roles in time, for the caption reader to learn from.
 
-Made up: any words and clauses in the wordings of ``wordings.yaml``, which are ordered by families (all forms
-of one verb or idea). Real: captions of AudioCaps and Clotho, labelled by ``caption_roles.csv``, as they are
-or with other events in the places of their own.
+Made up: sounds, and phrases and clauses of real captions, in the wordings of ``wordings.yaml``, which are
+ordered by families (all forms of one verb or idea). Real: captions of AudioCaps and Clotho, labelled by
+``caption_roles.csv``, as they are or with other events in the places of their own.
 """
 
 import csv
@@ -22,7 +22,7 @@ from tclap.slots.reader import FIRST, LAST, MIDDLE, PLAIN, ROLES, TOGETHER, Span
 PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}": PLAIN}
 # How often made-up captions say what about time.
 FREQUENCIES = {"plain": 0.2, "ordered": 0.55, "together": 0.16, "edge": 0.09}
-COMMON = 0.25  # of the timed ones have a usual wording
+COMMON = 0.35  # of the timed ones have a usual wording
 REAL = 2500  # labelled real captions would be half of those that are drawn
 UNLABELLED = 0.2  # of the captions are real ones that no word can make timed
 SWAPPED = 0.5  # of the real timed ones get other events
@@ -45,6 +45,7 @@ UNSEEN = re.compile(
     re.IGNORECASE,
 )
 PUNCTUATION = ".,;:!?"
+FORMS = ("<leads>", "<led>", "<leading>", "<been led>")  # of a verb in the frames of wordings.yaml
 
 
 class Wording(NamedTuple):
@@ -72,14 +73,27 @@ def _data() -> dict:
 
 def wordings(families: Mapping[str, Sequence[str]] | None = None) -> list[Wording]:
     """Wordings of families, by their names; None: all that are learned from."""
-    families = _data()["wordings"] if families is None else families
+    families = _data()["wordings"] | _verbs() if families is None else families
     return [_wording(text, family) for family, known in families.items() for text in known]
+
+
+def _verbs() -> dict[str, list[str]]:
+    """Families of the table of verbs, each named by its third person."""
+    families = {}
+    for kind, verbs in _data()["verbs"].items():
+        for forms in verbs:
+            known = dict(zip(FORMS, forms, strict=False))
+            families[f"{kind}: {forms[0]}"] = [
+                re.sub(r"<.*?>", lambda form, known=known: known[form[0]], frame)
+                for frame in _data()["frames"][kind]
+                if set(re.findall(r"<.*?>", frame)) <= set(known)
+            ]
+    return families
 
 
 @lru_cache(maxsize=1)
 def _words_of_wordings() -> frozenset[str]:
-    texts = (text for known in _data()["wordings"].values() for text in known)
-    return frozenset(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
+    return frozenset(word for known in wordings() for word in re.findall(r"[a-z]+", known.text.lower()))
 
 
 def is_held_out(text: str) -> bool:
@@ -98,6 +112,11 @@ def _wording(text: str, family: str) -> Wording:
     else:
         kind = "together" if roles == {TOGETHER} else "edge"
     return Wording(text, family, kind, fits)
+
+
+def chosen(wording: str, generator: np.random.Generator) -> str:
+    """A wording with one of the words, at random, wherever it has a choice: ``[one|two]``."""
+    return re.sub(r"\[(.*?)\]", lambda words: _one_of(words[1].split("|"), generator), wording)
 
 
 def filled(wording: str, event: Callable[[], str]) -> LabelledCaption:
@@ -173,10 +192,11 @@ class Captions:
     """Draws labelled captions.
 
     Args:
-        words: that events are made of, so that a reader learns what is no event rather than which words are.
+        words: that some events are made of, so that a reader learns what is no event rather than which
+            words are.
         labelled: real captions, drawn the more often the more there are.
-        real: captions without labels: their words and clauses are events, and those without any word of time
-            are plain.
+        real: captions without labels: their words, and their phrases and clauses without any word of time,
+            are events, and those without such a word at all are plain.
         allowed: says of a text whether it may be learned from; the others are drawn again.
     """
 
@@ -189,8 +209,10 @@ class Captions:
     ) -> None:
         self.words, self.allowed = [word for word in words if allowed(word)], allowed
         parts = {part.strip() for text in real for part in PARTED.split(text.lower())}
-        short = sorted(part for part in parts if 2 <= len(part.split()) <= 8 and "{" not in part)
+        parts = {part for part in parts if "{" not in part and not TIMED.search(part)}
+        short = sorted(part for part in parts if 2 <= len(part.split()) <= 8)
         self.clauses = [clause for clause in short if allowed(clause)]
+        self.phrases = [clause for clause in self.clauses if len(clause.split()) <= 4]
         # As often as they are there: what sounds in real captions must not tell them from made-up ones.
         named = (word for text in real for word in re.findall(r"[a-z]{3,}", text.lower()))
         self.named = [word for word in named if word not in _words_of_wordings() and allowed(word)]
@@ -241,7 +263,7 @@ class Captions:
         elif kind != "plain" and generator.random() < 0.7:
             known = _one_of(self.by_family[kind], generator)
         wording = _one_of(known, generator)
-        caption = filled(wording.text, lambda: self.event(generator, wording.fits))
+        caption = filled(chosen(wording.text, generator), lambda: self.event(generator, wording.fits))
         if generator.random() < 0.4:
             prompt = _one_of(_data()["prompts"], generator)
             caption = _placed(caption, prompt)
@@ -249,25 +271,32 @@ class Captions:
 
     def event(self, generator: np.random.Generator, fits: str = "") -> str:
         """An event's words; ``fits``: ``n`` for a noun phrase, ``c`` for a clause, else either."""
-        events = _data()["events"]
         if not fits:
-            fits = "n" if generator.random() < 0.6 else "c"
-        if fits == "n":
-            source = generator.random()
-            if self.named and source < 0.35:
-                noun = _one_of(self.named, generator)
-            elif source < 0.65:
-                noun = " ".join(
-                    _one_of(self.words, generator) for _ in range(generator.choice(3, p=(0.6, 0.3, 0.1)) + 1)
-                )
-            else:
-                noun = _one_of(events["sounds"], generator)
-            if generator.random() < 0.5:
-                return noun  # as class names and queries are
-            return _one_of(("a {}", "the {}", *events["described"]), generator).format(noun)
-        if len(self.clauses) and generator.random() < 0.5:
-            return _one_of(self.clauses, generator)
-        form = generator.integers(3)
+            fits = "n" if generator.random() < 0.55 else "c"
+        real, often = (self.phrases, 0.3) if fits == "n" else (self.clauses, 0.85)
+        if real and generator.random() < often:
+            return _one_of(real, generator)
+        return self._noun_phrase(generator) if fits == "n" else self._clause(generator)
+
+    def _noun_phrase(self, generator: np.random.Generator) -> str:
+        events, source = _data()["events"], generator.random()
+        if self.named and source < 0.3:
+            noun = _one_of(self.named, generator)
+        elif source < 0.4:
+            count = generator.choice(3, p=(0.6, 0.3, 0.1)) + 1
+            noun = " ".join(_one_of(self.words, generator) for _ in range(count))
+        else:
+            noun = _one_of(events["sounds"], generator)
+        form = generator.random()
+        if form < 0.35:
+            return noun  # as class names and queries are
+        if form < 0.75:
+            an = "an" if noun[0] in "aeiou" else "a"
+            return f"{generator.choice((an, 'the', 'some'), p=(0.7, 0.25, 0.05))} {noun}"
+        return _one_of(events["described"], generator).format(noun)
+
+    def _clause(self, generator: np.random.Generator) -> str:
+        events, form = _data()["events"], generator.integers(3)
         if generator.random() < 0.2:
             return _one_of(events["clauses"][("third", "gerund", "progressive")[form]], generator)
         subject = _one_of(events["subjects"], generator)

@@ -29,6 +29,21 @@ def test_a_wording_is_filled_by_hand():
     assert filled("{P} and {P}", lambda: "hail") == LabelledCaption("hail and hail", ())
 
 
+def test_a_choice_in_a_wording_is_one_of_its_words():
+    generator = np.random.default_rng(0)
+    found = {learned.chosen("[soon|late] {L}, [then|] {F}", generator) for _ in range(100)}
+    assert found == {"soon {L}, then {F}", "soon {L},  {F}", "late {L}, then {F}", "late {L},  {F}"}
+
+
+def test_verbs_are_in_the_frames_of_who_does_it():
+    texts = {wording.text for wording in wordings()}
+    assert {"{F} leads up to {L}", "{F}, leading up to {L}", "{L} is sparked by {F}"} <= texts
+    assert {"{L} outlives {F}", "{F} was outlived by {L}", "{T} playing over {T}"} <= texts
+    assert {"{P} that covers {P}"} <= texts
+    # One without a passive has none.
+    assert not any("ended up as by" in text or "<le" in text or "<been" in text for text in texts)
+
+
 def test_wordings_say_what_their_placeholders_do():
     known = wordings()
     assert len(known) > 1500 and len({w.text for w in known}) == len(known)
@@ -90,6 +105,20 @@ def test_what_the_experiment_asks_is_held_out():
 def test_clauses_of_captions():
     captions = ["A dog barks, then rain falls on a roof", "hail", "Rain falls on a roof."]
     assert Captions([], real=captions).clauses == ["a dog barks", "rain falls on a roof"]
+    # What says when is no part of an event.
+    captions = ["A dog barks throughout, and a cat meows simultaneously as bells ring"]
+    assert Captions([], real=captions).clauses == ["bells ring"]
+    assert Captions([], real=["Bells ring for a very long time in a city"]).phrases == []
+
+
+@pytest.mark.parametrize("fits", ["n", "c"])
+def test_events_are_named_as_people_do(fits):
+    captions, generator = Captions(WORDS, real=["Bells ring, and a dog barks"]), np.random.default_rng(0)
+    events = [captions.event(generator, fits) for _ in range(5000)]
+    assert {"bells ring", "a dog barks"} <= set(events)
+    with_article = [event for event in events if re.match(r"(a|an|the|some) ", event)]
+    assert len(with_article) > 0.3 * len(events)
+    assert fits == "c" or {"an owl", "the owl", "owl", "a lamp", "lamp"} <= set(events)
 
 
 def test_every_labelled_caption_is_there():
