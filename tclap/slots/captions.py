@@ -24,7 +24,7 @@ PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}"
 FREQUENCIES = {"plain": 0.2, "ordered": 0.55, "together": 0.16, "edge": 0.09}
 COMMON = 0.35  # of the timed ones have a usual wording
 REAL = 2500  # labelled real captions would be half of those that are drawn
-UNLABELLED = 0.2  # of the captions are real ones that no word can make timed
+UNLABELLED = 0.28  # of the captions are real ones that no word can make timed
 SWAPPED = 0.5  # of the real timed ones get other events
 # What parts one clause of a real caption from the next.
 PARTED = re.compile(
@@ -195,8 +195,8 @@ class Captions:
         words: that some events are made of, so that a reader learns what is no event rather than which
             words are.
         labelled: real captions, drawn the more often the more there are.
-        real: captions without labels: their words, and their phrases and clauses without any word of time,
-            are events, and those without such a word at all are plain.
+        real: captions without labels: their words, phrases and clauses are events, and those without any word
+            of time are plain.
         allowed: says of a text whether it may be learned from; the others are drawn again.
     """
 
@@ -209,8 +209,7 @@ class Captions:
     ) -> None:
         self.words, self.allowed = [word for word in words if allowed(word)], allowed
         parts = {part.strip() for text in real for part in PARTED.split(text.lower())}
-        parts = {part for part in parts if "{" not in part and not TIMED.search(part)}
-        short = sorted(part for part in parts if 2 <= len(part.split()) <= 8)
+        short = sorted(part for part in parts if 2 <= len(part.split()) <= 8 and "{" not in part)
         self.clauses = [clause for clause in short if allowed(clause)]
         self.phrases = [clause for clause in self.clauses if len(clause.split()) <= 4]
         # As often as they are there: what sounds in real captions must not tell them from made-up ones.
