@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for sample, names in SAMPLES.items()
         }
         files = chosen.readers or ([] if chosen.seeds else [None])
-        readers = {Path(path).name if path else "the package's": (load_reader(path), {}) for path in files}
+        readers = {str(path) if path else "the package's": (load_reader(path), {}) for path in files}
     except (FileNotFoundError, ValueError) as error:
         print(f"Left out: {error}")
         return

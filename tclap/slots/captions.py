@@ -23,8 +23,8 @@ PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}"
 # How often made-up captions say what about time.
 FREQUENCIES = {"plain": 0.2, "ordered": 0.55, "together": 0.16, "edge": 0.09}
 COMMON = 0.35  # of the timed ones have a usual wording
-REAL = 2500  # labelled real captions would be half of those that are drawn,
-LABELLED = 0.225  # which are no more of them than this: few labels teach little of rare wordings
+REAL = 2500  # labelled real captions would be half of those that are drawn, but they are at most
+LABELLED = 0.225  # of them: as many as the experiment's reader has, which is left with 714
 UNLABELLED = 0.28  # of the captions are real ones that no word can make timed
 SWAPPED = 0.5  # of the real timed ones get other events
 # What parts one clause of a real caption from the next.

@@ -32,8 +32,8 @@ from tclap.slots.reader import BEGIN, INSIDE, OUTSIDE, PLAIN, Reader
 READER = 50  # RNG stream
 IGNORED = -100
 STEPS, BATCH, LR = 1200, 40, 2e-3
-# Of the probability that a caption is timed, by the first sample of benchmarks/time_labels.csv: the
-# temperature of the least log loss, and where precision equals recall.
+# Of the probability that a caption is timed, by the first sample of benchmarks/time_labels.csv: about the
+# temperature of the least log loss, and a threshold about which precision and recall hardly change.
 TEMPERATURE, THRESHOLD = 1.5, 0.64
 
 
