@@ -22,6 +22,8 @@ measure           fraction
 ``events``        of those timed by both whose number of events is the labelled one
 ``all``           of all captions whose relation is the labelled one
 ``unseen``        of the evaluation's unseen wordings that are read rightly, relation and events
+``usual``         of captions of the usual wordings with two events and with three (:data:`USUAL`) that are
+                  read rightly, their events named as people do: the mean over wordings
 ``families``      of captions of a family of wordings that no reader has learned (``left_out_wordings.yaml``)
                   that are read rightly, their events named as people do: the mean over families. A reader
                   that finds all events and always says ``forward`` has 60 %
@@ -76,6 +78,11 @@ EVENTS = {
     ),
 }  # fmt: skip
 ARTICLES = {"a", "the"}
+USUAL = (
+    "{F} before {L}", "{L} after {F}", "{F} then {L}", "{F} followed by {L}", "first {F}, then {L}",
+    "{F} before {M} before {L}", "{L} after {M} after {F}", "{F}, then {M}, then {L}",
+    "{F} followed by {M} followed by {L}", "{F}, {M}, and finally {L}",
+)  # fmt: skip
 LABELS_ASKED = (
     "dog", "rain", "church bells", "crying baby", "car horn", "sea waves", "door wood knock", "siren",
     "mouse click", "clock tick",
@@ -172,12 +179,12 @@ def measures(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def family_accuracy(
-    read: Callable[[Sequence[str]], Sequence[Reading]], known: Sequence[Wording]
+    read: Callable[[Sequence[str]], Sequence[Reading]], known: Sequence[Wording], each: int = 6
 ) -> pd.Series:
-    """The fraction of each family's captions, six a wording, that is read rightly (:func:`is_right`)."""
+    """The fraction of each family's captions, ``each`` a wording, that is read rightly (:func:`is_right`)."""
     generator, asked = np.random.default_rng(FAMILIES), []
     for wording in known:
-        for n in range(6):
+        for n in range(each):
             kind = wording.fits or ("n", "gerund")[n % 2]
             events = iter(generator.permutation(EVENTS[kind])).__next__
             asked.append((wording.family, filled(chosen(wording.text, generator), events)))
@@ -190,6 +197,11 @@ def family_accuracy(
 def left_out() -> list[Wording]:
     """The wordings that no reader has learned."""
     return wordings(yaml.safe_load(LEFT_OUT.read_text(encoding="utf-8")))
+
+
+def usual() -> list[Wording]:
+    """The usual wordings, each a family."""
+    return wordings({text: [text] for text in USUAL})
 
 
 def is_right(found: Reading, expected: Reading) -> bool:
@@ -270,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, (reader, others) in readers.items():
         made_up = {
             "unseen": wording_accuracy(reader.read),
+            "usual": family_accuracy(reader.read, usual(), each=100),
             "families": family_accuracy(reader.read, left_out()),
         }
         others = {measure: found.mean() for measure, found in made_up.items()} | others

@@ -99,6 +99,10 @@ def test_wordings_and_families_are_counted_with_their_events():
     families = detection.family_accuracy(rules.read, asked)
     assert set(families.index) == {"prior_to", "precede"}
     assert 0 < families["precede"] < families["prior_to"] < 1
+    usual = detection.family_accuracy(rules.read, detection.usual(), each=10)
+    assert list(usual.sort_index().index) == sorted(detection.USUAL)
+    # They part a caption in two, so that they read no three events.
+    assert all(found == ("{M}" not in wording) for wording, found in usual.items())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_the_command_measures_readers(tmp_path, audiocaps_root, clotho_root, mon
     roots = ["--audiocaps", str(audiocaps_root), "--clotho", str(clotho_root)]
     detection.main([*roots, "mine.safetensors", "--seeds", "2"])
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == [*MEASURES, "unseen", "families", "spans,", "F1"]
+    assert head.split() == [*MEASURES, "unseen", "usual", "families", "spans,", "F1"]
     shown = {line.split("  ")[0]: line for line in lines}
     names = ("regular expressions", "mine.safetensors", "seed 2")
     assert [*shown] == [f"{name}, {of}" for name in names for of in ("first 300", "second 277")]
