@@ -85,11 +85,17 @@ def _verbs() -> dict[str, list[str]]:
         for forms in verbs:
             known = dict(zip(FORMS, forms, strict=False))
             families[f"{kind}: {forms[0]}"] = [
-                re.sub(r"<.*?>", lambda form, known=known: known[form[0]], frame)
+                _in_forms(frame, known)
                 for frame in _data()["frames"][kind]
                 if set(re.findall(r"<.*?>", frame)) <= set(known)
             ]
     return families
+
+
+def _in_forms(frame: str, known: Mapping[str, str]) -> str:
+    for form, word in known.items():
+        frame = frame.replace(form, word)
+    return frame
 
 
 @lru_cache(maxsize=1)
