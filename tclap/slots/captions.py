@@ -23,9 +23,8 @@ PLACEHOLDERS = {"{F}": FIRST, "{M}": MIDDLE, "{L}": LAST, "{T}": TOGETHER, "{P}"
 # How often made-up captions say what about time.
 FREQUENCIES = {"plain": 0.2, "ordered": 0.55, "together": 0.16, "edge": 0.09}
 COMMON = 0.35  # of the timed ones have a usual wording
-REAL = 2500  # labelled real captions would be half of those that are drawn, but they are at most
-LABELLED = 0.225  # of them: as many as the experiment's reader has, which is left with 714
 UNLABELLED = 0.28  # of the captions are real ones that no word can make timed
+REAL = 2500  # so many labelled captions would be half of the others
 SWAPPED = 0.5  # of the real timed ones get other events
 # What parts one clause of a real caption from the next.
 PARTED = re.compile(
@@ -238,7 +237,7 @@ class Captions:
         while True:
             if self.plain and generator.random() < UNLABELLED:
                 caption = _one_of(self.plain, generator)
-            elif generator.random() < min(LABELLED, len(self.labelled) / (len(self.labelled) + REAL)):
+            elif generator.random() < len(self.labelled) / (len(self.labelled) + REAL):
                 caption = self._real(generator)
             else:
                 caption = self.made_up(generator)
