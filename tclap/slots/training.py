@@ -34,7 +34,7 @@ READER = 50  # RNG stream
 IGNORED = -100
 STEPS, BATCH, LR = 2000, 40, 2e-3
 # Of the probability that a caption is timed, by the first sample of benchmarks/time_labels.csv and five
-# seeds: the temperature of the least log loss, and amid the thresholds with the most captions right, 0.7 to 0.8.
+# seeds: the temperature of the least log loss, and a threshold amid those with the most captions right.
 TEMPERATURE, THRESHOLD = 1.5, 0.75
 
 
