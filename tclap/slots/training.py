@@ -1,10 +1,9 @@
-"""Makes the caption reader that comes with the package:
+"""Makes the caption reader that comes with the package, and with ``--held-out`` the paper's experiment's:
 
     python -m tclap.slots.training reader.safetensors --audiocaps FOLDER --clotho FOLDER [--seed 0]
 
-Without the folders' captions the made-up ones alone are learned from. ``--held-out`` leaves out what a reader
-of the paper's experiment must not know: all text with one of the evaluation's unseen wordings or a word of a
-class name of ESC-50 in it.
+Without the folders' captions the made-up ones alone are learned from. ``--held-out`` leaves out all text with
+one of the evaluation's unseen wordings or a word of a class name of ESC-50 in it.
 """
 
 import argparse
